@@ -1,0 +1,301 @@
+"""Adapters on disk: saved whole or not at all, checked before memory is taken.
+
+    save_adapter(folder, model, record)   writes the folder
+    read_adapter(folder)                  reads the record and the shapes, no weights
+    build_classifier(file, backbone)      checks both against each other, then loads
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from ptune.adapter.layout import (
+    FORMAT_VERSION,
+    MAX_JSON_BYTES,
+    PEFT_FILE,
+    PROMPT_KEY,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    BackboneNote,
+    Record,
+)
+from ptune.adapter.peft_files import HEAD_PREFIXES, from_peft, peft_reads, prompt_shape, to_peft
+from ptune.atomic import write_files
+from ptune.errors import AdapterError
+from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier
+from ptune.model.head import head_shapes
+from ptune.model.prompt import PromptConfig
+
+logger = logging.getLogger(__name__)
+
+_FLOATS = ("F32", "F16", "BF16", "F64")
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """An adapter folder whose files were read but for the weights.
+
+    shapes: of every tensor, under the file's own names. peft: whether PEFT reads the folder.
+    """
+
+    folder: Path
+    record: Record
+    shapes: dict[str, tuple[int, ...]]
+    peft: bool
+
+    @property
+    def parameters(self) -> int:
+        """Numbers stored: folded prompt and head."""
+        return sum(_size(shape) for shape in self.shapes.values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Read the weights, as float32 on the CPU."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / WEIGHTS_FILE, framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in self.shapes}
+
+
+def note_backbone(backbone: Backbone) -> BackboneNote:
+    """What an adapter remembers of its backbone."""
+    return BackboneNote(
+        name=backbone.location.reference,
+        revision=backbone.location.revision,
+        model_type=backbone.config.model_type,
+        layers=backbone.layers,
+        width=backbone.width,
+        fingerprint=backbone.fingerprint(),
+    )
+
+
+def save_adapter(folder: Path, model: PromptClassifier, record: Record) -> None:
+    """Write an adapter: the same model and record give the same bytes.
+
+    Raises:
+        OutputError: it cannot be written; an older adapter there is still whole.
+    """
+    from safetensors.torch import save
+
+    weights = save(adapter_tensors(model), metadata={"format": "pt"})
+    record = record.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    files = {WEIGHTS_FILE: weights, RECORD_FILE: _json_bytes(record.model_dump(mode="json"))}
+    if peft_reads(model.config, model.backbone):
+        files[PEFT_FILE] = _json_bytes(to_peft(model.config, model.backbone))
+        write_files(folder, files)
+    else:
+        write_files(folder, files, remove=[PEFT_FILE])
+
+
+@torch.no_grad()
+def adapter_tensors(model: PromptClassifier) -> dict[str, Tensor]:
+    """The folded prompt and the head, under the names that adapter_model.safetensors has."""
+    was_training = model.training
+    folded = model.eval().prompt_encoder()
+    model.train(was_training)
+    prefix = "base_model." if model.config.pooling == "peft" else "head."
+    head = {prefix + name: tensor for name, tensor in model.head.state_dict().items()}
+    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in {PROMPT_KEY: folded, **head}.items()}
+
+
+def read_adapter(folder: str | Path) -> AdapterFile:
+    """Read what an adapter is, without its weights. PEFT's own folders are read as well.
+
+    Raises:
+        AdapterError: missing or damaged files, sizes that contradict each other, a file without a head.
+    """
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise AdapterError(f"adapter '{folder}': there is no such folder")
+    peft = _read_json(path / PEFT_FILE) if (path / PEFT_FILE).exists() else None
+    record = _read_record(path / RECORD_FILE) if (path / RECORD_FILE).exists() else None
+    if peft is None and record is None:
+        raise AdapterError(f"adapter '{folder}': the folder holds neither {RECORD_FILE} nor {PEFT_FILE}")
+    shapes = _read_shapes(path)
+    if record is None:
+        assert peft is not None
+        record = from_peft(peft, _classes(shapes, peft, path), str(path / PEFT_FILE))
+    elif record.weights_sha256 not in (None, _sha256(path / WEIGHTS_FILE)):
+        raise AdapterError(
+            f"adapter '{folder}': {WEIGHTS_FILE} is not the file that {RECORD_FILE} was written with; copy the "
+            f"folder again, or remove {RECORD_FILE} if PEFT wrote the weights anew"
+        )
+    if peft is not None:
+        _expect(shapes, PROMPT_KEY, prompt_shape(peft, str(path / PEFT_FILE)), path)
+    return AdapterFile(path, record, shapes, peft is not None)
+
+
+def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
+    """Put an adapter on a backbone, after checking that it fits.
+
+    Raises:
+        AdapterError: another width, another number of layers, other tensors than the backbone's family needs.
+    """
+    record, folder = file.record, file.folder
+    _check_backbone(file, backbone)
+    labels = record.labels or labels_from(backbone, record.classes)
+    config = record.prompt.model_copy(
+        update={"encoder": "none", "init": "normal", "init_text": None, "tie_first": False}
+    )
+    expected = _expected_shapes(record, config, backbone)
+    names = {_plain(name): name for name in file.shapes}
+    for name, shape in expected.items():
+        if name not in names:
+            raise AdapterError(
+                f"adapter '{folder}': tensor '{name}' is not in {WEIGHTS_FILE}, but the head of "
+                f"{backbone.family.name} needs it; a fresh one would answer at random. PEFT leaves it out unless "
+                "modules_to_save names its module: save the adapter again with it"
+            )
+        _expect(file.shapes, names[name], shape, folder)
+    surplus = sorted(set(names) - set(expected))
+    if surplus:
+        raise AdapterError(f"adapter '{folder}': {WEIGHTS_FILE} holds unexpected tensors: {', '.join(surplus)}")
+    tensors = file.tensors()
+    model = PromptClassifier(backbone, config, labels)
+    model.load_trainable_state(
+        {
+            ("prompt_encoder.embedding.weight" if name == PROMPT_KEY else f"head.{name}"): tensors[names[name]]
+            for name in expected
+        }
+    )
+    return model.eval()
+
+
+def labels_from(backbone: Backbone, classes: int) -> list[str]:
+    """Label names that the backbone's configuration gives, or LABEL_0 ... where it knows none."""
+    names = dict(getattr(backbone.config, "id2label", None) or {})
+    if len(names) == classes and all(index in names for index in range(classes)):
+        return [str(names[index]) for index in range(classes)]
+    return [f"LABEL_{index}" for index in range(classes)]
+
+
+def _expected_shapes(record: Record, config: PromptConfig, backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    """Tensors that such an adapter must have on this backbone, computed without memory for any."""
+    deep = config.method == "deep"
+    width = backbone.layers * 2 * backbone.kv_width if deep else backbone.embedding_width
+    return {PROMPT_KEY: (config.virtual_tokens, width), **head_shapes(backbone, config.pooling or "peft", record.classes)}
+
+
+def _check_backbone(file: AdapterFile, backbone: Backbone) -> None:
+    note, folder = file.record.backbone, file.folder
+    pairs = (("width", note.width, backbone.width), ("layers", note.layers, backbone.layers))
+    for what, noted, actual in (*pairs, ("type", note.model_type, backbone.config.model_type)):
+        if noted is not None and noted != actual:
+            raise AdapterError(
+                f"adapter '{folder}' is for {what} {noted}, but backbone '{backbone.name}' has {what} {actual}; "
+                f"use the backbone it was trained with ({note.name}), or train it again"
+            )
+    if note.fingerprint is not None and note.fingerprint != backbone.fingerprint():
+        logger.warning(
+            "adapter '%s' was trained on other weights than backbone '%s' has; its answers may be wrong",
+            folder,
+            backbone.name,
+        )
+
+
+def _read_record(path: Path) -> Record:
+    content = _read_json(path)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise AdapterError(
+            f"{path}: format_version is {version!r}, this ptune reads {FORMAT_VERSION}; install a newer ptune"
+        )
+    try:
+        return Record(**content)
+    except ValidationError as err:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors())
+        raise AdapterError(f"{path} is not a record of ptune: {problems}") from err
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise AdapterError(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are expected")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise AdapterError(f"{path} cannot be read: {err.strerror or err}") from err
+    except (ValueError, RecursionError) as err:
+        raise AdapterError(f"{path} is not JSON: {err}") from err
+    if not isinstance(content, dict):
+        raise AdapterError(f"{path} holds a {type(content).__name__}; an object is expected")
+    return content
+
+
+def _read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the header alone. The library checks that header and file length agree."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        pickled = (folder / "adapter_model.bin").exists()
+        hint = "; adapter_model.bin is a pickle, which ptune does not open: save it as safetensors" if pickled else ""
+        raise AdapterError(f"adapter '{folder}' has no {WEIGHTS_FILE}{hint}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+            kinds = {name: part.get_dtype() for name, part in slices.items()}
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    except (SafetensorError, OSError) as err:
+        raise AdapterError(f"{path} is not a whole safetensors file: {err}") from err
+    for name, kind in kinds.items():
+        if kind not in _FLOATS:
+            raise AdapterError(f"{path}: tensor '{name}' is of type {kind}; expected one of {', '.join(_FLOATS)}")
+    if PROMPT_KEY not in shapes:
+        raise AdapterError(f"{path} holds no '{PROMPT_KEY}'; it is not a prompt adapter")
+    return shapes
+
+
+def _classes(shapes: dict[str, tuple[int, ...]], peft: dict[str, Any], folder: Path) -> int:
+    """Number of classes of a PEFT file: the rows of the head's last layer."""
+    for name, shape in shapes.items():
+        if name.endswith(("classifier.weight", "out_proj.weight", "score.weight")) and len(shape) == 2:
+            return shape[0]
+    version = peft.get("peft_version")
+    said = f"this file says peft {version}" if version else "this file names no version"
+    raise AdapterError(
+        f"adapter '{folder}' has a prompt but no classification head, so it cannot answer: peft 0.15.0 to 0.16.0 "
+        f"left the head out when saving ({said}). Save the trained model again with peft 0.17 or later, or train anew"
+    )
+
+
+def _expect(shapes: dict[str, tuple[int, ...]], name: str, shape: tuple[int, ...], folder: Path) -> None:
+    if shapes[name] != shape:
+        raise AdapterError(
+            f"adapter '{folder}': tensor '{name}' has shape {list(shapes[name])}, expected {list(shape)}; "
+            "it belongs to another backbone or another configuration"
+        )
+
+
+def _plain(name: str) -> str:
+    """The head's own name for a tensor: 'base_model.classifier.weight' -> 'classifier.weight'."""
+    for prefix in (*HEAD_PREFIXES, "head."):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json_bytes(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
+
+

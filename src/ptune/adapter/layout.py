@@ -1,0 +1,62 @@
+"""What an adapter folder holds, as data.
+
+    adapter_model.safetensors   the folded prompt and the head, float32
+    ptune.json                  the record: everything else that is known (`Record`)
+    adapter_config.json         only where PEFT reads the adapter: PEFT's own configuration
+
+docs/adapter-format.md specifies all three to the byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ptune.model.prompt import PromptConfig
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+RECORD_FILE = "ptune.json"
+PEFT_FILE = "adapter_config.json"
+PROMPT_KEY = "prompt_embeddings"
+
+FORMAT_VERSION = 1
+# Bytes that a JSON file of an adapter may have; a thousand long label names fit hundreds of times.
+MAX_JSON_BYTES = 16 * 2**20
+
+
+class BackboneNote(BaseModel):
+    """For which backbone an adapter is. Fields are None where a PEFT file does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str | None = Field(description="Folder, python:PACKAGE or Hub id that it was trained with.")
+    revision: str | None = None
+    model_type: str | None = Field(None, description="transformers' model_type.")
+    layers: int | None = Field(None, description="L, layers.")
+    width: int | None = Field(None, description="H, width of the hidden states.")
+    fingerprint: str | None = Field(None, description="See Backbone.fingerprint.")
+
+
+class Record(BaseModel):
+    """The record of an adapter, `ptune.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: Literal[1] = 1
+    prompt: PromptConfig = Field(description="As trained. The stored prompt is folded: its encoder is gone.")
+    backbone: BackboneNote
+    labels: list[str] | None = Field(min_length=1, description="Label names in index order; None: ask the backbone.")
+    classes: int = Field(ge=1, description="C, number of classes.")
+    max_length: int | None = Field(None, ge=1, description="Tokens a text was cut to, special tokens included.")
+    pair_separator: str = Field("", description="Put in front of the second text of a pair.")
+    metrics: dict[str, float] = Field(default_factory=dict, description="Of the best epoch, on validation.")
+    training: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Of the packages that trained it.")
+    weights_sha256: str | None = Field(None, description="Of adapter_model.safetensors; shows mixed-up files.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Record:
+        if self.labels is not None and len(self.labels) != self.classes:
+            raise ValueError(f"{len(self.labels)} labels are named, but there are {self.classes} classes")
+        return self

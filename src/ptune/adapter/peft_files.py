@@ -1,0 +1,101 @@
+"""PEFT's adapter_config.json, both ways.
+
+Facts about the format were read from peft 0.21.2. What PEFT stores of a prompt
+is always folded: [P, E] for P_TUNING and PROMPT_TUNING, [P, L * 2 * Hkv] for
+PREFIX_TUNING, whatever network made it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptune.adapter.layout import BackboneNote, Record
+from ptune.errors import AdapterError
+from ptune.model.backbone import Backbone
+from ptune.model.head import head_parts
+from ptune.model.prompt import PromptConfig
+
+PEFT_VERSION = "0.21.2"  # whose files these are
+HEAD_PREFIXES = ("base_model.model.", "base_model.")
+
+_TYPES = {"p-tuning": "P_TUNING", "prompt-tuning": "PROMPT_TUNING", "deep": "PREFIX_TUNING"}
+_METHODS = {peft_type: method for method, peft_type in _TYPES.items()}
+
+
+def peft_reads(config: PromptConfig, backbone: Backbone) -> bool:
+    """Whether PEFT would load such an adapter and answer as ptune does."""
+    if config.pooling != "peft":
+        return False
+    if config.method == "deep":
+        return backbone.family.peft_prefix
+    return backbone.embedding_width == backbone.width  # PEFT makes virtual tokens of the hidden width
+
+
+def to_peft(config: PromptConfig, backbone: Backbone) -> dict[str, Any]:
+    """The content of adapter_config.json."""
+    deep = config.method == "deep"
+    modules = [*head_parts(backbone.family.head), "classifier", "score"]
+    content: dict[str, Any] = {
+        "auto_mapping": None,
+        "base_model_name_or_path": backbone.location.reference,
+        "inference_mode": True,
+        "modules_to_save": list(dict.fromkeys(modules)),
+        "num_attention_heads": backbone.kv_heads if deep else int(backbone.config.num_attention_heads),
+        "num_layers": backbone.layers,
+        "num_transformer_submodules": 1,
+        "num_virtual_tokens": config.virtual_tokens,
+        "peft_type": _TYPES[config.method or "deep"],
+        "peft_version": PEFT_VERSION,
+        "revision": backbone.location.revision,
+        "task_type": "SEQ_CLS",
+        "token_dim": backbone.kv_width if deep else backbone.embedding_width,
+    }
+    if config.method == "p-tuning":
+        content |= {
+            "encoder_dropout": config.encoder_dropout,
+            "encoder_hidden_size": config.encoder_hidden_size,
+            "encoder_num_layers": config.encoder_layers,
+            "encoder_reparameterization_type": "LSTM" if config.encoder == "lstm" else "MLP",
+        }
+    elif config.method == "deep":
+        content |= {"encoder_hidden_size": config.encoder_hidden_size, "prefix_projection": False}
+    else:
+        content |= {"prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": None, "tokenizer_name_or_path": None}
+    return dict(sorted(content.items()))
+
+
+def from_peft(content: dict[str, Any], classes: int, where: str) -> Record:
+    """A record for a file that PEFT wrote; what PEFT does not note stays None.
+
+    Raises:
+        AdapterError: not a prompt-learning file for classification, or its sizes make no sense.
+    """
+    kind = content.get("peft_type")
+    if kind not in _METHODS:
+        raise AdapterError(f"{where}: peft_type is {kind!r}; ptune reads {', '.join(_METHODS)}")
+    if content.get("task_type") not in ("SEQ_CLS", None):
+        raise AdapterError(f"{where}: task_type is {content['task_type']!r}; ptune reads SEQ_CLS, classification")
+    tokens = _positive(content, "num_virtual_tokens", where)
+    prompt = PromptConfig(method=_METHODS[kind], virtual_tokens=tokens, encoder="none", pooling="peft", init="normal")
+    note = BackboneNote(
+        name=content.get("base_model_name_or_path"),
+        revision=content.get("revision"),
+        layers=_positive(content, "num_layers", where),
+    )
+    versions = {"peft": str(content["peft_version"])} if content.get("peft_version") else {}
+    return Record(prompt=prompt, backbone=note, labels=None, classes=classes, versions=versions)
+
+
+def prompt_shape(content: dict[str, Any], where: str) -> tuple[int, int]:
+    """The shape of prompt_embeddings that an adapter_config.json promises."""
+    tokens, width = _positive(content, "num_virtual_tokens", where), _positive(content, "token_dim", where)
+    if content.get("peft_type") == "PREFIX_TUNING":
+        width *= 2 * _positive(content, "num_layers", where)
+    return tokens, width
+
+
+def _positive(content: dict[str, Any], key: str, where: str) -> int:
+    value = content.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 2**24:
+        raise AdapterError(f"{where}: {key} is {value!r}; a positive whole number is expected")
+    return value

@@ -1,0 +1,82 @@
+"""Files that are written whole or not at all.
+
+Everything is first written under temporary names in the same folder, and only
+then renamed. A full disk or a crash leaves what stood there before untouched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ptune.errors import OutputError
+
+_SUFFIX = ".part"
+
+
+def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] = ()) -> None:
+    """Write several files of one folder together; then remove those named in `remove`.
+
+    Raises:
+        OutputError: the folder or a file cannot be written; all old files are whole.
+    """
+    make_folder(folder)
+    parts = {name: folder / f".{name}{_SUFFIX}" for name in files}
+    try:
+        for name, content in files.items():
+            with parts[name].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, part in parts.items():
+            part.replace(folder / name)
+        for name in remove:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as err:
+        raise _cannot_write(folder, err) from err
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
+    """A file that takes its name when the block ends well, for output that is streamed.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    part = path.with_name(f".{path.name}{_SUFFIX}")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        with part.open(mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+        part.replace(path)
+    except OSError as err:
+        if isinstance(err, OutputError):
+            raise
+        raise _cannot_write(path, err) from err
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and check that it can be written into.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    probe = folder / f".write-test{_SUFFIX}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as err:
+        raise _cannot_write(folder, err) from err
+
+
+def _cannot_write(path: Path, err: OSError) -> OutputError:
+    return OutputError(f"cannot write '{path}': {err.strerror or err}; what stood there before is unchanged")

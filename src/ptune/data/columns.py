@@ -1,0 +1,157 @@
+"""Which columns hold the text, its pair and the label, and what their values mean."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ptune.errors import DataError
+
+# Common names, the most telling first. Matched without regard to case.
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "answer"),
+    ("query", "passage"),
+    ("text", "text_pair"),
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+)
+TEXTS = (
+    "text",
+    "sentence",
+    "content",
+    "review",
+    "comment",
+    "message",
+    "utterance",
+    "question",
+    "query",
+    "tweet",
+    "title",
+    "headline",
+    "document",
+    "body",
+    "description",
+    "input",
+)
+LABELS = ("label", "labels", "target", "intent", "class", "category", "topic", "sentiment", "label_text", "coarse_label")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns; `label` is None where rows are only to be predicted."""
+
+    text: str
+    text_pair: str | None = None
+    label: str | None = None
+
+    def __str__(self) -> str:
+        pair = f", text pair '{self.text_pair}'" if self.text_pair else ""
+        label = f", label '{self.label}'" if self.label else ""
+        return f"text '{self.text}'{pair}{label}"
+
+
+def choose_columns(
+    names: Sequence[str],
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    *,
+    where: str,
+    need_label: bool = True,
+) -> Columns:
+    """Settle the columns: those named by the user, the rest guessed from common names.
+
+    Raises:
+        DataError: a named column is not there, or nothing can be guessed.
+    """
+    for option, name in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
+        if name is not None and name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise DataError(f"{where}: {option} names column '{name}', but the columns are {_list(names)}{hint}")
+    if need_label and label is None:
+        label = _first(LABELS, names)
+        if label is None:
+            raise DataError(f"{where}: no label column found among {_list(names)}; name it with --label")
+    if text is None:
+        text, guessed_pair = _guess_text(names, {label, text_pair}, where)
+        text_pair = text_pair or guessed_pair
+    return Columns(text, text_pair, label)
+
+
+def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tuple[str, str | None]:
+    free = [name for name in names if name not in taken]
+    for first, second in PAIRS:
+        found = _first((first,), free), _first((second,), free)
+        if found[0] and found[1]:
+            return found[0], found[1]
+    single = _first(TEXTS, free)
+    if single is None and len(free) == 1:
+        single = free[0]
+    if single is None:
+        raise DataError(f"{where}: no text column found among {_list(names)}; name it with --text")
+    return single, None
+
+
+def text_of(row: dict[str, Any], column: str, where: str) -> str:
+    """The text in a row's column.
+
+    Raises:
+        DataError: missing, empty, only blanks, or not text.
+    """
+    value = row.get(column)
+    if value is None or (isinstance(value, float) and value != value):
+        raise DataError(f"{where}: column '{column}' has no text")
+    if not isinstance(value, str):
+        if isinstance(value, (list, dict)):
+            raise DataError(f"{where}: column '{column}' holds a {type(value).__name__}, not text")
+        value = str(value)
+    if not value.strip():
+        raise DataError(f"{where}: column '{column}' is empty; fill it in or remove the row")
+    return value
+
+
+def label_of(row: dict[str, Any], column: str, where: str) -> str | int:
+    """The label in a row's column: a whole number where it is or reads like one, else its name.
+
+    Raises:
+        DataError: missing, empty, a list (several labels) or a fraction.
+    """
+    value = row.get(column)
+    if isinstance(value, (list, tuple, dict)):
+        raise DataError(f"{where}: column '{column}' holds several labels at once; one label a row is expected")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        if value != value:
+            raise DataError(f"{where}: column '{column}' has no label")
+        if value != int(value):
+            raise DataError(f"{where}: label {value} is a fraction; names or whole numbers are expected")
+        return int(value)
+    if isinstance(value, int):
+        return value
+    name = "" if value is None else str(value).strip()
+    if not name:
+        raise DataError(f"{where}: column '{column}' has no label")
+    return int(name) if _plain_number(name) else name
+
+
+def _plain_number(name: str) -> bool:
+    """Whether text is a number written the usual way: '007' is a name."""
+    return name.lstrip("-").isdecimal() and name.isascii() and str(int(name)) == name
+
+
+def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in reversed(names)}
+    return next((lower[name] for name in wanted if name in lower), None)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,185 @@
+"""Rows out of data files, one at a time: CSV, TSV, JSON Lines, JSON, Parquet, plain text.
+
+Files are streamed, so their size does not matter (a .json file is the one
+exception). Rows are counted from 1, a header not counted, and every error
+names the file and the row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ptune.errors import DataError
+
+Row = dict[str, Any]
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
+_SAMPLE_LINES = 1000
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file as dictionaries, in order.
+
+    Raises:
+        DataError: no such file, unknown kind, wrong encoding, a row that does not parse or fit the header.
+    """
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise DataError(f"data file '{path}': there is no such file")
+    if kind not in SUFFIXES:
+        raise DataError(f"data file '{path}': the ending '{kind}' is not known; use one of {', '.join(SUFFIXES)}")
+    reader = _READERS[kind]
+    try:
+        yield from reader(path)
+    except UnicodeDecodeError as err:
+        raise DataError(
+            f"data file '{path}' is not UTF-8: byte 0x{err.object[err.start]:02x} does not decode "
+            f"({_where(path)}); convert it, for instance with iconv -t UTF-8"
+        ) from err
+    except OSError as err:
+        raise DataError(f"data file '{path}' cannot be read: {err.strerror or err}") from err
+
+
+def read_class_names(path: Path) -> dict[str, list[str]]:
+    """Label names that a Parquet file carries in Hugging Face's metadata, by column."""
+    if path.suffix.lower() != ".parquet":
+        return {}
+    import pyarrow.parquet as parquet
+
+    try:
+        metadata = parquet.read_schema(path).metadata or {}
+        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {
+        name: feature["names"] for name, feature in features.items() if isinstance(feature, dict) and "names" in feature
+    }
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline()
+        delimiter = ";" if "," not in header and ";" in header else ","
+        file.seek(0)
+        yield from _delimited(path, csv.reader(file, delimiter=delimiter, strict=True))
+
+
+def _read_tsv(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        quoting = _tsv_quoting(file)
+        file.seek(0)
+        yield from _delimited(path, csv.reader(file, delimiter="\t", quoting=quoting))
+
+
+def _tsv_quoting(file: Any) -> Any:
+    """GLUE's files use quotation marks as plain letters; spreadsheets wrap fields in them. Look which it is."""
+    for _, line in zip(range(_SAMPLE_LINES), file, strict=False):
+        for field in line.rstrip("\r\n").split("\t"):
+            if field.startswith('"') and field.count('"') % 2:
+                return csv.QUOTE_NONE
+    return csv.QUOTE_MINIMAL
+
+
+def _delimited(path: Path, reader: Any) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)
+    number = 0
+    try:
+        header = next(reader, None)
+        if not header or not any(name.strip() for name in header):
+            raise DataError(f"data file '{path}' is empty; its first line must name the columns")
+        names = [name.strip() for name in header]
+        if len(set(names)) < len(names):
+            raise DataError(f"data file '{path}': a column name occurs twice in the header: {', '.join(names)}")
+        for fields in reader:
+            if not fields:
+                continue
+            number += 1
+            if len(fields) != len(names):
+                raise DataError(
+                    f"data file '{path}', row {number} (line {reader.line_num}): {len(fields)} fields where the "
+                    f"header has {len(names)} ({', '.join(names)}); put fields with separators in quotation marks"
+                )
+            yield dict(zip(names, fields, strict=True))
+    except csv.Error as err:
+        raise DataError(f"data file '{path}', row {number + 1} (line {reader.line_num}): {err}") from err
+
+
+def _read_json_lines(path: Path) -> Iterator[Row]:
+    number = 0
+    with path.open(encoding="utf-8-sig") as file:
+        for line in file:
+            if line.strip():
+                number += 1
+                yield _json_object(path, number, line)
+
+
+def _json_object(path: Path, number: int, line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as err:
+        raise DataError(f"data file '{path}', row {number}: not JSON: {err}") from err
+    if not isinstance(row, dict):
+        raise DataError(f"data file '{path}', row {number}: expected an object like {{\"text\": ...}}, got {line[:40]}")
+    return row
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    text = path.read_text(encoding="utf-8-sig")
+    if not text.lstrip().startswith("["):  # many .json files are JSON Lines by another name
+        yield from _read_json_lines(path)
+        return
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise DataError(f"data file '{path}': not JSON: {err}") from err
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"data file '{path}', row {number}: expected an object like {{\"text\": ...}}")
+        yield row
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except pyarrow.ArrowException as err:
+        raise DataError(f"data file '{path}' is not a whole Parquet file: {str(err).splitlines()[0]}") from err
+
+
+def _read_text(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line in file:
+            yield {"text": line.rstrip("\r\n")}
+
+
+def _where(path: Path) -> str:
+    """Line and byte of the first thing that is not UTF-8; read again, as the decoder knows only its buffer."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as err:
+                return f"line {number}, byte {offset + err.start + 1} of the file"
+            offset += len(line)
+    return "in the middle of a character"
+
+
+_READERS = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+    ".txt": _read_text,
+}

@@ -1,0 +1,343 @@
+"""Labelled text from a folder, a file or the Hub, checked row by row.
+
+`load_data` gives a `TextData`: splits with texts, pairs and class indices, and
+the label names in index order. Labels may be names or numbers; numbers keep
+their order, names are sorted, and names that a Parquet file or a Hub data set
+brings are kept as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ptune.data.columns import Columns, choose_columns, label_of, text_of
+from ptune.data.files import SUFFIXES, Row, read_class_names, read_rows
+from ptune.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_SHARE = 0.1
+_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+_SPLIT_NAMES |= {"dev": "validation", "eval": "validation", "test": "test"}
+_SPLIT_FILE = re.compile(rf"({'|'.join(_SPLIT_NAMES)})([-_.].*)?")
+# Old names of the Hub's data sets, which are still what everybody calls them.
+_HUB_NAMES = {"glue": "nyu-mll/glue", "super_glue": "aps/super_glue"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split. pairs is None for single texts, labels for rows without labels."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[int] | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, rows: Sequence[int]) -> Split:
+        """The given rows, in the given order."""
+        return Split(
+            [self.texts[row] for row in rows],
+            None if self.pairs is None else [self.pairs[row] for row in rows],
+            None if self.labels is None else [self.labels[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Splits by name (train, validation, test), label names in index order, and how the rows were read."""
+
+    splits: dict[str, Split]
+    labels: list[str]
+    columns: Columns
+    source: str
+    notes: tuple[str, ...] = ()
+
+    def split(self, name: str) -> Split:
+        """A split by its name.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        if name not in self.splits:
+            raise DataError(f"data '{self.source}' has no split '{name}'; it has {', '.join(self.splits)}")
+        return self.splits[name]
+
+    @property
+    def train(self) -> Split:
+        return self.split("train")
+
+    @property
+    def validation(self) -> Split:
+        return self.split("validation")
+
+    @property
+    def test(self) -> Split:
+        return self.split("test")
+
+    def majority_share(self, name: str = "validation") -> float:
+        """Accuracy, from 0 to 1, of always answering the split's commonest label."""
+        labels = self.split(name).labels or [0]
+        return max(Counter(labels).values()) / len(labels)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One split as it comes: where it is from, its rows, and names for whole-number labels by column."""
+
+    where: str
+    rows: Iterable[Row]
+    class_names: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class _Raw:
+    where: str
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str | int] | None
+    class_names: list[str] | None
+
+
+def load_data(
+    source: str | Path,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    labels: Sequence[str] | None = None,
+    only: str | None = None,
+    seed: int = 0,
+    max_train_rows: int | None = None,
+    revision: str | None = None,
+) -> TextData:
+    """Read and check labelled text.
+
+    Args:
+        source: a folder with train, validation and test files; one file; or a Hub id with an optional
+            configuration (`glue/mrpc`). Where there is no validation split, a stratified tenth of train becomes it.
+        text, text_pair, label: column names; guessed where None.
+        labels: label names in index order, where they are known (an adapter's); else taken from train.
+        only: read just this split, for evaluation; with one file, all of it.
+        seed: of the split and of the sample for `max_train_rows`.
+        max_train_rows: train on a stratified sample of this many rows.
+        revision: of a Hub id.
+
+    Raises:
+        DataError: names the file, the row and what was expected.
+    """
+    tables = _find_tables(str(source), only, revision)
+    raw: dict[str, _Raw] = {}
+    columns: Columns | None = None
+    for name, table in tables.items():
+        raw[name], found = _read_table(table, (text, text_pair, label), columns)
+        columns = columns or found
+    assert columns is not None
+    names = list(labels) if labels is not None else _label_names(raw["train"])
+    splits = {name: _index(part, names) for name, part in raw.items() if name == "train" or only or part.labels}
+    data = TextData(splits, names, columns, str(source), (f"columns: {columns}",))
+    if only is not None:
+        return data
+    _check_train(raw["train"], data)
+    return _sample(_hold_back(data, seed), seed, max_train_rows)
+
+
+def _find_tables(source: str, only: str | None, revision: str | None) -> dict[str, _Table]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = _split_files(path)
+    elif path.exists() or path.suffix.lower() in SUFFIXES:
+        files = {only or "train": [path]}
+    elif path.is_absolute() or source.startswith(("./", "../", "~")):
+        raise DataError(f"data '{source}': there is no such file or folder")
+    else:
+        return _hub_tables(source, only, revision)
+    tables = {
+        name: _Table(", ".join(map(str, parts)), _chain(parts), read_class_names(parts[0]))
+        for name, parts in files.items()
+    }
+    return _choose(tables, source, only)
+
+
+def _choose(tables: dict[str, _Table], source: str, only: str | None) -> dict[str, _Table]:
+    wanted = only or "train"
+    if wanted not in tables:
+        raise DataError(f"data '{source}' has no split '{wanted}'; it has {', '.join(tables) or 'no data files'}")
+    return {wanted: tables[wanted]} if only else tables
+
+
+def _split_files(folder: Path) -> dict[str, list[Path]]:
+    """Files of each split of a folder; several of one ending are shards of it."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        match = _SPLIT_FILE.fullmatch(path.stem.lower())
+        if match:
+            found.setdefault(_SPLIT_NAMES[match[1]], []).append(path)
+    if not found and len(files) == 1:
+        return {"train": files}
+    if not found and (folder / "data").is_dir():
+        return _split_files(folder / "data")
+    for name, parts in found.items():
+        if len({path.suffix for path in parts}) > 1:
+            raise DataError(
+                f"data '{folder}' has split '{name}' in several forms: {', '.join(path.name for path in parts)}; "
+                "leave one"
+            )
+    if not found:
+        raise DataError(f"data '{folder}' holds no train file; expected train{', train'.join(SUFFIXES)}")
+    return found
+
+
+def _chain(parts: Sequence[Path]) -> Iterator[Row]:
+    for path in parts:
+        yield from read_rows(path)
+
+
+def _hub_tables(source: str, only: str | None, revision: str | None) -> dict[str, _Table]:
+    dataset = _load_from_hub(source, revision)
+    tables = {
+        _SPLIT_NAMES.get(name, name): _Table(
+            f"{source}, split {name}",
+            rows,
+            {column: feature.names for column, feature in rows.features.items() if hasattr(feature, "names")},
+        )
+        for name, rows in dataset.items()
+        if name in _SPLIT_NAMES or name == only
+    }
+    return _choose(tables, source, only)
+
+
+def _load_from_hub(source: str, revision: str | None) -> Any:
+    """`name`, `owner/name`, `name/configuration` or `owner/name/configuration`."""
+    import datasets
+
+    parts = source.split("/")
+    if parts[0] in _HUB_NAMES:
+        parts[:1] = _HUB_NAMES[parts[0]].split("/")
+    repository, configuration = "/".join(parts[:2]), "/".join(parts[2:]) or None
+    try:
+        return datasets.load_dataset(repository, configuration, revision=revision)
+    except Exception as err:  # the library raises many kinds, among them those of the network below it
+        reason = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
+        raise DataError(
+            f"data '{source}' is no file or folder here, and as a Hub id it could not be loaded ({reason}); "
+            "give a folder, a file, or check the id and the network"
+        ) from err
+
+
+def _read_table(
+    table: _Table, wanted: tuple[str | None, str | None, str | None], known: Columns | None
+) -> tuple[_Raw, Columns]:
+    texts: list[str] = []
+    pairs: list[str] = []
+    labels: list[str | int] = []
+    columns = known
+    names: list[str] | None = None
+    for number, row in enumerate(table.rows, 1):
+        where = f"{table.where}, row {number}"
+        if number == 1:
+            columns = columns or choose_columns(list(row), *wanted, where=table.where)
+            names = table.class_names.get(columns.label or "")
+            choose_columns(list(row), columns.text, columns.text_pair, columns.label, where=table.where)
+        assert columns is not None and columns.label is not None
+        texts.append(text_of(row, columns.text, where))
+        if columns.text_pair is not None:
+            pairs.append(text_of(row, columns.text_pair, where))
+        labels.append(_named(label_of(row, columns.label, where), names, where))
+    if columns is None or not texts:
+        raise DataError(f"{table.where}: no rows")
+    unlabelled = all(value == -1 for value in labels)  # how GLUE's test splits say so
+    return _Raw(table.where, texts, pairs or None, None if unlabelled else labels, names), columns
+
+
+def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
+    if names is None or not isinstance(value, int) or value == -1:
+        return value
+    if not 0 <= value < len(names):
+        raise DataError(f"{where}: label {value} has no name; the file's own list has {len(names)}")
+    return names[value]
+
+
+def _label_names(train: _Raw) -> list[str]:
+    values = set(train.labels or [])
+    if not values:
+        raise DataError(f"{train.where}: no row has a label")
+    if train.class_names is not None:
+        return train.class_names
+    if all(isinstance(value, int) for value in values):
+        return [str(value) for value in sorted(values, key=int)]
+    return sorted(str(value) for value in values)
+
+
+def _index(raw: _Raw, names: list[str]) -> Split:
+    """Labels as class indices. Numbers stand for themselves as names, or else for the index."""
+    if raw.labels is None:
+        return Split(raw.texts, raw.pairs, None)
+    index = {name: position for position, name in enumerate(names)}
+    by_number = all(isinstance(v, int) and str(v) not in index and 0 <= v < len(names) for v in raw.labels)
+    labels = []
+    for number, value in enumerate(raw.labels, 1):
+        position = int(value) if by_number else index.get(str(value))
+        if position is None:
+            known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+            raise DataError(f"{raw.where}, row {number}: label '{value}' is not among the known labels ({known})")
+        labels.append(position)
+    return Split(raw.texts, raw.pairs, labels)
+
+
+def _check_train(raw: _Raw, data: TextData) -> None:
+    counts = Counter(data.train.labels or [])
+    if len(counts) < 2:
+        only = data.labels[next(iter(counts))]
+        raise DataError(f"{raw.where}: every row has label '{only}'; a classifier needs at least two classes")
+    for label, count in counts.items():
+        if count == 1:
+            row = (data.train.labels or []).index(label) + 1
+            raise DataError(
+                f"{raw.where}, row {row}: label '{data.labels[label]}' occurs once; every label needs at least two "
+                "rows, to learn from and to check with"
+            )
+
+
+def _hold_back(data: TextData, seed: int) -> TextData:
+    """Make a validation split of a tenth of train, where there is none."""
+    if "validation" in data.splits:
+        return data
+    train = data.train
+    size = max(len(data.labels), round(VALIDATION_SHARE * len(train)))
+    kept, held = _stratified(train.labels or [], len(train) - size, seed, data.source)
+    note = f"split: {len(held)} of {len(train)} rows held back for validation, stratified, seed {seed}"
+    splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}
+    return replace(data, splits=splits, notes=(*data.notes, note))
+
+
+def _sample(data: TextData, seed: int, rows: int | None) -> TextData:
+    train = data.train
+    if rows is None or rows >= len(train):
+        return data
+    kept, _ = _stratified(train.labels or [], rows, seed, data.source)
+    note = f"sample: {rows} of {len(train)} training rows, stratified, seed {seed}"
+    return replace(data, splits={**data.splits, "train": train.select(kept)}, notes=(*data.notes, note))
+
+
+def _stratified(labels: list[int], kept: int, seed: int, source: str) -> tuple[list[int], list[int]]:
+    """Row numbers of a part of `kept` rows and of the rest, both in file order and with all classes."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        first, second = train_test_split(range(len(labels)), train_size=kept, stratify=labels, random_state=seed)
+    except ValueError as err:
+        classes = len(set(labels))
+        raise DataError(
+            f"data '{source}': {len(labels)} rows of {classes} classes cannot be parted into {kept} and "
+            f"{len(labels) - kept} with every class in both; give more rows"
+        ) from err
+    return sorted(first), sorted(second)

@@ -1,0 +1,198 @@
+"""The model that is trained: frozen backbone, prompt encoder, head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ptune.errors import BackboneError, ConfigError
+from ptune.model.backbone import Backbone, load_backbone
+from ptune.model.head import PeftHead, TextHead, make_head
+from ptune.model.prompt import PromptConfig, PromptEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class PromptClassifier(nn.Module):
+    """A frozen backbone that classifies text by a learned prompt and a small head.
+
+    Only `prompt_encoder` and `head` are trained.
+
+    Args:
+        backbone: the frozen model; many classifiers may share one.
+        config: what is learned. None fields are settled for the backbone's family.
+        labels: label names in index order, C of them.
+        tokenizer: of the backbone; needed to start from a text or to tie virtual token 0.
+        seed: the generator's, for prompt and head.
+
+    Raises:
+        ConfigError: the configuration does not suit the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: PromptConfig,
+        labels: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        family = backbone.family
+        self.config = config.settle("p-tuning" if family.deep is None else "deep", family.default_pooling)
+        self.labels = list(labels)
+        self.backbone = backbone
+        _check_fit(self.config, backbone)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.prompt_encoder = _make_encoder(self.config, backbone, tokenizer).to(backbone.device)
+            self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: str | Backbone,
+        config: PromptConfig | None = None,
+        *,
+        labels: Sequence[str],
+        seed: int = 0,
+        device: str = "auto",
+        dtype: str = "float32",
+        revision: str | None = None,
+    ) -> PromptClassifier:
+        """Load a backbone by its name (see `load_backbone`) and put a fresh prompt and head on it."""
+        from ptune.model.tokenizer import load_tokenizer
+
+        if isinstance(backbone, str):
+            backbone = load_backbone(backbone, revision, dtype, device)
+        return cls(backbone, config or PromptConfig(), labels, load_tokenizer(backbone.location), seed)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Logits of a batch, and its mean cross-entropy where labels are given.
+
+        Args:
+            input_ids: [B, T], padded on the right.
+            attention_mask: [B, T], 1 for text; None where nothing is padded.
+            token_type_ids: [B, T], segments of a pair.
+            labels: [B], class indices.
+        """
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        logits = self.logits(self.prompt(), input_ids, attention_mask, token_type_ids)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
+
+    def prompt(self) -> Tensor:
+        """The folded prompt: shallow [P, E] or deep [L, 2, P, Hkv]."""
+        folded: Tensor = self.prompt_encoder()
+        return folded if self.config.shallow else split_layers(folded, self.backbone.layers)
+
+    def logits(
+        self,
+        prompt: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, C] under a prompt that was folded before, so that evaluation folds it once."""
+        shift = self.config.pooling == "peft"
+        hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, shift_text=shift)
+        return self.head(hidden)  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> PromptClassifier:
+        """Training mode reaches the prompt encoder alone: backbone and head have no dropout."""
+        super().train(mode)
+        self.head.eval()
+        return self
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """What training changes, by name: the prompt encoder whole, not folded, and the head."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
+
+    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what `trainable_state` gave, exactly."""
+        with torch.no_grad():
+            own = self.trainable_state()
+            if own.keys() != state.keys():
+                raise ValueError(f"the state has {sorted(state)}, but this model trains {sorted(own)}")
+            for name, tensor in state.items():
+                own[name].copy_(tensor)
+
+    def trainable_parameters(self) -> tuple[int, int]:
+        """(trained, all), counted as PEFT's print_trainable_parameters does."""
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return trained, trained + self.backbone.parameter_count()
+
+    def describe_parameters(self) -> str:
+        """The line of PEFT's guide: how many parameters are trained, of how many."""
+        trained, total = self.trainable_parameters()
+        return f"trainable params: {trained} || all params: {total} || trainable%: {100 * trained / total}"
+
+
+def split_layers(folded: Tensor, layers: int) -> Tensor:
+    """[P, L * 2 * Hkv], as adapters store it, -> [L, 2, P, Hkv]."""
+    return folded.unflatten(1, (layers, 2, -1)).permute(1, 2, 0, 3)
+
+
+def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
+    if config.method == "deep" and backbone.family.deep is None:
+        raise ConfigError(
+            f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
+            "takes no further keys and values; use --method p-tuning or prompt-tuning"
+        )
+    limit = backbone.max_positions
+    if limit is not None and config.virtual_tokens > limit - 8:
+        raise ConfigError(
+            f"{config.virtual_tokens} virtual tokens leave no room for text in the {limit} positions of "
+            f"backbone '{backbone.name}'; use at most {limit - 8}"
+        )
+
+
+def _make_encoder(
+    config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None
+) -> PromptEncoder:
+    if not config.shallow:
+        return PromptEncoder(config, backbone.layers * 2 * backbone.kv_width, backbone.kv_width)
+    encoder = PromptEncoder(config, backbone.embedding_width, backbone.embedding_width)
+    table = backbone.word_embeddings.weight.detach().float().cpu()
+    if config.init in ("vocabulary", "text"):
+        encoder.start_from(table[_start_tokens(config, table.shape[0], tokenizer)])
+    if config.tie_first:
+        encoder.fixed_first = table[_first_special_token(backbone, tokenizer)].to(backbone.device)
+    return encoder
+
+
+def _start_tokens(config: PromptConfig, vocabulary: int, tokenizer: PreTrainedTokenizerBase | None) -> Tensor:
+    """Token ids [P] whose embeddings a prompt starts from; a text is repeated or cut to P."""
+    if config.init == "vocabulary":
+        return torch.randint(0, vocabulary, (config.virtual_tokens,))
+    if tokenizer is None:
+        raise ConfigError("init 'text' needs the backbone's tokenizer")
+    ids = tokenizer(config.init_text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise ConfigError(f"init_text {config.init_text!r} has no tokens; give some words")
+    repeats = -(-config.virtual_tokens // len(ids))
+    return torch.tensor((ids * repeats)[: config.virtual_tokens])
+
+
+def _first_special_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> int:
+    token = None
+    if tokenizer is not None:
+        token = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    if token is None or backbone.family.decoder:
+        raise ConfigError(
+            f"tie_first is for encoders whose text begins with a special token; backbone '{backbone.name}' "
+            f"({backbone.family.name}) has a head over the last token"
+        )
+    return int(token)

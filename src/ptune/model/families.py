@@ -1,0 +1,100 @@
+"""Everything that depends on the family of a backbone, in one table.
+
+A family is one `model_type` of transformers. No other file asks for a model's
+name: what differs between families is a column here.
+
+head
+    Which of transformers' sequence-classification heads the family has
+    (see `ptune.model.head`). Used by the `peft` pooling alone.
+deep
+    How keys and values of a deep prompt reach the layers: `attention` (the
+    family calls the registered attention function), `cache` (only through
+    `past_key_values`) or None (not at all).
+positions
+    `zero`: text positions count from 0. `after_padding`: from `padding_idx + 1`,
+    as in RoBERTa. `none`: the model takes no position ids.
+token_types
+    Whether segment ids of a pair mean something to the model.
+peft_prefix
+    Whether PEFT's PREFIX_TUNING runs on the family today, so that a deep adapter
+    in the `peft` layout is of use to it. Shallow ones it reads wherever the
+    embeddings are as wide as the hidden states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ptune.errors import BackboneError
+
+DeepRoute = Literal["attention", "cache"]
+PositionRule = Literal["zero", "after_padding", "none"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table; the module's docstring explains the columns."""
+
+    model_type: str
+    name: str
+    decoder: bool
+    head: str
+    deep: DeepRoute | None = "attention"
+    positions: PositionRule = "zero"
+    token_types: bool = False
+    peft_prefix: bool = False
+
+    @property
+    def default_pooling(self) -> str:
+        """What a fresh head reads: the last text token of a decoder, the mean of an encoder."""
+        return "last" if self.decoder else "mean"
+
+
+def _encoder(model_type: str, name: str, head: str, **columns: object) -> Family:
+    return Family(model_type, name, decoder=False, head=head, **columns)  # type: ignore[arg-type]
+
+
+def _decoder(model_type: str, name: str, **columns: object) -> Family:
+    return Family(model_type, name, decoder=True, head="score", **columns)  # type: ignore[arg-type]
+
+
+_TABLE = (
+    _encoder("bert", "BERT", "pooler", token_types=True),
+    _encoder("roberta", "RoBERTa", "first_token", positions="after_padding"),
+    _encoder("xlm-roberta", "XLM-RoBERTa", "first_token", positions="after_padding"),
+    _encoder("camembert", "CamemBERT", "first_token", positions="after_padding"),
+    _encoder("distilbert", "DistilBERT", "pre_classifier"),
+    _encoder("electra", "ELECTRA", "first_token", token_types=True),
+    _encoder("albert", "ALBERT", "pooler", token_types=True),
+    _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", deep=None, token_types=True),
+    _encoder("mpnet", "MPNet", "first_token", deep=None, positions="after_padding"),
+    _encoder("modernbert", "ModernBERT", "prediction_head"),
+    _decoder("gpt2", "GPT-2"),
+    _decoder("gpt_neox", "GPT-NeoX, Pythia"),
+    _decoder("opt", "OPT"),
+    _decoder("bloom", "BLOOM", deep="cache", positions="none"),
+    _decoder("llama", "Llama, SmolLM, SmolLM2"),
+    _decoder("smollm3", "SmolLM3"),
+    _decoder("qwen2", "Qwen2, Qwen2.5"),
+    _decoder("qwen3", "Qwen3"),
+    _decoder("mistral", "Mistral"),
+    _decoder("gemma", "Gemma"),
+    _decoder("gemma3_text", "Gemma 3 (text)"),
+)
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in _TABLE}
+
+
+def family_of(model_type: str, backbone: str) -> Family:
+    """The family of a backbone's `model_type`.
+
+    Raises:
+        BackboneError: the type is not in the table.
+    """
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise BackboneError(
+            f"backbone '{backbone}' is of type '{model_type}', which ptune does not know; choose one of: {known}"
+        )
+    return FAMILIES[model_type]

@@ -1,0 +1,191 @@
+"""From hidden states to logits: pooling, then a head.
+
+`TextHead` is ours: one linear layer over the first, the mean or the last of the
+text's positions, never over a virtual token. `PeftHead` is PEFT's layout:
+transformers' own head of the family, over position 0 of the whole sequence
+(which is virtual token 0 under a shallow prompt), or over the last text token
+of a decoder.
+
+Heads are float32 whatever the backbone's type, and without dropout.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ptune.errors import BackboneError
+from ptune.model.backbone import Hidden
+
+if TYPE_CHECKING:
+    from ptune.model.backbone import Backbone
+    from ptune.model.prompt import Pooling
+
+
+def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
+    """[B, offset + T, H] -> [B, H], over text positions only. Special tokens count as text."""
+    text = hidden.states[:, hidden.offset :]
+    if pooling == "first":
+        return text[:, 0]
+    if pooling == "last":
+        if hidden.mask is None:
+            return text[:, -1]
+        last = hidden.mask.sum(dim=1) - 1
+        return text[torch.arange(text.shape[0], device=text.device), last]
+    if hidden.mask is None:
+        return text.float().mean(dim=1)
+    weights = hidden.mask[:, :, None].float()
+    return (text.float() * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class TextHead(nn.Module):
+    """One linear layer over a pooled text position, [B, H] -> [B, C]."""
+
+    def __init__(self, width: int, classes: int, pooling: Pooling, std: float) -> None:
+        super().__init__()
+        self.pooling: Pooling = pooling
+        self.linear = nn.Linear(width, classes)
+        nn.init.normal_(self.linear.weight, std=std)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Hidden) -> Tensor:
+        return self.linear(pool(hidden, self.pooling).float())  # type: ignore[no-any-return]
+
+
+class PeftHead(nn.Module):
+    """transformers' classification head of a family, held under transformers' own names."""
+
+    def __init__(self, kind: str, modules: dict[str, nn.Module], mean_pooling: bool) -> None:
+        super().__init__()
+        self.kind = kind
+        self.mean_pooling = mean_pooling
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, hidden: Hidden) -> Tensor:
+        return _FORWARD[self.kind](self, hidden)
+
+
+def make_head(backbone: Backbone, pooling: Pooling, classes: int) -> TextHead | PeftHead:
+    """A fresh head, drawn from torch's global generator.
+
+    Raises:
+        BackboneError: PEFT's layout needs a pretrained pooler that the checkpoint lacks.
+    """
+    std = float(getattr(backbone.config, "initializer_range", 0.02))
+    if pooling != "peft":
+        return TextHead(backbone.output_width, classes, pooling, std).to(backbone.device)
+    kind = backbone.family.head
+    if kind == "pooler" and backbone.pooler_missing:
+        raise BackboneError(
+            f"backbone '{backbone.name}' has no pooler weights, which the head of the peft layout reads; "
+            "use --pooling mean"
+        )
+    modules = _transformers_head(backbone, classes)
+    for module in modules.values():
+        module.to_empty(device=backbone.device)
+        module.apply(lambda part: _draw(part, std))
+    mean_pooling = getattr(backbone.config, "classifier_pooling", "cls") == "mean"
+    head = PeftHead(kind, modules, mean_pooling).float().eval()
+    _copy_pretrained(head, backbone.head_weights)
+    return head
+
+
+def head_shapes(backbone: Backbone, pooling: Pooling, classes: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of such a head's weights, without memory for any."""
+    if pooling != "peft":
+        return {"linear.weight": (classes, backbone.output_width), "linear.bias": (classes,)}
+    parts = _transformers_head(backbone, classes)
+    return {
+        f"{part}.{name}": tuple(tensor.shape)
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def head_parts(kind: str) -> tuple[str, ...]:
+    """Names of the modules that make up transformers' head of this kind."""
+    return _PARTS[kind]
+
+
+def _transformers_head(backbone: Backbone, classes: int) -> dict[str, nn.Module]:
+    """The head's modules as transformers builds them, without memory behind them."""
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(backbone.config)
+    config.num_labels = classes
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    return {name: model.get_submodule(name) for name in _PARTS[backbone.family.head]}
+
+
+def _draw(module: nn.Module, std: float) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=std)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        module.reset_parameters()
+
+
+def _copy_pretrained(head: PeftHead, weights: dict[str, Tensor]) -> None:
+    """Start from what the checkpoint brought, where the number of classes agrees."""
+    own = head.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    head.load_state_dict(fitting, strict=False)
+
+
+def _position_zero(head: PeftHead, hidden: Hidden) -> Tensor:
+    return hidden.states[:, :1].float()  # [B, 1, H]: transformers' heads take [:, 0] themselves
+
+
+def _first_token(head: PeftHead, hidden: Hidden) -> Tensor:
+    return head.classifier(_position_zero(head, hidden))  # type: ignore[no-any-return, operator]
+
+
+def _pooler(head: PeftHead, hidden: Hidden) -> Tensor:
+    assert hidden.pooler_output is not None
+    return head.classifier(hidden.pooler_output.float())  # type: ignore[no-any-return, operator]
+
+
+def _pre_classifier(head: PeftHead, hidden: Hidden) -> Tensor:
+    first = head.pre_classifier(_position_zero(head, hidden)[:, 0])  # type: ignore[operator]
+    return head.classifier(torch.relu(first))  # type: ignore[no-any-return, operator]
+
+
+def _context_pooler(head: PeftHead, hidden: Hidden) -> Tensor:
+    return head.classifier(head.pooler(_position_zero(head, hidden)))  # type: ignore[no-any-return, operator]
+
+
+def _prediction_head(head: PeftHead, hidden: Hidden) -> Tensor:
+    pooled = _position_zero(head, hidden)[:, 0]
+    if head.mean_pooling:  # ModernBERT may average, and PEFT's mask then counts the virtual tokens too
+        mask = None if hidden.mask is None else nn.functional.pad(hidden.mask, (hidden.offset, 0), value=1)
+        pooled = pool(Hidden(hidden.states, mask, 0), "mean")
+    return head.classifier(head.head(pooled))  # type: ignore[no-any-return, operator]
+
+
+def _score(head: PeftHead, hidden: Hidden) -> Tensor:
+    return head.score(pool(hidden, "last").float())  # type: ignore[no-any-return, operator]
+
+
+_PARTS: dict[str, tuple[str, ...]] = {
+    "first_token": ("classifier",),
+    "pooler": ("classifier",),
+    "pre_classifier": ("pre_classifier", "classifier"),
+    "context_pooler": ("pooler", "classifier"),
+    "prediction_head": ("head", "classifier"),
+    "score": ("score",),
+}
+_FORWARD: dict[str, Callable[[PeftHead, Hidden], Tensor]] = {
+    "first_token": _first_token,
+    "pooler": _pooler,
+    "pre_classifier": _pre_classifier,
+    "context_pooler": _context_pooler,
+    "prediction_head": _prediction_head,
+    "score": _score,
+}

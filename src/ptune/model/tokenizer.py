@@ -1,0 +1,35 @@
+"""The tokenizer of a backbone, made whole: a padding token always, no limits of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ptune.errors import BackboneError
+from ptune.model.locate import Location
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
+    """Load the tokenizer beside a backbone.
+
+    Where it has no padding token, the end-of-text token pads: padding is
+    masked and stands on the right, so which token it is does not matter.
+
+    Raises:
+        BackboneError: there is no tokenizer, or it has no token that could pad.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location.path, **location.load_options())
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise location.failure(err) from err
+    if tokenizer.pad_token_id is None:
+        substitute = tokenizer.eos_token or tokenizer.unk_token
+        if substitute is None:
+            raise BackboneError(f"the tokenizer of backbone '{location.name}' has no padding and no end token")
+        tokenizer.pad_token = substitute
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return tokenizer  # type: ignore[no-any-return]

@@ -1,0 +1,163 @@
+"""Texts in, labelled probabilities out.
+
+`TextClassifier` is a trained model with its tokenizer: what an adapter becomes
+when it is loaded. `run_logits` is the one loop that evaluation, prediction and
+training's validation share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
+from ptune.data.batch import collate, ordered_batches
+from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
+from ptune.data.sources import Split
+from ptune.errors import AdapterError, ConfigError, DataError
+from ptune.model.backbone import UNLIMITED, Backbone, load_backbone
+from ptune.model.classifier import PromptClassifier
+from ptune.model.tokenizer import load_tokenizer
+
+BATCH_SIZE = 32
+# Rows that a stream is read ahead by: enough to sort by length within, few enough for any memory.
+WINDOW = 1024
+
+Text = str | tuple[str, str]
+Prediction = dict[str, Any]  # {"label": str, "score": float, "scores": {label: probability}}
+
+
+@torch.no_grad()
+def run_logits(model: PromptClassifier, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Logits [N, C] of encoded rows, on the CPU, in the rows' order."""
+    model.eval()
+    prompt = model.prompt()
+    logits = torch.empty(len(encoded), len(model.labels))
+    for rows in ordered_batches([len(row) for row in encoded], batch_size):
+        batch = collate(encoded, None, rows, pad_id).to(model.backbone.device)
+        logits[rows] = model.logits(prompt, **batch.inputs).float().cpu()  # type: ignore[arg-type]
+    return logits
+
+
+class TextClassifier:
+    """A model with the encoder of its texts."""
+
+    def __init__(self, model: PromptClassifier, encoder: TextEncoder, pad_id: int) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.pad_id = pad_id
+
+    @classmethod
+    def around(cls, model: PromptClassifier, max_length: int | None = None, separator: str | None = None) -> Any:
+        """Give a model its tokenizer.
+
+        Args:
+            max_length: tokens to cut texts to; at most, and by default, maximum positions - virtual tokens.
+            separator: in front of the second text of a pair; None: what suits the tokenizer.
+
+        Raises:
+            ConfigError: max_length is more than the backbone holds.
+        """
+        tokenizer = load_tokenizer(model.backbone.location)
+        room = _room(model, tokenizer.model_max_length)
+        if max_length is not None and not 3 <= max_length <= room:
+            raise ConfigError(
+                f"max_length {max_length} does not fit: backbone '{model.backbone.name}' takes from 3 to {room} tokens "
+                f"beside {model.config.virtual_tokens} virtual ones"
+            )
+        if separator is None:
+            separator = pair_separator_for(tokenizer)
+        return cls(model, TextEncoder(tokenizer, max_length or room, separator), int(tokenizer.pad_token_id))
+
+    @property
+    def labels(self) -> list[str]:
+        return self.model.labels
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = BATCH_SIZE) -> Tensor:
+        """Logits [N, C], in the texts' order."""
+        encoded = self.encoder.encode(texts, pairs)
+        return run_logits(self.model, encoded, self.pad_id, batch_size)
+
+    def split_logits(self, split: Split, batch_size: int = BATCH_SIZE) -> Tensor:
+        """Logits [N, C] of a split's rows."""
+        logits = self.logits(split.texts, split.pairs, batch_size)
+        self.encoder.warn_of_cuts(len(split))
+        return logits
+
+    def predict(self, texts: Text | Sequence[Text], batch_size: int = BATCH_SIZE) -> list[Prediction]:
+        """Label, its probability and all classes' probabilities for each text or (text, pair).
+
+        Raises:
+            DataError: an empty text; single texts and pairs mixed.
+        """
+        single = isinstance(texts, str) or (isinstance(texts, tuple) and all(isinstance(part, str) for part in texts))
+        rows = list(islice([texts], 1)) if single else list(texts)
+        predictions = list(self.stream(rows, batch_size))  # type: ignore[arg-type]
+        return predictions
+
+    def stream(self, texts: Iterable[Text], batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
+        """Predictions for any number of texts, in their order; reads at most WINDOW ahead."""
+        iterator, seen = iter(texts), 0
+        while window := list(islice(iterator, WINDOW)):
+            first, second = _unzip(window, seen)
+            seen += len(window)
+            for row in self.logits(first, second, batch_size).softmax(dim=1).tolist():
+                best = max(range(len(row)), key=row.__getitem__)
+                scores = dict(zip(self.labels, row, strict=True))
+                yield {"label": self.labels[best], "score": row[best], "scores": scores}
+        self.encoder.warn_of_cuts(seen)
+
+
+def load(
+    adapter: str | Path | AdapterFile,
+    backbone: str | Backbone | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> TextClassifier:
+    """Load an adapter, ptune's or PEFT's, and put it on its backbone.
+
+    Args:
+        adapter: its folder.
+        backbone: a name (see `load_backbone`) or a loaded one; None: what the adapter notes.
+
+    Raises:
+        AdapterError: damaged, for another backbone, or it does not say for which.
+    """
+    file = adapter if isinstance(adapter, AdapterFile) else read_adapter(adapter)
+    note = file.record.backbone
+    if backbone is None:
+        if not note.name:
+            raise AdapterError(f"adapter '{file.folder}' does not say for which backbone it is; name it with --backbone")
+        backbone = note.name
+    if isinstance(backbone, str):
+        revision = note.revision if backbone == note.name else None
+        backbone = load_backbone(backbone, revision, dtype, device)
+    model = build_classifier(file, backbone)
+    # PEFT knows no separator: its files get none, so that they answer as in PEFT.
+    return TextClassifier.around(model, file.record.max_length, file.record.pair_separator)  # type: ignore[no-any-return]
+
+
+def _room(model: PromptClassifier, tokenizer_limit: int) -> int:
+    positions = model.backbone.max_positions
+    if positions is None:
+        positions = tokenizer_limit if tokenizer_limit < 1_000_000 else UNLIMITED
+    return positions - model.config.virtual_tokens
+
+
+def _unzip(window: list[Text], seen: int) -> tuple[list[str], list[str] | None]:
+    """Texts and pairs apart, checked."""
+    paired = isinstance(window[0], tuple)
+    for number, row in enumerate(window, seen + 1):
+        if isinstance(row, tuple) != paired:
+            raise DataError(f"text {number}: single texts and pairs do not mix in one call")
+        if any(not isinstance(part, str) or not part.strip() for part in (row if paired else [row])):
+            raise DataError(f"text {number} is empty or no text: {row!r}")
+    if not paired:
+        return list(window), None  # type: ignore[arg-type]
+    return [row[0] for row in window], [row[1] for row in window]

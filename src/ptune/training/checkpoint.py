@@ -1,0 +1,128 @@
+"""What resuming a run exactly needs, in one file, `checkpoint.safetensors`.
+
+Tensors: the prompt encoder (whole, not folded) and the head, now and at the
+best epoch; AdamW's moments; the generator's state. Everything else (data
+position, figures so far, settings) is JSON in the file's metadata. One file,
+so that no crash leaves halves that do not belong together.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from ptune.atomic import write_files
+from ptune.errors import AdapterError, ConfigError
+from ptune.model.classifier import PromptClassifier
+from ptune.training.optim import generator_state, set_generator_state
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Progress:
+    """Where a run stands. epoch and batch name the next batch: epochs from 1, batches from 0."""
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0  # over the rows of this epoch so far
+    rows: int = 0
+    best_epoch: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    rows_seen: int = 0
+    finished: bool = False
+
+
+@dataclass
+class RunState:
+    """All that changes during a run."""
+
+    model: PromptClassifier
+    optimizer: AdamW
+    progress: Progress
+    best_state: dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:
+    """Write the checkpoint of a run; `identity` says which run it is.
+
+    Raises:
+        OutputError: it cannot be written; an older checkpoint is still whole.
+    """
+    from safetensors.torch import save
+
+    tensors = {f"model.{name}": tensor for name, tensor in state.model.trainable_state().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best_state.items()}
+    tensors |= _optimizer_tensors(state.optimizer)
+    tensors["generator"] = generator_state(state.model.backbone.device)
+    content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_files(folder, {CHECKPOINT_FILE: save(contiguous, metadata={"ptune": json.dumps(content)})})
+
+
+def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:
+    """Put a run back where its checkpoint was written.
+
+    Raises:
+        AdapterError: the file is damaged.
+        ConfigError: the checkpoint is of a run with other settings or data.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT_FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = json.loads((file.metadata() or {})["ptune"])
+            _same_run(content["identity"], identity, path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except (SafetensorError, OSError, KeyError, ValueError) as err:
+        if isinstance(err, ConfigError):
+            raise
+        raise AdapterError(f"checkpoint '{path}' is damaged ({err}); train without --resume") from err
+    device = state.model.backbone.device
+    state.progress = Progress(**content["progress"])
+    state.model.load_trainable_state(_under("model.", tensors))
+    state.best_state = {name: tensor.to(device) for name, tensor in _under("best.", tensors).items()}
+    _restore_optimizer(state.optimizer, tensors)
+    set_generator_state(tensors["generator"], device)
+
+
+def _same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
+    """Compare as JSON, in which a tuple is a list."""
+    now = json.loads(json.dumps(identity))
+    for key in sorted(saved.keys() | now.keys()):
+        if saved.get(key) != now.get(key):
+            raise ConfigError(
+                f"checkpoint '{path}' is of a run with {key} {saved.get(key)!r}, this one has {now.get(key)!r}; "
+                "give the same options, or train without --resume"
+            )
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer_tensors(optimizer: AdamW) -> dict[str, Tensor]:
+    return {
+        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _under("optimizer.", tensors).items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,332 @@
+"""The training loop, as a story: batches, steps, an evaluation each epoch, the best state put back."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptune.adapter.files import note_backbone, save_adapter
+from ptune.adapter.layout import Record
+from ptune.atomic import make_folder
+from ptune.data.batch import collate, training_batches
+from ptune.data.encode import Encoded
+from ptune.data.sources import Split, TextData
+from ptune.errors import DataError, TrainingError
+from ptune.metrics import collapsed, evaluate_logits
+from ptune.model.classifier import PromptClassifier
+from ptune.predict import TextClassifier, run_logits
+from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
+from ptune.training.config import TrainConfig
+from ptune.training.optim import clip_gradients, make_optimizer, set_rates
+from ptune.training.report import MetricsFile, versions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave. metrics are the best epoch's on validation; seconds are of training and evaluation."""
+
+    metrics: dict[str, float]
+    best_epoch: int
+    epochs: int
+    trainable_params: int
+    all_params: int
+    seconds: float
+    examples_per_second: float
+    adapter: str
+    majority: float
+    history: list[dict[str, Any]]
+    classifier: TextClassifier
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """An encoded split."""
+
+    encoded: list[Encoded]
+    labels: list[int]
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(row) for row in self.encoded]
+
+
+# Called after every step with (rows done in this epoch, rows in it, epoch, mean loss of the epoch so far).
+OnStep = Callable[[int, int, int, float], None]
+# Called after every epoch with its line of the metrics file.
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+def train(
+    model: PromptClassifier,
+    data: TextData,
+    config: TrainConfig | None = None,
+    *,
+    output: str | Path,
+    max_length: int | None = None,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> TrainResult:
+    """Train a prompt and its head; write the best epoch's adapter to `output`.
+
+    The model holds the best epoch's state when this returns, exactly: evaluating it gives the recorded
+    figures to the last digit.
+
+    Args:
+        model: what to train; only its prompt encoder and head change.
+        data: with the splits train and validation.
+        config: settings; rates left None follow from the method.
+        output: folder of the adapter, its metrics.jsonl and its checkpoint.
+        max_length: tokens to cut texts to; at most, and by default, what the backbone holds beside the prompt.
+        resume: go on from the checkpoint in `output`, if there is one, as if never stopped.
+        on_step, on_epoch: called along the way.
+
+    Raises:
+        TrainingError: the loss is no longer a number. The last good state is in the checkpoint.
+        ConfigError: `resume` finds a checkpoint of another run.
+        DataError: validation has no labels. OutputError: `output` cannot be written.
+    """
+    config = (config or TrainConfig()).settle(model.config)
+    folder = Path(output).expanduser()
+    make_folder(folder)
+    classifier = TextClassifier.around(model, max_length)
+    run = _Run(classifier, _encode(classifier, data, "train"), _encode(classifier, data, "validation"), config, folder)
+    run.on_step, run.on_epoch = on_step, on_epoch
+    run.identity = _identity(classifier, config, run)
+    if resume and (folder / CHECKPOINT_FILE).exists():
+        load_checkpoint(folder, run.state, run.identity)
+        logger.info("resumed at epoch %d, batch %d", run.progress.epoch, run.progress.batch)
+    elif resume:
+        logger.warning("nothing to resume in '%s': there is no %s; starting anew", folder, CHECKPOINT_FILE)
+    return run.result(data) if run.progress.finished else run.go(data)
+
+
+def _encode(classifier: TextClassifier, data: TextData, name: str) -> _Rows:
+    split: Split = data.split(name)
+    if split.labels is None:
+        raise DataError(f"data '{data.source}': the rows of {name} have no labels")
+    encoded = classifier.encoder.encode(split.texts, split.pairs)
+    classifier.encoder.warn_of_cuts(len(encoded))
+    return _Rows(encoded, split.labels)
+
+
+def _identity(classifier: TextClassifier, config: TrainConfig, run: _Run) -> dict[str, Any]:
+    """What must be equal for a checkpoint to belong to a run."""
+    content = hashlib.sha256()
+    for rows in (run.train_rows, run.validation_rows):
+        for row, label in zip(rows.encoded, rows.labels, strict=True):
+            content.update(f"{row.ids} {label}\n".encode())
+    return {
+        "prompt": classifier.model.config.model_dump(),
+        "training": config.model_dump(exclude={"checkpoint_steps"}),
+        "labels": classifier.model.labels,
+        "backbone": note_backbone(classifier.model.backbone).fingerprint,
+        "data": content.hexdigest()[:16],
+    }
+
+
+class _Run:
+    """One training run: the state of `RunState` and the steps that change it."""
+
+    def __init__(
+        self, classifier: TextClassifier, train_rows: _Rows, validation_rows: _Rows, config: TrainConfig, folder: Path
+    ) -> None:
+        self.classifier = classifier
+        self.model = classifier.model
+        self.train_rows = train_rows
+        self.validation_rows = validation_rows
+        self.config = config
+        self.folder = folder
+        self.identity: dict[str, Any] = {}
+        self.on_step: OnStep | None = None
+        self.on_epoch: OnEpoch | None = None
+        torch.manual_seed(config.seed)  # dropout in the prompt encoder draws from the global generator
+        self.state = RunState(self.model, make_optimizer(self.model, config), Progress(), {})
+        batches = math.ceil(len(train_rows.labels) / config.batch_size)
+        self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress
+
+    def go(self, data: TextData) -> TrainResult:
+        """Run the epochs that are left, then put the best state back and save it."""
+        log = MetricsFile(self.folder, self.progress.history)
+        try:
+            while self.progress.epoch <= self.config.epochs and not self._out_of_patience():
+                self._train_epoch()
+                self._end_epoch(log)
+        except KeyboardInterrupt:
+            self._checkpoint()
+            logger.warning("stopped; go on with --resume")
+            raise
+        self.model.load_trainable_state(self.state.best_state)
+        self.model.eval()
+        save_adapter(self.folder, self.model, self.record())
+        self.progress.finished = True
+        self._checkpoint()
+        return self.result(data)
+
+    def _train_epoch(self) -> None:
+        batches = training_batches(
+            self.train_rows.lengths, self.config.batch_size, self.config.seed, self.progress.epoch
+        )
+        self.model.train()
+        started = time.perf_counter()
+        while self.progress.batch < len(batches):
+            group = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
+            self._step(group)
+            self.progress.batch += len(group)
+            self.progress.step += 1
+            if self.on_step is not None:
+                mean = self.progress.loss_sum / self.progress.rows
+                self.on_step(self.progress.rows, len(self.train_rows.labels), self.progress.epoch, mean)
+            if self.progress.step % self.config.checkpoint_steps == 0 and self.progress.batch < len(batches):
+                self.progress.seconds += time.perf_counter() - started
+                self._checkpoint()
+                started = time.perf_counter()
+        self.progress.seconds += time.perf_counter() - started
+
+    def _step(self, group: list[list[int]]) -> None:
+        """One optimizer step over a group of batches; the loss is the mean over all of their rows."""
+        rows = sum(len(batch) for batch in group)
+        optimizer = self.state.optimizer
+        set_rates(optimizer, self.config, self.progress.step, self.total_steps)
+        total = 0.0
+        for batch_rows in group:
+            batch = collate(self.train_rows.encoded, self.train_rows.labels, batch_rows, self.classifier.pad_id)
+            batch = batch.to(self.model.backbone.device)
+            loss = self.model(**batch.inputs, labels=batch.labels).loss * (len(batch_rows) / rows)
+            loss.backward()
+            total += float(loss.detach())
+        norm = clip_gradients(self.model, self.config.clip)
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            optimizer.zero_grad()
+            self._diverged(total)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.progress.loss_sum += total * rows
+        self.progress.rows += rows
+        self.progress.rows_seen += rows
+
+    def _diverged(self, loss: float) -> None:
+        """Nothing was changed by this step yet, so the state at hand is the last good one."""
+        self._checkpoint()
+        if self.state.best_state:
+            self.model.load_trainable_state(self.state.best_state)
+            save_adapter(self.folder, self.model, self.record())
+            kept = f"the adapter of epoch {self.progress.best_epoch} is saved in '{self.folder}'"
+        else:
+            kept = f"no epoch was finished; the last good state is in '{self.folder / CHECKPOINT_FILE}'"
+        raise TrainingError(
+            f"the loss or its gradient is not a finite number at step {self.progress.step + 1} (loss {loss}); {kept}. "
+            f"Lower the rates: --lr {self.config.lr} and --head-lr {self.config.head_lr} are too high here"
+        )
+
+    def _end_epoch(self, log: MetricsFile) -> None:
+        started = time.perf_counter()
+        logits = self.evaluate()
+        labels = torch.tensor(self.validation_rows.labels)
+        metrics = evaluate_logits(logits, labels)
+        self.progress.seconds += time.perf_counter() - started
+        if not math.isfinite(metrics["loss"]):
+            self._diverged(metrics["loss"])
+        better = self._better(metrics)
+        if better:
+            self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, metrics
+            self.state.best_state = {name: t.detach().clone() for name, t in self.model.trainable_state().items()}
+        line = {
+            "epoch": self.progress.epoch,
+            "step": self.progress.step,
+            "train_loss": self.progress.loss_sum / self.progress.rows,
+            **metrics,
+            "best": better,
+            "seconds": round(self.progress.seconds, 3),
+        }
+        only = collapsed(logits, labels)
+        if only is not None:
+            logger.warning(
+                "epoch %d: every prediction is '%s'; the model has not learned to tell classes apart. If this lasts, "
+                "change --lr (now %g) or train longer",
+                self.progress.epoch,
+                self.model.labels[only],
+                self.config.lr,
+            )
+        self.progress.history.append(line)
+        log.add(line)
+        self.progress.epoch += 1
+        self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
+        if better:
+            save_adapter(self.folder, self.model, self.record())
+        self._checkpoint()
+        if self.on_epoch is not None:
+            self.on_epoch(line)
+
+    def evaluate(self) -> Tensor:
+        """Logits of the validation rows, [N, C], with the same batches every time."""
+        return run_logits(self.model, self.validation_rows.encoded, self.classifier.pad_id, self.config.batch_size)
+
+    def _better(self, metrics: dict[str, float]) -> bool:
+        best = self.progress.best_metrics
+        if not best:
+            return True
+        if self.config.best == "loss":
+            return metrics["loss"] < best["loss"]
+        return (metrics[self.config.best], -metrics["loss"]) > (best[self.config.best], -best["loss"])
+
+    def _out_of_patience(self) -> bool:
+        waited = self.progress.epoch - 1 - self.progress.best_epoch
+        return self.config.patience is not None and waited >= self.config.patience
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.folder, self.state, self.identity)
+
+    def record(self) -> Record:
+        """The record of the best epoch. No times in it: the same run gives the same bytes."""
+        return Record(
+            prompt=self.model.config,
+            backbone=note_backbone(self.model.backbone),
+            labels=self.model.labels,
+            classes=len(self.model.labels),
+            max_length=self.classifier.encoder.max_length,
+            pair_separator=self.classifier.encoder.pair_separator,
+            metrics=self.progress.best_metrics,
+            training={
+                **self.config.model_dump(exclude={"checkpoint_steps"}),
+                "best_epoch": self.progress.best_epoch,
+                "train_rows": len(self.train_rows.labels),
+                "validation_rows": len(self.validation_rows.labels),
+            },
+            versions=versions(),
+        )
+
+    def result(self, data: TextData) -> TrainResult:
+        """Of a finished run; one that is resumed after its end answers from its checkpoint."""
+        self.model.load_trainable_state(self.state.best_state)
+        self.model.eval()
+        trained, total = self.model.trainable_parameters()
+        seconds = self.progress.seconds
+        return TrainResult(
+            metrics=self.progress.best_metrics,
+            best_epoch=self.progress.best_epoch,
+            epochs=len(self.progress.history),
+            trainable_params=trained,
+            all_params=total,
+            seconds=seconds,
+            examples_per_second=self.progress.rows_seen / seconds if seconds else 0.0,
+            adapter=str(self.folder),
+            majority=data.majority_share("validation"),
+            history=self.progress.history,
+            classifier=self.classifier,
+        )

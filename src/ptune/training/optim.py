@@ -1,0 +1,68 @@
+"""Optimizer and schedule: AdamW with rates of their own for prompt and head."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from ptune.model.classifier import PromptClassifier
+from ptune.training.config import TrainConfig
+
+
+def make_optimizer(model: PromptClassifier, config: TrainConfig) -> AdamW:
+    """AdamW (arXiv 1711.05101) over prompt encoder and head; each group keeps its peak rate under `peak`."""
+    assert config.lr is not None and config.head_lr is not None
+    groups = []
+    for module, rate in ((model.prompt_encoder, config.lr), (model.head, config.head_lr)):
+        decayed, spared = _by_decay(module)
+        groups.append({"params": decayed, "peak": rate, "weight_decay": config.weight_decay})
+        groups.append({"params": spared, "peak": rate, "weight_decay": 0.0})
+    return AdamW([group for group in groups if group["params"]], lr=0.0, fused=model.backbone.device.type == "cuda")
+
+
+def set_rates(optimizer: AdamW, config: TrainConfig, step: int, steps: int) -> None:
+    """Set each group's rate for a step (counted from 0) of so many."""
+    share = rate_share(config, step, steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+
+
+def rate_share(config: TrainConfig, step: int, steps: int) -> float:
+    """The schedule: from 0 to 1 of the peak rate. Warm-up rises to 1, decay ends at 0 after the last step."""
+    warmup = math.ceil(config.warmup * steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0 - done
+
+
+def clip_gradients(model: PromptClassifier, limit: float) -> float:
+    """Scale the gradient down to a norm of at most `limit`; returns the norm that it had."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return float(nn.utils.clip_grad_norm_(trained, limit))
+
+
+def _by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices decay; biases and the scales of norms do not."""
+    parameters = list(module.parameters())
+    return [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
+
+
+def generator_state(device: torch.device) -> torch.Tensor:
+    """The state of the generator that dropout draws from, uint8."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_generator_state(state: torch.Tensor, device: torch.device) -> None:
+    """Put back what `generator_state` gave."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ptune.errors import PtuneError as PtuneError
     from ptune.model.backbone import load_backbone as load_backbone
     from ptune.model.classifier import PromptClassifier as PromptClassifier
-    from ptune.model.prompt import PromptConfig as PromptConfig
+    from ptune.model.config import PromptConfig as PromptConfig
     from ptune.predict import TextClassifier as TextClassifier
     from ptune.predict import load as load
     from ptune.training.config import TrainConfig as TrainConfig
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "PromptClassifier": "ptune.model.classifier",
-    "PromptConfig": "ptune.model.prompt",
+    "PromptConfig": "ptune.model.config",
     "PtuneError": "ptune.errors",
     "TextClassifier": "ptune.predict",
     "TrainConfig": "ptune.training.config",

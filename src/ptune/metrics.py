@@ -40,7 +40,7 @@ def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
     from sklearn.metrics import confusion_matrix
 
     matrix: Any = confusion_matrix(labels, logits.argmax(dim=1), labels=range(logits.shape[1]))
-    return matrix.tolist()  # type: ignore[no-any-return]
+    return matrix.tolist()
 
 
 def collapsed(logits: Tensor, labels: Tensor) -> int | None:

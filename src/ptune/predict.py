@@ -7,6 +7,7 @@ training's validation share.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
 from ptune.data.batch import collate, ordered_batches
+from ptune.data.columns import Columns, choose_columns, text_of
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
+from ptune.data.files import Row, read_rows
 from ptune.data.sources import Split
 from ptune.errors import AdapterError, ConfigError, DataError
 from ptune.model.backbone import UNLIMITED, Backbone, load_backbone
@@ -28,12 +31,16 @@ BATCH_SIZE = 32
 # Rows that a stream is read ahead by: enough to sort by length within, few enough for any memory.
 WINDOW = 1024
 
+PREDICTION_KEYS = ("label", "score", "scores")
+
 Text = str | tuple[str, str]
 Prediction = dict[str, Any]  # {"label": str, "score": float, "scores": {label: probability}}
 
 
 @torch.no_grad()
-def run_logits(model: PromptClassifier, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE) -> Tensor:
+def run_logits(
+    model: PromptClassifier, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE
+) -> Tensor:
     """Logits [N, C] of encoded rows, on the CPU, in the rows' order."""
     model.eval()
     prompt = model.prompt()
@@ -51,9 +58,12 @@ class TextClassifier:
         self.model = model
         self.encoder = encoder
         self.pad_id = pad_id
+        self.columns: dict[str, str | None] = {}  # of the training data, where they are known
 
     @classmethod
-    def around(cls, model: PromptClassifier, max_length: int | None = None, separator: str | None = None) -> Any:
+    def around(
+        cls, model: PromptClassifier, max_length: int | None = None, separator: str | None = None
+    ) -> TextClassifier:
         """Give a model its tokenizer.
 
         Args:
@@ -95,10 +105,9 @@ class TextClassifier:
         Raises:
             DataError: an empty text; single texts and pairs mixed.
         """
-        single = isinstance(texts, str) or (isinstance(texts, tuple) and all(isinstance(part, str) for part in texts))
-        rows = list(islice([texts], 1)) if single else list(texts)
-        predictions = list(self.stream(rows, batch_size))  # type: ignore[arg-type]
-        return predictions
+        if isinstance(texts, (str, tuple)):
+            texts = [texts]  # type: ignore[list-item]
+        return list(self.stream(texts, batch_size))
 
     def stream(self, texts: Iterable[Text], batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
         """Predictions for any number of texts, in their order; reads at most WINDOW ahead."""
@@ -111,6 +120,38 @@ class TextClassifier:
                 scores = dict(zip(self.labels, row, strict=True))
                 yield {"label": self.labels[best], "score": row[best], "scores": scores}
         self.encoder.warn_of_cuts(seen)
+
+    def stream_file(
+        self, path: Path, text: str | None = None, text_pair: str | None = None, batch_size: int = BATCH_SIZE
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of a data file with their predictions, streamed in the file's order.
+
+        The row's own columns are kept; those named as a prediction's are kept as `input_<name>`.
+
+        Raises:
+            DataError: no such column, or an empty text: names the row.
+        """
+        kept: deque[Row] = deque()
+
+        def texts() -> Iterator[Text]:
+            columns: Columns | None = None
+            for number, row in enumerate(read_rows(path), 1):
+                columns = columns or self._columns(list(row), text, text_pair, str(path))
+                where = f"data file '{path}', row {number}"
+                first = text_of(row, columns.text, where)
+                kept.append({f"input_{key}" if key in PREDICTION_KEYS else key: value for key, value in row.items()})
+                pair = columns.text_pair
+                yield first if pair is None else (first, text_of(row, pair, where))
+
+        for prediction in self.stream(texts(), batch_size):
+            yield {**kept.popleft(), **prediction}
+
+    def _columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
+        """Those asked for, else those of the training data if they are there, else a guess."""
+        trained = {name for name in self.columns.values() if name}
+        if text is None and text_pair is None and trained and trained <= set(names):
+            text, text_pair = self.columns["text"], self.columns["text_pair"]
+        return choose_columns(names, text, text_pair, None, where=f"data file '{where}'", need_label=False)
 
 
 def load(
@@ -133,14 +174,18 @@ def load(
     note = file.record.backbone
     if backbone is None:
         if not note.name:
-            raise AdapterError(f"adapter '{file.folder}' does not say for which backbone it is; name it with --backbone")
+            raise AdapterError(
+                f"adapter '{file.folder}' does not say for which backbone it is; name it with --backbone"
+            )
         backbone = note.name
     if isinstance(backbone, str):
         revision = note.revision if backbone == note.name else None
         backbone = load_backbone(backbone, revision, dtype, device)
     model = build_classifier(file, backbone)
     # PEFT knows no separator: its files get none, so that they answer as in PEFT.
-    return TextClassifier.around(model, file.record.max_length, file.record.pair_separator)  # type: ignore[no-any-return]
+    classifier = TextClassifier.around(model, file.record.max_length, file.record.pair_separator)
+    classifier.columns = file.record.columns
+    return classifier
 
 
 def _room(model: PromptClassifier, tokenizer_limit: int) -> int:

@@ -1,8 +1,8 @@
 """Adapters on disk: saved whole or not at all, checked before memory is taken.
 
-    save_adapter(folder, model, record)   writes the folder
-    read_adapter(folder)                  reads the record and the shapes, no weights
-    build_classifier(file, backbone)      checks both against each other, then loads
+save_adapter(folder, model, record)   writes the folder
+read_adapter(folder)                  reads the record and the shapes, no weights
+build_classifier(file, backbone)      checks both against each other, then loads
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from ptune.atomic import write_files
 from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
+from ptune.model.config import PromptConfig
 from ptune.model.head import head_shapes
-from ptune.model.prompt import PromptConfig
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ class AdapterFile:
     record: Record
     shapes: dict[str, tuple[int, ...]]
     peft: bool
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """Files that make up the adapter; a checkpoint or a log beside them does not."""
+        return (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE)
 
     @property
     def parameters(self) -> int:
@@ -182,7 +187,10 @@ def _expected_shapes(record: Record, config: PromptConfig, backbone: Backbone) -
     """Tensors that such an adapter must have on this backbone, computed without memory for any."""
     deep = config.method == "deep"
     width = backbone.layers * 2 * backbone.kv_width if deep else backbone.embedding_width
-    return {PROMPT_KEY: (config.virtual_tokens, width), **head_shapes(backbone, config.pooling or "peft", record.classes)}
+    return {
+        PROMPT_KEY: (config.virtual_tokens, width),
+        **head_shapes(backbone, config.pooling or "peft", record.classes),
+    }
 
 
 def _check_backbone(file: AdapterFile, backbone: Backbone) -> None:
@@ -297,5 +305,3 @@ def _size(shape: tuple[int, ...]) -> int:
     for extent in shape:
         size *= extent
     return size
-
-

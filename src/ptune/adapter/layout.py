@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ptune.model.prompt import PromptConfig
+from ptune.model.config import PromptConfig
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 RECORD_FILE = "ptune.json"
@@ -50,6 +50,9 @@ class Record(BaseModel):
     classes: int = Field(ge=1, description="C, number of classes.")
     max_length: int | None = Field(None, ge=1, description="Tokens a text was cut to, special tokens included.")
     pair_separator: str = Field("", description="Put in front of the second text of a pair.")
+    columns: dict[str, str | None] = Field(
+        default_factory=dict, description="Columns `text` and `text_pair` of the training data, to find them again."
+    )
     metrics: dict[str, float] = Field(default_factory=dict, description="Of the best epoch, on validation.")
     training: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
     versions: dict[str, str] = Field(default_factory=dict, description="Of the packages that trained it.")

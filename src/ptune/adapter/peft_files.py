@@ -12,8 +12,8 @@ from typing import Any
 from ptune.adapter.layout import BackboneNote, Record
 from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
+from ptune.model.config import PromptConfig
 from ptune.model.head import head_parts
-from ptune.model.prompt import PromptConfig
 
 PEFT_VERSION = "0.21.2"  # whose files these are
 HEAD_PREFIXES = ("base_model.model.", "base_model.")

@@ -29,11 +29,9 @@ class Batch:
     rows: list[int]
 
     def to(self, device: torch.device) -> Batch:
-        moved = (
-            None if tensor is None else tensor.to(device, non_blocking=True)
-            for tensor in (self.input_ids, self.attention_mask, self.token_type_ids, self.labels)
-        )
-        return Batch(*moved, self.rows)  # type: ignore[arg-type]
+        moved = {name: None if tensor is None else tensor.to(device) for name, tensor in self.inputs.items()}
+        labels = None if self.labels is None else self.labels.to(device)
+        return Batch(**moved, labels=labels, rows=self.rows)  # type: ignore[arg-type]
 
     @property
     def inputs(self) -> dict[str, Tensor | None]:

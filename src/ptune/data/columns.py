@@ -40,7 +40,18 @@ TEXTS = (
     "description",
     "input",
 )
-LABELS = ("label", "labels", "target", "intent", "class", "category", "topic", "sentiment", "label_text", "coarse_label")
+LABELS = (
+    "label",
+    "labels",
+    "target",
+    "intent",
+    "class",
+    "category",
+    "topic",
+    "sentiment",
+    "label_text",
+    "coarse_label",
+)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def load_data(
     if only is not None:
         return data
     _check_train(raw["train"], data)
-    return _sample(_hold_back(data, seed), seed, max_train_rows)
+    return _sample(hold_back(data, seed), seed, max_train_rows)
 
 
 def _find_tables(source: str, only: str | None, revision: str | None) -> dict[str, _Table]:
@@ -247,7 +247,8 @@ def _read_table(
             columns = columns or choose_columns(list(row), *wanted, where=table.where)
             names = table.class_names.get(columns.label or "")
             choose_columns(list(row), columns.text, columns.text_pair, columns.label, where=table.where)
-        assert columns is not None and columns.label is not None
+        assert columns is not None
+        assert columns.label is not None
         texts.append(text_of(row, columns.text, where))
         if columns.text_pair is not None:
             pairs.append(text_of(row, columns.text_pair, where))
@@ -307,12 +308,12 @@ def _check_train(raw: _Raw, data: TextData) -> None:
             )
 
 
-def _hold_back(data: TextData, seed: int) -> TextData:
-    """Make a validation split of a tenth of train, where there is none."""
+def hold_back(data: TextData, seed: int, share: float = VALIDATION_SHARE) -> TextData:
+    """Make a validation split of a stratified share of train, where there is none."""
     if "validation" in data.splits:
         return data
     train = data.train
-    size = max(len(data.labels), round(VALIDATION_SHARE * len(train)))
+    size = max(len(data.labels), round(share * len(train)))
     kept, held = _stratified(train.labels or [], len(train) - size, seed, data.source)
     note = f"split: {len(held)} of {len(train)} rows held back for validation, stratified, seed {seed}"
     splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}

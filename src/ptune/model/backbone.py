@@ -55,14 +55,14 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        base: nn.Module,
+        base: Any,
         location: Location,
         head_weights: dict[str, Tensor] | None = None,
         pooler_missing: bool = False,
     ) -> None:
         super().__init__()
         self.location = location
-        self.config: PretrainedConfig = base.config  # type: ignore[assignment]
+        self.config: PretrainedConfig = base.config
         self.family: Family = family_of(self.config.model_type, location.name)
         self.base = base.requires_grad_(False).eval()
         self.head_weights = head_weights or {}
@@ -125,7 +125,7 @@ class Backbone(nn.Module):
     def device(self) -> torch.device:
         return self.word_embeddings.weight.device
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: dropout in a frozen model is noise and costs time (arXiv 2406.05279)."""
         return super().train(False)
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ptune.errors import BackboneError, ConfigError
+from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone, load_backbone
+from ptune.model.config import PromptConfig
 from ptune.model.head import PeftHead, TextHead, make_head
-from ptune.model.prompt import PromptConfig, PromptEncoder
+from ptune.model.prompt import PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,7 +109,7 @@ class PromptClassifier(nn.Module):
         """Logits [B, C] under a prompt that was folded before, so that evaluation folds it once."""
         shift = self.config.pooling == "peft"
         hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, shift_text=shift)
-        return self.head(hidden)  # type: ignore[no-any-return]
+        return self.head(hidden)
 
     def train(self, mode: bool = True) -> PromptClassifier:
         """Training mode reaches the prompt encoder alone: backbone and head have no dropout."""
@@ -159,9 +160,7 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
         )
 
 
-def _make_encoder(
-    config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None
-) -> PromptEncoder:
+def _make_encoder(config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> PromptEncoder:
     if not config.shallow:
         return PromptEncoder(config, backbone.layers * 2 * backbone.kv_width, backbone.kv_width)
     encoder = PromptEncoder(config, backbone.embedding_width, backbone.embedding_width)

@@ -23,7 +23,7 @@ from ptune.model.backbone import Hidden
 
 if TYPE_CHECKING:
     from ptune.model.backbone import Backbone
-    from ptune.model.prompt import Pooling
+    from ptune.model.config import Pooling
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
@@ -53,7 +53,7 @@ class TextHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden: Hidden) -> Tensor:
-        return self.linear(pool(hidden, self.pooling).float())  # type: ignore[no-any-return]
+        return self.linear(pool(hidden, self.pooling).float())
 
 
 class PeftHead(nn.Module):
@@ -139,38 +139,38 @@ def _copy_pretrained(head: PeftHead, weights: dict[str, Tensor]) -> None:
     head.load_state_dict(fitting, strict=False)
 
 
-def _position_zero(head: PeftHead, hidden: Hidden) -> Tensor:
+def _position_zero(hidden: Hidden) -> Tensor:
     return hidden.states[:, :1].float()  # [B, 1, H]: transformers' heads take [:, 0] themselves
 
 
 def _first_token(head: PeftHead, hidden: Hidden) -> Tensor:
-    return head.classifier(_position_zero(head, hidden))  # type: ignore[no-any-return, operator]
+    return head.classifier(_position_zero(hidden))  # type: ignore[operator]
 
 
 def _pooler(head: PeftHead, hidden: Hidden) -> Tensor:
     assert hidden.pooler_output is not None
-    return head.classifier(hidden.pooler_output.float())  # type: ignore[no-any-return, operator]
+    return head.classifier(hidden.pooler_output.float())  # type: ignore[operator]
 
 
 def _pre_classifier(head: PeftHead, hidden: Hidden) -> Tensor:
-    first = head.pre_classifier(_position_zero(head, hidden)[:, 0])  # type: ignore[operator]
-    return head.classifier(torch.relu(first))  # type: ignore[no-any-return, operator]
+    first = head.pre_classifier(_position_zero(hidden)[:, 0])  # type: ignore[operator]
+    return head.classifier(torch.relu(first))  # type: ignore[operator]
 
 
 def _context_pooler(head: PeftHead, hidden: Hidden) -> Tensor:
-    return head.classifier(head.pooler(_position_zero(head, hidden)))  # type: ignore[no-any-return, operator]
+    return head.classifier(head.pooler(_position_zero(hidden)))  # type: ignore[operator]
 
 
 def _prediction_head(head: PeftHead, hidden: Hidden) -> Tensor:
-    pooled = _position_zero(head, hidden)[:, 0]
+    pooled = _position_zero(hidden)[:, 0]
     if head.mean_pooling:  # ModernBERT may average, and PEFT's mask then counts the virtual tokens too
         mask = None if hidden.mask is None else nn.functional.pad(hidden.mask, (hidden.offset, 0), value=1)
         pooled = pool(Hidden(hidden.states, mask, 0), "mean")
-    return head.classifier(head.head(pooled))  # type: ignore[no-any-return, operator]
+    return head.classifier(head.head(pooled))  # type: ignore[operator]
 
 
 def _score(head: PeftHead, hidden: Hidden) -> Tensor:
-    return head.score(pool(hidden, "last").float())  # type: ignore[no-any-return, operator]
+    return head.score(pool(hidden, "last").float())  # type: ignore[operator]
 
 
 _PARTS: dict[str, tuple[str, ...]] = {

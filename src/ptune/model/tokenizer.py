@@ -32,4 +32,4 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
             raise BackboneError(f"the tokenizer of backbone '{location.name}' has no padding and no end token")
         tokenizer.pad_token = substitute
     tokenizer.padding_side = tokenizer.truncation_side = "right"
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer

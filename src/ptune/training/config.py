@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ptune.model.prompt import PromptConfig
+from ptune.model.config import PromptConfig
 
 
 class TrainConfig(BaseModel):

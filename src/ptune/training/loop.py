@@ -103,6 +103,7 @@ def train(
     classifier = TextClassifier.around(model, max_length)
     run = _Run(classifier, _encode(classifier, data, "train"), _encode(classifier, data, "validation"), config, folder)
     run.on_step, run.on_epoch = on_step, on_epoch
+    run.columns = {"text": data.columns.text, "text_pair": data.columns.text_pair}
     run.identity = _identity(classifier, config, run)
     if resume and (folder / CHECKPOINT_FILE).exists():
         load_checkpoint(folder, run.state, run.identity)
@@ -149,6 +150,7 @@ class _Run:
         self.config = config
         self.folder = folder
         self.identity: dict[str, Any] = {}
+        self.columns: dict[str, str | None] = {}
         self.on_step: OnStep | None = None
         self.on_epoch: OnEpoch | None = None
         torch.manual_seed(config.seed)  # dropout in the prompt encoder draws from the global generator
@@ -301,6 +303,7 @@ class _Run:
             classes=len(self.model.labels),
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
+            columns=self.columns,
             metrics=self.progress.best_metrics,
             training={
                 **self.config.model_dump(exclude={"checkpoint_steps"}),

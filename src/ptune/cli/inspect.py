@@ -1,0 +1,58 @@
+"""ptune inspect"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptune.cli.options import Json
+from ptune.cli.terminal import Terminal
+
+
+def inspect(adapter: str, *, json: Json = False) -> None:
+    """Say what an adapter is: method, backbone, labels, sizes, metrics, and whether PEFT reads it.
+
+    Reads no weights, and needs no backbone.
+
+    Examples:
+      ptune inspect mrpc
+      ptune inspect from-peft --json
+
+    Parameters
+    ----------
+    adapter
+        Folder of an adapter, ptune's or PEFT's.
+    """
+    from ptune.adapter.files import read_adapter
+
+    terminal = Terminal(json)
+    file = read_adapter(adapter)
+    record = file.record
+    facts: dict[str, Any] = {
+        "method": record.prompt.method,
+        "backbone": record.backbone.name,
+        "labels": record.labels or [f"LABEL_{index}" for index in range(record.classes)],
+        "virtual_tokens": record.prompt.virtual_tokens,
+        "pooling": record.prompt.pooling,
+        "max_length": record.max_length,
+        "parameters": file.parameters,
+        "bytes": sum(path.stat().st_size for path in file.folder.iterdir() if path.name in file.own_names),
+        "metrics": record.metrics,
+        "training": record.training,
+        "versions": record.versions,
+        "peft": file.peft,
+    }
+    for name, value in facts.items():
+        terminal.say(f"{name:15} {_show(value)}")
+    terminal.answer(facts)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_show(part)}" for key, part in value.items()) or "not noted"
+    if isinstance(value, list):
+        return ", ".join(map(str, value[:12])) + (f", … ({len(value)})" if len(value) > 12 else "")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "not noted" if value is None else str(value)

@@ -1,0 +1,68 @@
+"""Options that several commands share. Those of prompts and training are PromptConfig and TrainConfig themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from pydantic import BaseModel, ConfigDict, Field
+
+from ptune.model.config import PromptConfig
+from ptune.training.config import TrainConfig
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ColumnOptions(_Options):
+    """Which columns to read."""
+
+    text: str | None = Field(None, description="Column of the text. Default: guessed from its name.")
+    text_pair: str | None = Field(None, description="Column of a second text. Default: guessed.")
+    label: str | None = Field(None, description="Column of the label. Default: guessed.")
+
+
+class DataOptions(ColumnOptions):
+    """Data to train on."""
+
+    max_train_rows: int | None = Field(
+        None, ge=2, description="Train on a stratified sample of so many rows. Default: all."
+    )
+    data_revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
+
+
+class DeviceOptions(_Options):
+    """Where and how the backbone runs."""
+
+    device: str = Field("auto", description="auto (a GPU where there is one), cpu, cuda, cuda:1, mps.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Number type of the frozen backbone; prompts and heads stay float32."
+    )
+
+
+class BackboneOptions(DeviceOptions):
+    """The frozen model."""
+
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hub backbone.")
+    max_length: int | None = Field(
+        None,
+        ge=3,
+        description="Cut texts to so many tokens. Default: what the backbone holds beside the virtual tokens.",
+    )
+    random_weights: bool = Field(
+        False, description="Build the backbone from its config.json with random weights, for tests and benchmarks."
+    )
+
+
+Columns = Annotated[ColumnOptions | None, Parameter(name="*", group="Data")]
+Data = Annotated[DataOptions | None, Parameter(name="*", group="Data")]
+Device = Annotated[DeviceOptions | None, Parameter(name="*", group="Backbone")]
+BackboneSettings = Annotated[BackboneOptions | None, Parameter(name="*", group="Backbone")]
+PromptSettings = Annotated[PromptConfig | None, Parameter(name="*", group="Prompt")]
+TrainSettings = Annotated[TrainConfig | None, Parameter(name="*", group="Training")]
+
+# The models behind `ptune train`, in the order of its help.
+TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, PromptConfig, TrainConfig)

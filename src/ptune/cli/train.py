@@ -1,0 +1,176 @@
+"""ptune train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ptune.cli.options import (
+    BackboneOptions,
+    BackboneSettings,
+    Data,
+    DataOptions,
+    Json,
+    PromptSettings,
+    TrainSettings,
+)
+from ptune.cli.terminal import Terminal, progress_bar
+from ptune.model.config import PromptConfig
+from ptune.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from ptune.data.sources import TextData
+    from ptune.model.classifier import PromptClassifier
+    from ptune.training.loop import TrainResult
+
+
+def train(
+    *,
+    backbone: str,
+    data: str,
+    output: Path,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    config: Path | None = None,  # noqa: ARG001 (read before parsing, see config_file)
+    json: Json = False,
+    data_options: Data = None,
+    backbone_options: BackboneSettings = None,
+    prompt: PromptSettings = None,
+    training: TrainSettings = None,
+) -> None:
+    """Learn a prompt and a head for a task; save them as an adapter.
+
+    Prints the number of trained parameters, evaluates after every epoch and keeps the best.
+
+    Examples:
+      ptune train --backbone roberta-large --data glue/mrpc --output mrpc
+      ptune train --backbone ./my-bert --data reviews.csv --output reviews --epochs 5
+      ptune train --backbone gpt2 --data folder/ --output out --method p-tuning --json
+      ptune train --config run.yaml --seed 1
+      ptune train --backbone ./my-bert --data reviews.csv --output reviews --resume
+
+    Parameters
+    ----------
+    backbone
+        The frozen model: a folder, a .gguf file, python:PACKAGE, or a Hub id.
+    data
+        A folder with train, validation and test files; one file; or a Hub id such as glue/mrpc.
+        CSV, TSV, JSON Lines or Parquet.
+    output
+        Folder for the adapter.
+    resume
+        Go on from the checkpoint in the output folder, exactly.
+    config
+        YAML, TOML or JSON file with any of these options; the command line wins.
+    """
+    terminal = Terminal(json)
+    result = run(
+        terminal,
+        backbone,
+        load(terminal, data, data_options or DataOptions(), (training or TrainConfig()).seed),
+        output,
+        backbone_options or BackboneOptions(),
+        prompt or PromptConfig(),
+        training or TrainConfig(),
+        resume,
+    )
+    terminal.answer(summary(result))
+
+
+def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> TextData:
+    """Read the data and say what was found."""
+    from ptune.data.sources import load_data
+
+    data = load_data(
+        source,
+        text=options.text,
+        text_pair=options.text_pair,
+        label=options.label,
+        seed=seed,
+        max_train_rows=options.max_train_rows,
+        revision=options.data_revision,
+    )
+    say_data(terminal, data)
+    return data
+
+
+def say_data(terminal: Terminal, data: TextData) -> None:
+    """What was found: sizes, labels, and what was guessed or drawn."""
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
+    labels = ", ".join(data.labels[:8]) + (", …" if len(data.labels) > 8 else "")
+    terminal.say(f"data: {sizes} rows; {len(data.labels)} labels: {labels}")
+    for note in data.notes:
+        terminal.say(note)
+
+
+def run(
+    terminal: Terminal,
+    backbone: str,
+    data: TextData,
+    output: Path,
+    options: BackboneOptions,
+    prompt: PromptConfig,
+    training: TrainConfig,
+    resume: bool = False,
+) -> TrainResult:
+    """Train with a bar, and say how it goes."""
+    from ptune.atomic import make_folder
+    from ptune.model.backbone import load_backbone
+    from ptune.model.classifier import PromptClassifier
+    from ptune.training.loop import train as train_model
+
+    make_folder(output)  # better now than after an hour
+    loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
+    model = PromptClassifier.from_backbone(loaded, prompt, labels=data.labels, seed=training.seed)
+    settled = training.settle(model.config)
+    terminal.say(_describe(model, settled))
+    terminal.say(model.describe_parameters())
+    with progress_bar(training.epochs) as on_step:
+        result = train_model(
+            model,
+            data,
+            training,
+            output=output,
+            max_length=options.max_length,
+            resume=resume,
+            on_step=on_step,
+            on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs)),
+        )
+    terminal.say(
+        f"best epoch {result.best_epoch}: validation accuracy {result.metrics['accuracy']:.4f} "
+        f"(majority class {result.majority:.4f}), F1 {result.metrics['f1']:.4f}, loss {result.metrics['loss']:.4f}"
+    )
+    terminal.say(f"{result.seconds:.0f} s, {result.examples_per_second:.0f} examples/s; adapter: {result.adapter}")
+    return result
+
+
+def summary(result: TrainResult) -> dict[str, Any]:
+    """The JSON answer."""
+    return {
+        "metrics": result.metrics,
+        "best_epoch": result.best_epoch,
+        "epochs": result.epochs,
+        "trainable_params": result.trainable_params,
+        "all_params": result.all_params,
+        "seconds": round(result.seconds, 3),
+        "examples_per_second": round(result.examples_per_second, 1),
+        "majority": result.majority,
+        "adapter": result.adapter,
+    }
+
+
+def _describe(model: PromptClassifier, training: TrainConfig) -> str:
+    prompt = model.config
+    return (
+        f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, pooling "
+        f"{prompt.pooling}; {training.epochs} epochs, batch {training.batch_size}, lr {training.lr:g}, "
+        f"head lr {training.head_lr:g}, seed {training.seed}"
+    )
+
+
+def _epoch_line(line: dict[str, Any], epochs: int) -> str:
+    return (
+        f"epoch {line['epoch']}/{epochs}: train loss {line['train_loss']:.4f}, validation loss {line['loss']:.4f}, "
+        f"accuracy {line['accuracy']:.4f}, F1 {line['f1']:.4f}{'  best' if line['best'] else ''}"
+    )

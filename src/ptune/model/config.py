@@ -1,0 +1,78 @@
+"""What is learned and where the head reads it, as settings. Free of torch, so that help and checks are quick."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["p-tuning", "deep", "prompt-tuning"]
+EncoderKind = Literal["none", "mlp", "lstm", "residual"]
+Pooling = Literal["first", "mean", "last", "peft"]
+Init = Literal["normal", "vocabulary", "text"]
+
+
+class PromptConfig(BaseModel):
+    """What is learned, and where the head reads. Fields left None are settled by `settle`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method | None = Field(
+        None,
+        description="p-tuning: virtual tokens at the input, made by a prompt encoder. "
+        "deep: keys and values in every layer. prompt-tuning: free virtual tokens at the input. "
+        "Default: deep where the backbone's family allows it, else p-tuning.",
+    )
+    virtual_tokens: int = Field(20, ge=1, le=4096, description="Number of virtual tokens.")
+    encoder: EncoderKind | None = Field(
+        None, description="Prompt encoder. Default: mlp for p-tuning, none for the others."
+    )
+    encoder_hidden_size: int = Field(128, ge=1, le=65536, description="Width inside the prompt encoder.")
+    encoder_layers: int = Field(2, ge=1, le=16, description="Layers of the LSTM encoder.")
+    encoder_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Dropout inside the prompt encoder, between its layers."
+    )
+    pooling: Pooling | None = Field(
+        None,
+        description="What the head reads: first, mean or last of the text's positions, or peft, which is PEFT's "
+        "layout and head. Default: peft for p-tuning; else mean for encoders and last for decoders.",
+    )
+    tie_first: bool = Field(
+        False,
+        description="Keep virtual token 0 equal to the embedding of the text's first special token "
+        "(<s>, [CLS]), so that a head over position 0 reads a real one. Input prompts only.",
+    )
+    init: Init | None = Field(
+        None,
+        description="Where prompts start: normal, vocabulary (embeddings of tokens drawn at random) or text. "
+        "Default: vocabulary for prompt-tuning, else normal.",
+    )
+    init_text: str | None = Field(None, description="The text whose embeddings start the prompt (init text).")
+
+    @model_validator(mode="after")
+    def _check(self) -> PromptConfig:
+        if (self.init == "text") != (self.init_text is not None):
+            raise ValueError("init 'text' and init_text go together: give both or neither")
+        if self.method == "deep":
+            if self.tie_first:
+                raise ValueError("tie_first is for input prompts: a deep prompt has no first virtual token to tie")
+            if self.init in ("vocabulary", "text"):
+                raise ValueError(f"init '{self.init}' is for input prompts: a deep prompt starts from 'normal'")
+        if self.encoder == "mlp" and self.encoder_dropout and self.method == "deep":
+            raise ValueError("encoder_dropout has no place in the encoder 'mlp' of a deep prompt; leave it at 0")
+        return self
+
+    @property
+    def shallow(self) -> bool:
+        return self.method != "deep"
+
+    def settle(self, default_method: Method, default_pooling: str) -> PromptConfig:
+        """Fill every field that was left None; the result is checked again."""
+        method = self.method or default_method
+        settled = {
+            "method": method,
+            "encoder": self.encoder or ("mlp" if method == "p-tuning" else "none"),
+            "pooling": self.pooling or ("peft" if method == "p-tuning" else default_pooling),
+            "init": self.init or ("vocabulary" if method == "prompt-tuning" else "normal"),
+        }
+        return PromptConfig(**{**self.model_dump(), **settled})

@@ -94,7 +94,7 @@ def save_adapter(folder: Path, model: PromptClassifier, record: Record) -> None:
     weights = save(adapter_tensors(model), metadata={"format": "pt"})
     record = record.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
     files = {WEIGHTS_FILE: weights, RECORD_FILE: _json_bytes(record.model_dump(mode="json"))}
-    if peft_reads(model.config, model.backbone):
+    if peft_reads(model.config, model.backbone, record.max_length):
         files[PEFT_FILE] = _json_bytes(to_peft(model.config, model.backbone))
         write_files(folder, files)
     else:

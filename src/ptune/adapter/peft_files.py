@@ -22,12 +22,15 @@ _TYPES = {"p-tuning": "P_TUNING", "prompt-tuning": "PROMPT_TUNING", "deep": "PRE
 _METHODS = {peft_type: method for method, peft_type in _TYPES.items()}
 
 
-def peft_reads(config: PromptConfig, backbone: Backbone) -> bool:
+def peft_reads(config: PromptConfig, backbone: Backbone, max_length: int | None) -> bool:
     """Whether PEFT would load such an adapter and answer as ptune does."""
     if config.pooling != "peft":
         return False
     if config.method == "deep":
-        return backbone.family.peft_prefix
+        # In a sliding window narrower than prompt and text, PEFT loses sight of the prompt; ptune does not.
+        window = getattr(backbone.config, "sliding_window", None)
+        sees_all = window is None or (max_length is not None and max_length + config.virtual_tokens <= window)
+        return backbone.family.peft_prefix and sees_all
     return backbone.embedding_width == backbone.width  # PEFT makes virtual tokens of the hidden width
 
 

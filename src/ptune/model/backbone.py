@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         self.location = location
         self.config: PretrainedConfig = base.config
         self.family: Family = family_of(self.config.model_type, location.name)
-        self.base = base.requires_grad_(False).eval()
+        self.base: Any = base.requires_grad_(False).eval()
         self.head_weights = head_weights or {}
         self.pooler_missing = pooler_missing
 
@@ -119,7 +119,7 @@ class Backbone(nn.Module):
 
     @property
     def first_position(self) -> int:
-        return int(self.config.pad_token_id or 0) + 1 if self.family.positions == "after_padding" else 0
+        return int(self.base.embeddings.padding_idx) + 1 if self.family.positions == "after_padding" else 0
 
     @property
     def device(self) -> torch.device:
@@ -262,7 +262,6 @@ def load_backbone(
     location = locate(name, revision)
     config = _read_config(location)
     family_of(config.model_type, name)
-    config.num_labels = 2
     if random_weights:
         return build_backbone(config, location, dtype).to(pick_device(device))
     model, missing = _read_weights(location, config, dtype)

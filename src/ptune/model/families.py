@@ -11,8 +11,8 @@ deep
     family calls the registered attention function), `cache` (only through
     `past_key_values`) or None (not at all).
 positions
-    `zero`: text positions count from 0. `after_padding`: from `padding_idx + 1`,
-    as in RoBERTa. `none`: the model takes no position ids.
+    `zero`: text positions count from 0. `after_padding`: from one after the
+    embedding's own padding position, as in RoBERTa. `none`: the model takes no position ids.
 token_types
     Whether segment ids of a pair mean something to the model.
 peft_prefix
@@ -60,26 +60,26 @@ def _decoder(model_type: str, name: str, **columns: object) -> Family:
 
 
 _TABLE = (
-    _encoder("bert", "BERT", "pooler", token_types=True),
-    _encoder("roberta", "RoBERTa", "first_token", positions="after_padding"),
-    _encoder("xlm-roberta", "XLM-RoBERTa", "first_token", positions="after_padding"),
-    _encoder("camembert", "CamemBERT", "first_token", positions="after_padding"),
+    _encoder("bert", "BERT", "pooler", token_types=True, peft_prefix=True),
+    _encoder("roberta", "RoBERTa", "first_token", positions="after_padding", peft_prefix=True),
+    _encoder("xlm-roberta", "XLM-RoBERTa", "first_token", positions="after_padding", peft_prefix=True),
+    _encoder("camembert", "CamemBERT", "first_token", positions="after_padding", peft_prefix=True),
     _encoder("distilbert", "DistilBERT", "pre_classifier"),
-    _encoder("electra", "ELECTRA", "first_token", token_types=True),
+    _encoder("electra", "ELECTRA", "first_token", token_types=True, peft_prefix=True),
     _encoder("albert", "ALBERT", "pooler", token_types=True),
     _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", deep=None, token_types=True),
     _encoder("mpnet", "MPNet", "first_token", deep=None, positions="after_padding"),
     _encoder("modernbert", "ModernBERT", "prediction_head"),
-    _decoder("gpt2", "GPT-2"),
-    _decoder("gpt_neox", "GPT-NeoX, Pythia"),
-    _decoder("opt", "OPT"),
-    _decoder("bloom", "BLOOM", deep="cache", positions="none"),
-    _decoder("llama", "Llama, SmolLM, SmolLM2"),
-    _decoder("smollm3", "SmolLM3"),
-    _decoder("qwen2", "Qwen2, Qwen2.5"),
-    _decoder("qwen3", "Qwen3"),
-    _decoder("mistral", "Mistral"),
-    _decoder("gemma", "Gemma"),
+    _decoder("gpt2", "GPT-2", peft_prefix=True),
+    _decoder("gpt_neox", "GPT-NeoX, Pythia", peft_prefix=True),
+    _decoder("opt", "OPT", peft_prefix=True),
+    _decoder("bloom", "BLOOM", deep="cache", positions="none", peft_prefix=True),
+    _decoder("llama", "Llama, SmolLM, SmolLM2", peft_prefix=True),
+    _decoder("smollm3", "SmolLM3", peft_prefix=True),
+    _decoder("qwen2", "Qwen2, Qwen2.5", peft_prefix=True),
+    _decoder("qwen3", "Qwen3", peft_prefix=True),
+    _decoder("mistral", "Mistral", peft_prefix=True),
+    _decoder("gemma", "Gemma", peft_prefix=True),
     _decoder("gemma3_text", "Gemma 3 (text)"),
 )
 

@@ -1,0 +1,154 @@
+"""Tiny backbones with random weights, one a family, and tiny data. No test needs a network or a real model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+from ptune.model.backbone import Backbone, load_backbone
+
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}
+SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
+WORDS = (
+    "a good bad fine poor film book plot cast the was is not very and it ends starts slow quick warm cold red blue "
+    "one two three four five six seven eight nine ten left right up down here there who what why when"
+).split()
+VOCABULARY = len(SPECIAL) + len(WORDS)
+# What each family's configuration has beyond the common sizes; None takes one of them away.
+FAMILY_CONFIGS: dict[str, dict[str, object]] = {
+    "bert": {},
+    "roberta": {"max_position_embeddings": 65},
+    "xlm-roberta": {"max_position_embeddings": 65},
+    "camembert": {"max_position_embeddings": 65},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
+    "electra": {"embedding_size": 16},
+    "albert": {"embedding_size": 16},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_relative_positions": 16},
+    "mpnet": {"max_position_embeddings": 66},
+    "modernbert": {"local_attention": 8, "global_attn_every_n_layers": 2},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 48},
+    "gpt_neox": {},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "llama": {"num_key_value_heads": 2},
+    "smollm3": {"num_key_value_heads": 2},
+    "qwen2": {"num_key_value_heads": 2},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": None},
+    "gemma": {"num_key_value_heads": 2, "head_dim": 16},
+    "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8},
+}
+IDS = {"pad_token_id": 0, "unk_token_id": 1, "bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+
+
+def tiny_config(family: str, **extra: object) -> object:
+    """A configuration of a family at the sizes above."""
+    from transformers import AutoConfig
+
+    settings = {**SIZES, "vocab_size": VOCABULARY, **IDS, **FAMILY_CONFIGS[family], **extra}
+    return AutoConfig.for_model(family, **settings)
+
+
+def save_tokenizer(folder: Path, decoder: bool) -> None:
+    """A word tokenizer; encoders get <s> text </s> pair </s>, decoders the bare words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = {word: index for index, word in enumerate([*SPECIAL, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    if not decoder:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 2), ("</s>", 3)]
+        )
+        names |= {"pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make, once a session, the folder of a tiny backbone: config.json, model.safetensors, tokenizer."""
+    from transformers import AutoModelForSequenceClassification
+
+    from ptune.model.families import FAMILIES
+
+    made: dict[str, Path] = {}
+
+    def make(family: str = "bert", **extra: object) -> Path:
+        key = json.dumps([family, extra], sort_keys=True)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(family)
+            with torch.random.fork_rng():
+                torch.manual_seed(7)
+                model = AutoModelForSequenceClassification.from_config(tiny_config(family, **extra))
+                # Weights of a pretrained model's scale: at 0.02 two tiny layers hardly tell inputs apart.
+                for name, parameter in model.named_parameters():
+                    if parameter.dim() > 1 and "norm" not in name.lower():
+                        torch.nn.init.normal_(parameter, std=0.3)
+            model.base_model.save_pretrained(folder)
+            save_tokenizer(folder, FAMILIES[family].decoder)
+            made[key] = folder
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def backbone(backbone_folder: Callable[..., Path]) -> Callable[..., Backbone]:
+    """Load, once a session, a tiny backbone."""
+    loaded: dict[Path, Backbone] = {}
+
+    def load(family: str = "bert", **extra: object) -> Backbone:
+        folder = backbone_folder(family, **extra)
+        if folder not in loaded:
+            loaded[folder] = load_backbone(str(folder), device="cpu")
+        return loaded[folder]
+
+    return load
+
+
+def review_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Texts whose label shows in one word: 'good' or 'fine' is positive, 'bad' or 'poor' negative."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(options: list[str], size: int) -> list[str]:
+        return [options[i] for i in torch.randint(len(options), (size,), generator=generator)]
+
+    rows = []
+    for number in range(count):
+        positive = number % 2 == 0
+        words = draw(WORDS[5:], 2 + number % 7)
+        words.insert(number % len(words), draw(["good", "fine"] if positive else ["bad", "poor"], 1)[0])
+        rows.append({"text": " ".join(words), "label": "positive" if positive else "negative"})
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> Path:
+    """Rows as JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl (48 rows) and validation.jsonl (16 rows)."""
+    folder = tmp_path_factory.mktemp("reviews")
+    write_jsonl(folder / "train.jsonl", review_rows(48, seed=1))
+    write_jsonl(folder / "validation.jsonl", review_rows(16, seed=2))
+    return folder

@@ -1,0 +1,200 @@
+"""ptune's files in PEFT, and PEFT's files in ptune: the same logits to 1e-5.
+
+PEFT answers for one row at a time, without padding: under padding its own answers depend on the batch. ptune
+answers for all rows in one padded batch.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import ptune
+from ptune.adapter.files import save_adapter
+from ptune.adapter.layout import Record
+from ptune.model.families import FAMILIES
+
+GUIDE_FAMILIES = ("roberta", "bert", "gpt2", "opt", "bloom", "llama")
+PREFIX_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.peft_prefix)
+# ALBERT and ELECTRA have embeddings of another width than the hidden states; PEFT cannot prompt them.
+SHALLOW_FAMILIES = tuple(name for name in FAMILIES if name not in ("albert", "electra"))
+LABELS = ["red", "green", "blue"]
+ROWS = [[2, 5, 6, 7, 8, 9, 3], [2, 11, 12, 3], [2, 20, 21, 22, 23, 3]]
+P = 4
+
+
+def padded() -> tuple[Tensor, Tensor]:
+    length = max(map(len, ROWS))
+    ids = torch.tensor([row + [0] * (length - len(row)) for row in ROWS])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ROWS])
+    return ids, mask
+
+
+def transformers_model(folder: Path) -> torch.nn.Module:
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(3)
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(LABELS)).eval()
+
+
+def peft_logits(model: torch.nn.Module) -> Tensor:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.cat(
+            [
+                model(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row), dtype=torch.long)).logits
+                for row in ROWS
+            ]
+        )
+
+
+def ptune_logits(model: ptune.PromptClassifier) -> Tensor:
+    ids, mask = padded()
+    with torch.no_grad():
+        return model.eval()(ids, mask).logits
+
+
+def random_classifier(backbone, **settings) -> ptune.PromptClassifier:
+    """Weights far from zero everywhere, so that nothing hides."""
+    config = ptune.PromptConfig(virtual_tokens=P, pooling="peft", encoder_hidden_size=8, **settings)
+    model = ptune.PromptClassifier(backbone, config, LABELS, seed=5)
+    torch.manual_seed(11)
+    with torch.no_grad():
+        for parameter in model.trainable_state().values():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
+def saved(model: ptune.PromptClassifier, folder: Path) -> Path:
+    from ptune.adapter.files import note_backbone
+
+    record = Record(prompt=model.config, backbone=note_backbone(model.backbone), labels=LABELS, classes=len(LABELS))
+    save_adapter(folder, model, record)
+    return folder
+
+
+def assert_peft_agrees(adapter: Path, backbone_dir: Path, expected: Tensor) -> None:
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # PEFT warns of missing or unexpected keys
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+        peft_model = PeftModel.from_pretrained(transformers_model(backbone_dir), adapter).eval()
+    torch.testing.assert_close(peft_logits(peft_model), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "lstm", "residual", "none"])
+@pytest.mark.parametrize("family", GUIDE_FAMILIES)
+def test_p_tuning_adapters_of_ptune_give_the_same_logits_in_peft(
+    family, encoder, backbone, backbone_folder, tmp_path
+) -> None:
+    model = random_classifier(backbone(family), method="p-tuning", encoder=encoder)
+    folder = saved(model, tmp_path / "adapter")
+    assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "P_TUNING"
+    assert_peft_agrees(folder, backbone_folder(family), ptune_logits(model))
+
+
+@pytest.mark.parametrize("family", SHALLOW_FAMILIES)
+def test_prompt_tuning_adapters_of_ptune_give_the_same_logits_in_peft(
+    family, backbone, backbone_folder, tmp_path
+) -> None:
+    model = random_classifier(backbone(family), method="prompt-tuning")
+    assert_peft_agrees(saved(model, tmp_path / "a"), backbone_folder(family), ptune_logits(model))
+
+
+@pytest.mark.parametrize("encoder", ["none", "mlp"])
+@pytest.mark.parametrize("family", PREFIX_FAMILIES)
+def test_deep_adapters_of_ptune_in_the_peft_layout_give_the_same_logits_in_peft(
+    family, encoder, backbone, backbone_folder, tmp_path
+) -> None:
+    model = random_classifier(backbone(family), method="deep", encoder=encoder)
+    folder = saved(model, tmp_path / "adapter")
+    assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "PREFIX_TUNING"
+    assert_peft_agrees(folder, backbone_folder(family), ptune_logits(model))
+
+
+def test_an_adapter_with_a_tied_first_token_gives_the_same_logits_in_peft(backbone, backbone_folder, tmp_path) -> None:
+    from ptune.model.tokenizer import load_tokenizer
+
+    loaded = backbone("roberta")
+    config = ptune.PromptConfig(method="p-tuning", virtual_tokens=P, tie_first=True, encoder_hidden_size=8)
+    model = ptune.PromptClassifier(loaded, config, LABELS, load_tokenizer(loaded.location))
+    torch.testing.assert_close(model.prompt()[0], loaded.word_embeddings.weight[2])
+    assert_peft_agrees(saved(model, tmp_path / "a"), backbone_folder("roberta"), ptune_logits(model))
+
+
+def peft_config(kind: str):
+    from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+
+    common = {"task_type": "SEQ_CLS", "num_virtual_tokens": P}
+    if kind == "PREFIX":
+        return PrefixTuningConfig(**common)
+    if kind == "PREFIX_PROJECTED":
+        return PrefixTuningConfig(**common, prefix_projection=True, encoder_hidden_size=8)
+    if kind == "PROMPT":
+        return PromptTuningConfig(**common)
+    return PromptEncoderConfig(**common, encoder_hidden_size=8, encoder_reparameterization_type=kind)
+
+
+@pytest.mark.parametrize("kind", ["MLP", "LSTM", "PROMPT", "PREFIX", "PREFIX_PROJECTED"])
+@pytest.mark.parametrize("family", GUIDE_FAMILIES)
+def test_adapters_trained_and_saved_by_peft_give_pefts_logits_in_ptune(
+    family, kind, backbone, backbone_folder, tmp_path
+) -> None:
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(transformers_model(backbone_folder(family)), peft_config(kind))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        for label, row in enumerate(ROWS):
+            inputs = {"input_ids": torch.tensor([row]), "attention_mask": torch.ones(1, len(row), dtype=torch.long)}
+            model(**inputs, labels=torch.tensor([label])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    model.save_pretrained(tmp_path)
+
+    assert not (tmp_path / "ptune.json").exists()
+    classifier = ptune.load(tmp_path, backbone(family))
+    torch.testing.assert_close(ptune_logits(classifier.model), peft_logits(model), atol=1e-5, rtol=0)
+
+
+def test_labels_of_a_peft_file_come_from_the_backbones_configuration(backbone, backbone_folder, tmp_path) -> None:
+    model = random_classifier(backbone("bert"), method="p-tuning")
+    folder = saved(model, tmp_path / "adapter")
+    (folder / "ptune.json").unlink()
+    assert ptune.load(folder, backbone("bert")).labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    named = backbone("bert", id2label={0: "x", 1: "y", 2: "z"})
+    assert ptune.load(folder, named).labels == ["x", "y", "z"]
+
+
+def test_a_peft_file_without_its_record_loads_onto_the_backbone_that_it_names(backbone, tmp_path) -> None:
+    model = random_classifier(backbone("bert"), method="deep")
+    folder = saved(model, tmp_path / "adapter")
+    (folder / "ptune.json").unlink()
+    torch.testing.assert_close(ptune_logits(ptune.load(folder, device="cpu").model), ptune_logits(model))
+
+
+def test_a_deep_adapter_whose_prompt_leaves_a_sliding_window_is_not_offered_to_peft(backbone, tmp_path) -> None:
+    narrow = random_classifier(backbone("mistral", sliding_window=6), method="deep")
+    assert ptune.read_adapter(saved(narrow, tmp_path / "narrow")).peft is False
+    whole = random_classifier(backbone("mistral"), method="deep")
+    assert ptune.read_adapter(saved(whole, tmp_path / "whole")).peft is True
+
+
+@pytest.mark.parametrize(("family", "method"), [("bert", "deep"), ("roberta", "p-tuning"), ("gpt2", "deep")])
+def test_an_adapter_in_a_layout_that_peft_cannot_read_is_not_offered_to_it(family, method, backbone, tmp_path) -> None:
+    from peft import PeftConfig
+
+    config = ptune.PromptConfig(method=method, virtual_tokens=P, pooling="mean")
+    folder = saved(ptune.PromptClassifier(backbone(family), config, LABELS), tmp_path / "adapter")
+    assert ptune.read_adapter(folder).peft is False
+    with pytest.raises(ValueError, match=r"adapter_config\.json"):
+        PeftConfig.from_pretrained(str(folder))

@@ -164,11 +164,12 @@ def _make_encoder(config: PromptConfig, backbone: Backbone, tokenizer: PreTraine
     if not config.shallow:
         return PromptEncoder(config, backbone.layers * 2 * backbone.kv_width, backbone.kv_width)
     encoder = PromptEncoder(config, backbone.embedding_width, backbone.embedding_width)
-    table = backbone.word_embeddings.weight.detach().float().cpu()
+    table = backbone.word_embeddings.weight.detach()
     if config.init in ("vocabulary", "text"):
-        encoder.start_from(table[_start_tokens(config, table.shape[0], tokenizer)])
+        tokens = _start_tokens(config, table.shape[0], tokenizer)
+        encoder.start_from(table[tokens.to(table.device)].float())
     if config.tie_first:
-        encoder.fixed_first = table[_first_special_token(backbone, tokenizer)].to(backbone.device)
+        encoder.fixed_first = table[_first_special_token(backbone, tokenizer)].float()
     return encoder
 
 

@@ -1,0 +1,128 @@
+"""Where a backbone's name leads, and what is said where it leads nowhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+
+from ptune.errors import BackboneError
+from ptune.model.backbone import load_backbone, pick_device
+from ptune.model.locate import locate
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An importable package `toy_model` with a model in it, which must not be run to be found."""
+    root = tmp_path / "toy_model"
+    root.mkdir()
+    (root / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.path_importer_cache.clear()
+    return root
+
+
+def test_a_package_leads_to_the_safetensors_folder_inside(package) -> None:
+    (package / "weights").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (package / "weights" / name).write_bytes(b"{}")
+    location = locate("python:toy-model")
+    assert location.path == str(package / "weights")
+    assert location.gguf_file is None
+    assert location.reference == "python:toy-model"
+
+
+def test_a_package_leads_to_a_gguf_file_inside(package) -> None:
+    (package / "tiny.gguf").write_bytes(b"GGUF")
+    location = locate("python:toy_model")
+    assert (location.path, location.gguf_file) == (str(package), "tiny.gguf")
+    assert locate("python:toy_model/tiny.gguf").gguf_file == "tiny.gguf"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("python:no-such-package", "package 'no-such-package' is not installed; pip install no-such-package"),
+        ("python:toy_model", "holds no safetensors folder and no .gguf file"),
+        ("python:toy_model/missing", "has no folder or .gguf file 'missing'"),
+        ("./missing", "there is no such folder"),
+        ("/missing/folder", "there is no such folder"),
+        ("", "the backbone's name is empty"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_explained(name, reason, package) -> None:
+    with pytest.raises(BackboneError, match=reason.replace("(", r"\(")):
+        locate(name)
+
+
+def test_a_hub_id_offline_says_what_to_use_instead() -> None:
+    with pytest.raises(BackboneError, match=r"'no-such/model' is no folder here.*give a local folder, python:PACKAGE"):
+        load_backbone("no-such/model")
+
+
+def test_a_folder_without_a_model_is_explained(tmp_path) -> None:
+    with pytest.raises(BackboneError, match=r"neither config\.json nor one \.gguf file"):
+        load_backbone(str(tmp_path))
+
+
+def test_a_truncated_checkpoint_is_explained(backbone_folder, tmp_path) -> None:
+    folder = shutil.copytree(backbone_folder("bert"), tmp_path / "broken")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(BackboneError, match="cannot be read from"):
+        load_backbone(str(folder))
+
+
+def test_a_checkpoint_that_lacks_layers_is_not_filled_up_at_random(backbone_folder, tmp_path) -> None:
+    folder = shutil.copytree(backbone_folder("bert"), tmp_path / "deeper")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    with pytest.raises(BackboneError, match=r"lacks 16 weights, first bert\.encoder\.layer\.2"):
+        load_backbone(str(folder))
+
+
+def test_pickled_weights_are_not_opened(backbone_folder, tmp_path) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    shutil.copy(backbone_folder("bert") / "config.json", folder)
+    (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    with pytest.raises(BackboneError, match="safetensors"):
+        load_backbone(str(folder))
+
+
+def test_the_peft_layout_of_a_bert_without_pooler_is_refused(backbone_folder, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from ptune.model.head import make_head
+
+    folder = shutil.copytree(backbone_folder("bert"), tmp_path / "no-pooler")
+    weights = {k: v for k, v in load_file(folder / "model.safetensors").items() if "pooler" not in k}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_backbone(str(folder), device="cpu")
+    make_head(loaded, "mean", 3)
+    with pytest.raises(BackboneError, match="has no pooler weights.*use --pooling mean"):
+        make_head(loaded, "peft", 3)
+
+
+def test_the_fingerprint_tells_weights_apart_but_not_their_number_type(backbone_folder) -> None:
+    folder = str(backbone_folder("bert"))
+    whole, half = (load_backbone(folder, dtype=dtype, device="cpu") for dtype in ("float32", "bfloat16"))
+    assert whole.fingerprint() == half.fingerprint()
+    with torch.no_grad():
+        whole.word_embeddings.weight[3, 5] += 1
+    assert whole.fingerprint() != half.fingerprint()
+
+
+def test_random_weights_need_no_checkpoint_and_are_the_same_each_time(backbone_folder, tmp_path) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(backbone_folder("bert") / name, tmp_path)
+    one, two = (load_backbone(str(tmp_path), random_weights=True, device="cpu") for _ in range(2))
+    assert one.fingerprint() == two.fingerprint()
+
+
+def test_an_unknown_device_is_explained() -> None:
+    with pytest.raises(BackboneError, match="device 'warp' cannot be used here"):
+        pick_device("warp")

@@ -1,0 +1,160 @@
+"""Parameter counts, heads, poolings, and what may be configured."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from ptune.errors import ConfigError
+from ptune.model.backbone import Hidden, build_backbone
+from ptune.model.classifier import PromptClassifier, split_layers
+from ptune.model.config import PromptConfig
+from ptune.model.head import make_head, pool
+from ptune.model.locate import Location
+from ptune.model.tokenizer import load_tokenizer
+
+LABELS = ["a", "b", "c", "d"]
+
+
+def test_the_guides_recipe_counts_the_guides_parameters() -> None:
+    """PEFT's guide: roberta-large, 20 virtual tokens, encoder of 128."""
+    from transformers import RobertaConfig
+
+    config = RobertaConfig(
+        vocab_size=50265,
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )
+    with torch.device("meta"):
+        backbone = build_backbone(config, Location("roberta-large", "roberta-large"))
+        prompt = PromptConfig(method="p-tuning", virtual_tokens=20, encoder_hidden_size=128)
+        model = PromptClassifier(backbone, prompt, ["no", "yes"])
+    assert model.describe_parameters() == (
+        "trainable params: 1351938 || all params: 355662082 || trainable%: 0.38011867680626127"
+    )
+
+
+@pytest.mark.parametrize("encoder", ["none", "mlp", "lstm", "residual"])
+@pytest.mark.parametrize("method", ["deep", "p-tuning", "prompt-tuning"])
+def test_every_encoder_makes_prompts_of_the_right_shape(method, encoder, backbone) -> None:
+    loaded = backbone("llama")  # two key-value heads of width 8 under four heads
+    config = PromptConfig(method=method, encoder=encoder, virtual_tokens=5, encoder_hidden_size=6)
+    prompt = PromptClassifier(loaded, config, LABELS).prompt()
+    assert prompt.shape == ((2, 2, 5, 16) if method == "deep" else (5, 32))
+
+
+def test_folding_layers_is_pefts_order_of_key_and_value() -> None:
+    P, L, width = 3, 2, 4
+    folded = torch.arange(P * L * 2 * width).view(P, L * 2 * width)
+    split = split_layers(folded, L)
+    assert split.shape == (L, 2, P, width)
+    for layer in range(L):
+        for part in range(2):
+            start = (2 * layer + part) * width
+            assert torch.equal(split[layer, part], folded[:, start : start + width])
+
+
+def test_pooling_reads_text_positions_never_a_virtual_token() -> None:
+    states = torch.arange(2 * 5 * 1, dtype=torch.float).view(2, 5, 1)  # two virtual tokens, then three of text
+    hidden = Hidden(states, torch.tensor([[1, 1, 1], [1, 1, 0]]), offset=2)
+    assert pool(hidden, "first").flatten().tolist() == [2, 7]
+    assert pool(hidden, "last").flatten().tolist() == [4, 8]
+    assert pool(hidden, "mean").flatten().tolist() == [3, 7.5]
+    unpadded = Hidden(states, None, offset=2)
+    assert pool(unpadded, "last").flatten().tolist() == [4, 9]
+    assert pool(unpadded, "mean").flatten().tolist() == [3, 8]
+
+
+def test_a_backbones_dropout_stays_off_in_training(backbone) -> None:
+    loaded = backbone("bert")
+    assert any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in loaded.modules())
+    model = PromptClassifier(loaded, PromptConfig(method="p-tuning", virtual_tokens=2), LABELS).train()
+    ids = torch.tensor([[2, 5, 6, 3]])
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    assert model.training
+    assert not any(module.training for module in loaded.modules())
+
+
+def test_encoder_dropout_is_real_for_the_mlp_and_off_in_evaluation(backbone) -> None:
+    config = PromptConfig(method="p-tuning", virtual_tokens=2, encoder_dropout=0.5, encoder_hidden_size=16)
+    model = PromptClassifier(backbone("bert"), config, LABELS).train()
+    assert not torch.equal(model.prompt(), model.prompt())
+    model.eval()
+    assert torch.equal(model.prompt(), model.prompt())
+
+
+def test_the_seed_decides_prompt_and_head_and_leaves_the_global_generator_alone(backbone) -> None:
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    one, same, other = (PromptClassifier(backbone("bert"), PromptConfig(), LABELS, seed=s) for s in (4, 4, 5))
+    assert torch.equal(before, torch.get_rng_state())
+    for name, tensor in one.trainable_state().items():
+        assert torch.equal(tensor, same.trainable_state()[name])
+    assert not torch.equal(one.prompt(), other.prompt())
+
+
+def test_a_prompt_starts_from_the_embeddings_of_a_text(backbone) -> None:
+    loaded = backbone("gpt2")
+    tokenizer = load_tokenizer(loaded.location)
+    config = PromptConfig(method="prompt-tuning", virtual_tokens=5, init="text", init_text="good film")
+    prompt = PromptClassifier(loaded, config, LABELS, tokenizer).prompt()
+    words = tokenizer("good film good film good")["input_ids"]
+    assert torch.equal(prompt, loaded.word_embeddings.weight[words])
+
+
+def test_the_head_stays_float32_on_a_bfloat16_backbone(backbone_folder) -> None:
+    from ptune.model.backbone import load_backbone
+
+    loaded = load_backbone(str(backbone_folder("llama")), dtype="bfloat16", device="cpu")
+    for pooling in ("last", "peft"):
+        model = PromptClassifier(loaded, PromptConfig(virtual_tokens=3, pooling=pooling), LABELS)
+        assert {parameter.dtype for parameter in model.head.parameters()} == {torch.float32}
+        assert model(torch.tensor([[5, 6, 7]])).logits.dtype == torch.float32
+
+
+def test_a_classifier_that_the_checkpoint_brings_is_where_the_head_starts(backbone_folder, tmp_path) -> None:
+    import shutil
+
+    from transformers import AutoModelForSequenceClassification
+
+    from ptune.model.backbone import load_backbone
+
+    folder = shutil.copytree(backbone_folder("roberta"), tmp_path / "fine-tuned")
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=4)
+    model.save_pretrained(folder)
+    head = make_head(load_backbone(str(folder), device="cpu"), "peft", 4)
+    torch.testing.assert_close(head.classifier.out_proj.weight, model.classifier.out_proj.weight)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"method": "deep", "tie_first": True}, "tie_first is for input prompts"),
+        ({"method": "deep", "init": "vocabulary"}, "starts from 'normal'"),
+        ({"init": "text"}, "go together"),
+        ({"init_text": "words"}, "go together"),
+        ({"virtual_tokens": 0}, "greater than or equal to 1"),
+        ({"no_such": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, reason) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        PromptConfig(**settings)
+
+
+def test_tying_the_first_token_needs_an_encoder(backbone) -> None:
+    loaded = backbone("gpt2")
+    with pytest.raises(ConfigError, match="tie_first is for encoders"):
+        PromptClassifier(
+            loaded, PromptConfig(method="p-tuning", tie_first=True), LABELS, load_tokenizer(loaded.location)
+        )
+
+
+def test_more_virtual_tokens_than_positions_are_refused(backbone) -> None:
+    with pytest.raises(ConfigError, match="60 virtual tokens leave no room for text in the 64 positions"):
+        PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=60), LABELS)

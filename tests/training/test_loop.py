@@ -1,0 +1,240 @@
+"""The training loop: the best state is what remains, resuming is exact, and trouble is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import ptune
+from ptune.errors import ConfigError, TrainingError
+from ptune.metrics import evaluate_logits
+from ptune.training import loop
+from ptune.training.checkpoint import CHECKPOINT_FILE
+from tests.conftest import review_rows, write_jsonl
+
+ADAPTER_FILES = ("adapter_model.safetensors", "ptune.json")
+
+
+def new_model(backbone, seed: int = 0, **settings) -> ptune.PromptClassifier:
+    config = ptune.PromptConfig(**{"virtual_tokens": 4, "encoder_hidden_size": 8, **settings})
+    return ptune.PromptClassifier(backbone, config, ["negative", "positive"], seed=seed)
+
+
+def run(backbone, data_folder, output, *, resume=False, on_step=None, settings=None, **training):
+    data = ptune.load_data(data_folder)
+    config = ptune.TrainConfig(**{"epochs": 4, "batch_size": 5, "seed": 3, **training})
+    model = new_model(backbone, config.seed, **(settings or {}))
+    return loop.train(model, data, config, output=output, resume=resume, on_step=on_step), data
+
+
+def figures(classifier: ptune.TextClassifier, data) -> dict[str, float]:
+    return evaluate_logits(classifier.split_logits(data.validation, 5), torch.tensor(data.validation.labels))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "deep"},
+        {"method": "p-tuning", "encoder": "mlp"},
+        {"method": "p-tuning", "encoder": "lstm", "encoder_dropout": 0.2},
+        {"method": "prompt-tuning", "pooling": "mean"},
+    ],
+    ids=lambda settings: settings["method"] + "-" + settings.get("encoder", "none"),
+)
+def test_the_model_after_training_is_the_best_one_to_the_last_digit(settings, backbone, reviews, tmp_path) -> None:
+    result, data = run(backbone("bert"), reviews, tmp_path, settings=settings, lr=0.05)
+    best = max(result.history, key=lambda line: (line["accuracy"], -line["loss"]))
+    assert result.best_epoch == best["epoch"]
+    assert result.metrics["loss"] == best["loss"]
+    assert figures(result.classifier, data) == result.metrics
+    loaded = ptune.load(tmp_path, device="cpu")
+    assert figures(loaded, data) == result.metrics
+
+
+@pytest.mark.parametrize("method", ["deep", "p-tuning", "prompt-tuning"])
+def test_training_learns_what_one_word_says(method, backbone, tmp_path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", review_rows(240, seed=5))
+    write_jsonl(tmp_path / "validation.jsonl", review_rows(60, seed=6))
+    settings = {"method": method, "pooling": "mean"}
+    result, data = run(
+        backbone("bert"), tmp_path, tmp_path / "a", settings=settings, epochs=12, batch_size=16, head_lr=0.03
+    )
+    assert data.majority_share() == 0.5
+    assert result.metrics["accuracy"] >= 0.7  # three and more standard deviations above chance
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(backbone, reviews, tmp_path) -> None:
+    settings = {"method": "p-tuning", "encoder": "lstm", "encoder_dropout": 0.3}
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        run(backbone("gpt2"), reviews, tmp_path / name, epochs=2, seed=seed, settings=settings)
+    for file in (*ADAPTER_FILES, "adapter_config.json"):
+        one, two = ((tmp_path / name / file).read_bytes() for name in ("one", "two"))
+        assert one == two, file
+    weights = [(tmp_path / name / ADAPTER_FILES[0]).read_bytes() for name in ("one", "other")]
+    assert weights[0] != weights[1]
+
+
+class Stop(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.mark.parametrize("stop_after", [1, 13, 20])
+@pytest.mark.parametrize("settings", [{"method": "deep"}, {"method": "p-tuning", "encoder_dropout": 0.4}])
+def test_a_run_resumed_after_a_stop_ends_as_if_never_stopped(settings, stop_after, backbone, reviews, tmp_path) -> None:
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", settings=settings)
+    steps = 0
+
+    def stop(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == stop_after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(backbone("bert"), reviews, tmp_path / "cut", settings=settings, on_step=stop, checkpoint_steps=3)
+    torch.manual_seed(12345)  # what happened in between must not matter
+    torch.rand(7)
+    resumed, _ = run(backbone("bert"), reviews, tmp_path / "cut", settings=settings, resume=True, checkpoint_steps=3)
+    assert resumed.metrics == whole.metrics
+    strip = [{k: v for k, v in line.items() if k != "seconds"} for line in resumed.history]
+    assert strip == [{k: v for k, v in line.items() if k != "seconds"} for line in whole.history]
+    for file in ADAPTER_FILES:
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_stop_by_the_keyboard_leaves_a_checkpoint_at_the_very_step(backbone, reviews, tmp_path) -> None:
+    def stop(done: int, total: int, epoch: int, loss: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(backbone("bert"), reviews, tmp_path / "cut", on_step=stop)
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole")
+    resumed, _ = run(backbone("bert"), reviews, tmp_path / "cut", resume=True)
+    assert resumed.metrics == whole.metrics
+
+
+def test_a_finished_run_is_not_run_again(backbone, reviews, tmp_path) -> None:
+    first, data = run(backbone("bert"), reviews, tmp_path)
+    again, _ = run(backbone("bert"), reviews, tmp_path, resume=True, on_step=lambda *_: pytest.fail("trained again"))
+    assert again.metrics == first.metrics
+    assert figures(again.classifier, data) == first.metrics
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(backbone, reviews, tmp_path) -> None:
+    run(backbone("bert"), reviews, tmp_path, epochs=1)
+    with pytest.raises(ConfigError, match="is of a run with training.*'epochs': 1.*'epochs': 4"):
+        run(backbone("bert"), reviews, tmp_path, resume=True)
+
+
+def test_resuming_nothing_starts_anew_and_says_so(backbone, reviews, tmp_path, caplog) -> None:
+    with caplog.at_level(logging.WARNING, "ptune"):
+        run(backbone("bert"), reviews, tmp_path, epochs=1, resume=True)
+    assert "nothing to resume" in caplog.text
+
+
+def test_metrics_are_json_lines_with_one_best_marked_last(backbone, reviews, tmp_path) -> None:
+    result, _ = run(backbone("bert"), reviews, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert {"train_loss", "loss", "accuracy", "f1", "step", "seconds"} <= lines[0].keys()
+    assert [line["epoch"] for line in lines if line["best"]][-1] == result.best_epoch
+
+
+def test_accumulated_batches_are_one_large_batch(backbone, reviews, tmp_path) -> None:
+    """transformers' Trainer multiplies the loss by the number of batches here; ours must not."""
+    large, _ = run(backbone("bert"), reviews, tmp_path / "large", epochs=1, batch_size=48)
+    small, _ = run(backbone("bert"), reviews, tmp_path / "small", epochs=1, batch_size=5, accumulate=10)
+    assert small.history[0]["train_loss"] == pytest.approx(large.history[0]["train_loss"], abs=1e-5)
+    one, two = (ptune.load(tmp_path / name, device="cpu").model.prompt() for name in ("large", "small"))
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def test_patience_stops_early(backbone, reviews, tmp_path) -> None:
+    result, _ = run(backbone("bert"), reviews, tmp_path, epochs=30, lr=1e-9, head_lr=1e-9, patience=2)
+    assert result.epochs == result.best_epoch + 2 < 30
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_state(
+    backbone, reviews, tmp_path, monkeypatch
+) -> None:
+    calls = 0
+    original = ptune.PromptClassifier.logits
+
+    def poisoned(self, *args, **kwargs):
+        nonlocal calls
+        logits = original(self, *args, **kwargs)
+        if self.training:
+            calls += 1
+            if calls == 13:  # ten batches an epoch: the third step of the second
+                return logits * float("nan")
+        return logits
+
+    monkeypatch.setattr(ptune.PromptClassifier, "logits", poisoned)
+    with pytest.raises(TrainingError, match=r"not a finite number at step 13 .*adapter of epoch 1 is saved"):
+        run(backbone("bert"), reviews, tmp_path)
+    monkeypatch.undo()
+    data = ptune.load_data(reviews)
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert figures(ptune.load(tmp_path, device="cpu"), data)["loss"] == first["loss"]
+    # The checkpoint is of the state before the bad step, so the run can be taken up.
+    resumed, _ = run(backbone("bert"), reviews, tmp_path, resume=True)
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole")
+    assert resumed.metrics == whole.metrics
+
+
+def test_one_answer_for_everything_is_warned_about(backbone, reviews, tmp_path, caplog) -> None:
+    with caplog.at_level(logging.WARNING, "ptune"):
+        run(backbone("bert"), reviews, tmp_path, epochs=1, lr=1e-9, head_lr=1e-9)
+    assert "every prediction is" in caplog.text
+
+
+def test_no_padding_to_speak_of_is_trained_on(backbone, reviews, tmp_path, monkeypatch) -> None:
+    shapes = []
+    original = ptune.PromptClassifier.forward
+
+    def spy(self, input_ids, attention_mask=None, **kwargs):
+        real = input_ids.numel() if attention_mask is None else int(attention_mask.sum())
+        shapes.append((real, input_ids.numel()))
+        return original(self, input_ids, attention_mask, **kwargs)
+
+    monkeypatch.setattr(ptune.PromptClassifier, "forward", spy)
+    run(backbone("bert"), reviews, tmp_path, epochs=1)
+    real, padded = map(sum, zip(*shapes, strict=True))
+    assert real / padded > 0.9
+
+
+def test_a_damaged_checkpoint_is_explained(backbone, reviews, tmp_path) -> None:
+    run(backbone("bert"), reviews, tmp_path, epochs=1)
+    path = tmp_path / CHECKPOINT_FILE
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ptune.PtuneError, match=r"checkpoint .* is damaged .* train without --resume"):
+        run(backbone("bert"), reviews, tmp_path, epochs=1, resume=True)
+
+
+def test_a_full_disk_in_mid_training_leaves_the_older_adapter_whole(backbone, reviews, tmp_path, monkeypatch) -> None:
+    run(backbone("bert"), reviews, tmp_path / "a", epochs=1)
+    shutil.copytree(tmp_path / "a", tmp_path / "before")
+    original = Path.open
+
+    def full(self, mode="r", *args, **kwargs):
+        file = original(self, mode, *args, **kwargs)
+        if "w" in mode and "adapter_model" in self.name:
+            file.write(b"half of it")
+            file.close()
+            raise OSError(28, "No space left on device")
+        return file
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ptune.PtuneError, match="No space left on device"):
+        run(backbone("bert"), reviews, tmp_path / "a", epochs=1, seed=9)
+    monkeypatch.undo()
+    for file in ADAPTER_FILES:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "before" / file).read_bytes()
+    assert not list((tmp_path / "a").glob("*.part")) + list((tmp_path / "a").glob(".*part"))

@@ -1,0 +1,62 @@
+"""Rates of their own for prompt and head, and the schedule."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptune.model.classifier import PromptClassifier
+from ptune.model.config import PromptConfig
+from ptune.training.config import TrainConfig
+from ptune.training.optim import clip_gradients, make_optimizer, rate_share, set_rates
+
+
+def test_prompt_and_head_have_their_own_rates_and_biases_do_not_decay(backbone) -> None:
+    model = PromptClassifier(backbone("bert"), PromptConfig(method="p-tuning"), ["a", "b"])
+    config = TrainConfig(lr=0.5, head_lr=0.25, weight_decay=0.1, warmup=0)
+    optimizer = make_optimizer(model, config)
+    set_rates(optimizer, config, step=0, steps=10)
+    rates = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert rates[id(model.prompt_encoder.embedding.weight)] == (0.5, 0.1)
+    assert rates[id(model.prompt_encoder.mlp_head[0].bias)] == (0.5, 0.0)
+    assert rates[id(model.head.classifier.weight)] == (0.25, 0.1)
+    assert rates[id(model.head.classifier.bias)] == (0.25, 0.0)
+    assert len(rates) == sum(1 for parameter in model.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_the_rate_rises_then_follows_its_schedule(schedule, expected) -> None:
+    config = TrainConfig(warmup=0.2, schedule=schedule)
+    assert [rate_share(config, step, 10) for step in range(10)] == pytest.approx(expected)
+
+
+def test_the_cosine_schedule_ends_at_nothing() -> None:
+    config = TrainConfig(warmup=0.0, schedule="cosine")
+    shares = [rate_share(config, step, 8) for step in range(9)]
+    assert shares[0] == 1.0
+    assert shares[4] == pytest.approx(0.5)
+    assert shares[8] == pytest.approx(0.0)
+
+
+def test_rates_follow_from_the_method_unless_given() -> None:
+    deep = PromptConfig(method="deep", encoder="none")
+    settled = TrainConfig().settle(deep)
+    assert settled.lr is not None
+    assert settled.head_lr is not None
+    assert TrainConfig(lr=0.7).settle(deep).lr == 0.7
+
+
+def test_clipping_bounds_the_norm_over_prompt_and_head_together(backbone) -> None:
+    import torch
+
+    model = PromptClassifier(backbone("bert"), PromptConfig(method="deep"), ["a", "b"])
+    (1000 * model(torch.tensor([[2, 5, 3]]), labels=torch.tensor([1])).loss).backward()
+    before = clip_gradients(model, 0.5)
+    after = sum(float(p.grad.norm()) ** 2 for p in model.parameters() if p.grad is not None) ** 0.5
+    assert before > 0.5
+    assert after == pytest.approx(0.5, rel=1e-4)

@@ -103,7 +103,7 @@ def test_the_peft_layout_of_a_bert_without_pooler_is_refused(backbone_folder, tm
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     loaded = load_backbone(str(folder), device="cpu")
     make_head(loaded, "mean", 3)
-    with pytest.raises(BackboneError, match="has no pooler weights.*use --pooling mean"):
+    with pytest.raises(BackboneError, match=r"has no pooler weights.*use --pooling mean"):
         make_head(loaded, "peft", 3)
 
 

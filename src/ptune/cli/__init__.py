@@ -39,14 +39,17 @@ def make_app() -> App:
     """The application, fresh: parsing a configuration file leaves marks on it."""
     app = App(name="ptune", help=HELP, help_epilogue=EPILOGUE, version=__version__, help_format="plaintext")
     for command in (train, evaluate, predict, inspect, demo):
-        app.command(command, help=_reflow(command.__doc__ or ""), help_epilogue="")
+        text, examples = _help_of(command.__doc__ or "")
+        app.command(command, help=text, help_epilogue=examples)
     return app
 
 
-def _reflow(docstring: str) -> str:
-    """The text of a docstring before its parameters, each paragraph one line; examples keep theirs."""
+def _help_of(docstring: str) -> tuple[str, str]:
+    """The text of a docstring, a line a paragraph, and its examples; its parameters are read elsewhere."""
     text = inspect_source.cleandoc(docstring).split("\nParameters\n")[0].strip()
-    return "\n\n".join(part if "\n  " in part else " ".join(part.split("\n")) for part in text.split("\n\n"))
+    text, _, examples = text.partition("\nExamples:\n")
+    paragraphs = [" ".join(part.split("\n")) for part in text.strip().split("\n\n")]
+    return "\n\n".join(paragraphs), f"Examples:\n{examples}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -77,11 +77,17 @@ def _read_tsv(path: Path) -> Iterator[Row]:
 
 
 def _tsv_quoting(file: Any) -> Any:
-    """GLUE's files use quotation marks as plain letters; spreadsheets wrap fields in them. Look which it is."""
+    """GLUE's files use quotation marks as plain letters; spreadsheets wrap fields in them. Look which one fits."""
+    width = file.readline().count("\t")
     for _, line in zip(range(_SAMPLE_LINES), file, strict=False):
-        for field in line.rstrip("\r\n").split("\t"):
-            if field.startswith('"') and field.count('"') % 2:
-                return csv.QUOTE_NONE
+        if line.count("\t") != width:  # a separator inside a field, or a field over several lines
+            return csv.QUOTE_MINIMAL
+        try:
+            (fields,) = csv.reader([line], delimiter="\t", strict=True)
+        except (csv.Error, ValueError):
+            return csv.QUOTE_NONE
+        if len(fields) != width + 1:
+            return csv.QUOTE_NONE
     return csv.QUOTE_MINIMAL
 
 

@@ -98,14 +98,23 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
 
 
 def _same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
-    """Compare as JSON, in which a tuple is a list."""
-    now = json.loads(json.dumps(identity))
+    """Compare setting by setting."""
+    saved, now = _flat(saved), _flat(json.loads(json.dumps(identity)))  # as JSON, in which a tuple is a list
     for key in sorted(saved.keys() | now.keys()):
         if saved.get(key) != now.get(key):
             raise ConfigError(
                 f"checkpoint '{path}' is of a run with {key} {saved.get(key)!r}, this one has {now.get(key)!r}; "
                 "give the same options, or train without --resume"
             )
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    """{"training": {"epochs": 4}} -> {"training.epochs": 4}"""
+    flat = {}
+    for key, value in identity.items():
+        parts = {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
+        flat.update(parts)
+    return flat
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

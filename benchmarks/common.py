@@ -1,0 +1,71 @@
+"""What the benchmarks share: the peer's model, the facts of the machine, result files."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("ptune", "torch", "transformers", "peft")
+
+
+def facts() -> dict[str, Any]:
+    """Versions, hardware, date and command: what a result means nothing without."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS
+    ).stdout.strip()
+    return {
+        "date": date.today().isoformat(),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_shown, sys.argv[1:])]),
+        "commit": commit,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def write_results(name: str, content: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """A dated JSON file in benchmarks/results/."""
+    path = folder / f"{name}-{content['facts']['date']}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({"results": path.name}))
+    return path
+
+
+def peft_guide_model(backbone: Any, classes: int) -> torch.nn.Module:
+    """The guide's model: P_TUNING with 20 virtual tokens and an MLP of width 128, built by PEFT."""
+    import warnings
+
+    from peft import PromptEncoderConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    base = AutoModelForSequenceClassification.from_pretrained(
+        backbone.location.path, num_labels=classes, **backbone.location.load_options()
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return get_peft_model(
+            base, PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=20, encoder_hidden_size=128)
+        )
+
+
+def _shown(argument: str) -> str:
+    """A path's last part: where the data lies on this machine is nobody's business."""
+    return Path(argument).name if "/" in argument else argument
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

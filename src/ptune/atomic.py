@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -39,7 +39,8 @@ def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] 
         raise _cannot_write(folder, err) from err
     finally:
         for part in parts.values():
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
 
 
 @contextmanager
@@ -60,7 +61,8 @@ def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
             raise
         raise _cannot_write(path, err) from err
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -79,4 +81,5 @@ def make_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, err: OSError) -> OutputError:
-    return OutputError(f"cannot write '{path}': {err.strerror or err}; what stood there before is unchanged")
+    reason = "Not a directory" if isinstance(err, FileExistsError) else err.strerror or err
+    return OutputError(f"cannot write '{path}': {reason}; what stood there before is unchanged")

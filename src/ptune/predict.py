@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
 from ptune.data.batch import collate, ordered_batches
-from ptune.data.columns import Columns, choose_columns, text_of
+from ptune.data.columns import Columns, choose_columns, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_rows
 from ptune.data.sources import Split
@@ -31,6 +31,7 @@ BATCH_SIZE = 32
 # Rows that a stream is read ahead by: enough to sort by length within, few enough for any memory.
 WINDOW = 1024
 
+_OPTIONS = ("--text-column", "--text-pair-column", "--label")  # of `ptune predict`, for messages
 PREDICTION_KEYS = ("label", "score", "scores")
 
 Text = str | tuple[str, str]
@@ -151,7 +152,9 @@ class TextClassifier:
         trained = {name for name in self.columns.values() if name}
         if text is None and text_pair is None and trained and trained <= set(names):
             text, text_pair = self.columns["text"], self.columns["text_pair"]
-        return choose_columns(names, text, text_pair, None, where=f"data file '{where}'", need_label=False)
+        return choose_columns(
+            names, text, text_pair, None, where=f"data file '{where}'", need_label=False, options=_OPTIONS
+        )
 
 
 def load(
@@ -203,6 +206,8 @@ def _unzip(window: list[Text], seen: int) -> tuple[list[str], list[str] | None]:
             raise DataError(f"text {number}: single texts and pairs do not mix in one call")
         if any(not isinstance(part, str) or not part.strip() for part in (row if paired else [row])):
             raise DataError(f"text {number} is empty or no text: {row!r}")
+        if not all(map(whole_characters, row if paired else [row])):  # type: ignore[arg-type]
+            raise DataError(f"text {number} holds half a character; is it in another encoding than UTF-8? {row!a}")
     if not paired:
         return list(window), None  # type: ignore[arg-type]
     return [row[0] for row in window], [row[1] for row in window]

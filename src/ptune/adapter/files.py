@@ -220,7 +220,7 @@ def _read_record(path: Path) -> Record:
     try:
         return Record(**content)
     except ValidationError as err:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors())
+        problems = "; ".join(": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in err.errors())
         raise AdapterError(f"{path} is not a record of ptune: {problems}") from err
 
 

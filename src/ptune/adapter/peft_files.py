@@ -12,7 +12,7 @@ from typing import Any
 from ptune.adapter.layout import BackboneNote, Record
 from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
-from ptune.model.config import PromptConfig
+from ptune.model.config import MAX_VIRTUAL_TOKENS, PromptConfig
 from ptune.model.head import head_parts
 
 PEFT_VERSION = "0.21.2"  # whose files these are
@@ -74,11 +74,16 @@ def from_peft(content: dict[str, Any], classes: int, where: str) -> Record:
         AdapterError: not a prompt-learning file for classification, or its sizes make no sense.
     """
     kind = content.get("peft_type")
-    if kind not in _METHODS:
+    if not isinstance(kind, str) or kind not in _METHODS:
         raise AdapterError(f"{where}: peft_type is {kind!r}; ptune reads {', '.join(_METHODS)}")
     if content.get("task_type") not in ("SEQ_CLS", None):
         raise AdapterError(f"{where}: task_type is {content['task_type']!r}; ptune reads SEQ_CLS, classification")
     tokens = _positive(content, "num_virtual_tokens", where)
+    for key in ("base_model_name_or_path", "revision"):
+        if not isinstance(content.get(key), str | None):
+            raise AdapterError(f"{where}: {key} is {content[key]!r}; text is expected")
+    if tokens > MAX_VIRTUAL_TOKENS:
+        raise AdapterError(f"{where}: num_virtual_tokens is {tokens}; at most {MAX_VIRTUAL_TOKENS} are expected")
     prompt = PromptConfig(method=_METHODS[kind], virtual_tokens=tokens, encoder="none", pooling="peft", init="normal")
     note = BackboneNote(
         name=content.get("base_model_name_or_path"),

@@ -35,6 +35,8 @@ def apply_config_file(app: App, tokens: Sequence[str]) -> None:
 def read_config(path: Path) -> dict[str, Any]:
     """Option values by name, with dashes; checked against the settings models."""
     content = _parse(path)
+    if content is None:
+        raise ConfigError(f"configuration file '{path}' is empty; give options by name, such as epochs: 5")
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file '{path}': expected options by name, got a {type(content).__name__}")
     values = {str(key).replace("_", "-"): value for key, value in content.items()}

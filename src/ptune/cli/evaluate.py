@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from ptune.cli.options import ColumnOptions, Columns, Device, DeviceOptions, Json
+from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json
 from ptune.cli.terminal import Terminal
 
 _LARGEST_MATRIX = 20  # classes up to which the confusion matrix fits a terminal
@@ -18,7 +14,7 @@ def evaluate(
     data: str,
     split: str = "validation",
     backbone: str | None = None,
-    batch_size: Annotated[int, Parameter(help="Rows of a forward pass.")] = 32,
+    batch_size: BatchSize = 32,
     json: Json = False,
     columns: Columns = None,
     device: Device = None,

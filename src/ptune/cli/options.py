@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from pydantic import BaseModel, ConfigDict, Field
 
 from ptune.model.config import PromptConfig
 from ptune.training.config import TrainConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
+
+BatchSize = Annotated[int, Parameter(help="Rows of a forward pass.", validator=validators.Number(gte=1))]
 
 
 class _Options(BaseModel):

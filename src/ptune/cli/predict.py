@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import ColumnOptions, Device, DeviceOptions, Json
+from ptune.cli.options import BatchSize, ColumnOptions, Device, DeviceOptions, Json
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
 
@@ -29,7 +29,7 @@ def predict(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     backbone: str | None = None,
-    batch_size: Annotated[int, Parameter(help="Rows of a forward pass.")] = 32,
+    batch_size: BatchSize = 32,
     json: Json = False,
     device: Device = None,
 ) -> None:

@@ -47,6 +47,7 @@ def progress_bar(epochs: int, enabled: bool = True) -> Iterator[OnStep]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    enabled = enabled and console.is_terminal  # rich ends even a bar that it never drew with an empty line
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns, TextColumn("loss {task.fields[loss]:.3f}"), console=console, disable=not enabled, transient=True

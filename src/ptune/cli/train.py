@@ -120,6 +120,7 @@ def run(
     from ptune.model.classifier import PromptClassifier
     from ptune.training.loop import train as train_model
 
+    output = output.expanduser()
     make_folder(output)  # better now than after an hour
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.from_backbone(loaded, prompt, labels=data.labels, seed=training.seed)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ptune.data.encode import Encoded
+from ptune.errors import ConfigError
 
 # Rows are shuffled, then sorted by length inside windows of this many batches: random enough, little padding.
 WINDOW = 50
@@ -73,5 +74,7 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
 
 def ordered_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Row numbers of each batch for evaluation: sorted by length, so hardly any padding."""
+    if batch_size < 1:
+        raise ConfigError(f"batch size {batch_size} does not work; give 1 or more")
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

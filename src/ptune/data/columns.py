@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ptune.errors import DataError
+
+# A number written the usual way: '007', '+5' and '-0' are names. Longer ones Python itself refuses.
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,999}")
+OPTIONS = ("--text", "--text-pair", "--label")
 
 # Common names, the most telling first. Matched without regard to case.
 PAIRS = (
@@ -76,13 +81,14 @@ def choose_columns(
     *,
     where: str,
     need_label: bool = True,
+    options: tuple[str, str, str] = OPTIONS,
 ) -> Columns:
     """Settle the columns: those named by the user, the rest guessed from common names.
 
     Raises:
         DataError: a named column is not there, or nothing can be guessed.
     """
-    for option, name in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
+    for option, name in zip(options, (text, text_pair, label), strict=True):
         if name is not None and name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -90,14 +96,14 @@ def choose_columns(
     if need_label and label is None:
         label = _first(LABELS, names)
         if label is None:
-            raise DataError(f"{where}: no label column found among {_list(names)}; name it with --label")
+            raise DataError(f"{where}: no label column found among {_list(names)}; name it with {options[2]}")
     if text is None:
-        text, guessed_pair = _guess_text(names, {label, text_pair}, where)
+        text, guessed_pair = _guess_text(names, {label, text_pair}, where, options[0])
         text_pair = text_pair or guessed_pair
     return Columns(text, text_pair, label)
 
 
-def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tuple[str, str | None]:
+def _guess_text(names: Sequence[str], taken: set[str | None], where: str, option: str) -> tuple[str, str | None]:
     free = [name for name in names if name not in taken]
     for first, second in PAIRS:
         found = _first((first,), free), _first((second,), free)
@@ -107,7 +113,7 @@ def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tup
     if single is None and len(free) == 1:
         single = free[0]
     if single is None:
-        raise DataError(f"{where}: no text column found among {_list(names)}; name it with --text")
+        raise DataError(f"{where}: no text column found among {_list(names)}; name it with {option}")
     return single, None
 
 
@@ -121,12 +127,23 @@ def text_of(row: dict[str, Any], column: str, where: str) -> str:
     if value is None or (isinstance(value, float) and value != value):
         raise DataError(f"{where}: column '{column}' has no text")
     if not isinstance(value, str):
-        if isinstance(value, (list, dict)):
+        if isinstance(value, (list, dict, bytes)):
             raise DataError(f"{where}: column '{column}' holds a {type(value).__name__}, not text")
         value = str(value)
     if not value.strip():
         raise DataError(f"{where}: column '{column}' is empty; fill it in or remove the row")
+    if not whole_characters(value):
+        raise DataError(f"{where}: column '{column}' holds half a character, such as \\\\ud800; repair the text")
     return value
+
+
+def whole_characters(text: str) -> bool:
+    """Whether text can be encoded at all. JSON, and a command line in another encoding, may hold half a pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def label_of(row: dict[str, Any], column: str, where: str) -> str | int:
@@ -138,12 +155,14 @@ def label_of(row: dict[str, Any], column: str, where: str) -> str | int:
     value = row.get(column)
     if isinstance(value, (list, tuple, dict)):
         raise DataError(f"{where}: column '{column}' holds several labels at once; one label a row is expected")
+    if isinstance(value, bytes):
+        raise DataError(f"{where}: column '{column}' holds bytes; names or whole numbers are expected")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         if value != value:
             raise DataError(f"{where}: column '{column}' has no label")
-        if value != int(value):
+        if not value.is_integer():
             raise DataError(f"{where}: label {value} is a fraction; names or whole numbers are expected")
         return int(value)
     if isinstance(value, int):
@@ -151,12 +170,7 @@ def label_of(row: dict[str, Any], column: str, where: str) -> str | int:
     name = "" if value is None else str(value).strip()
     if not name:
         raise DataError(f"{where}: column '{column}' has no label")
-    return int(name) if _plain_number(name) else name
-
-
-def _plain_number(name: str) -> bool:
-    """Whether text is a number written the usual way: '007' is a name."""
-    return name.lstrip("-").isdecimal() and name.isascii() and str(int(name)) == name
+    return int(name) if _NUMBER.fullmatch(name) else name
 
 
 def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:

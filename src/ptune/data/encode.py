@@ -48,6 +48,8 @@ class TextEncoder:
         Raises:
             DataError: a text has no tokens at all.
         """
+        if not texts:
+            return []
         if pairs is not None and self.pair_separator:
             pairs = [self.pair_separator + pair for pair in pairs]
         rows = self._tokenize(texts, pairs, truncate=False)

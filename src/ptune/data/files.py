@@ -19,7 +19,6 @@ from ptune.errors import DataError
 Row = dict[str, Any]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
-_SAMPLE_LINES = 1000
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -42,7 +41,8 @@ def read_rows(path: Path) -> Iterator[Row]:
             f"({_where(path)}); convert it, for instance with iconv -t UTF-8"
         ) from err
     except OSError as err:
-        raise DataError(f"data file '{path}' cannot be read: {err.strerror or err}") from err
+        reason = " ".join(str(err.strerror or err).split())
+        raise DataError(f"data file '{path}' cannot be read: {reason}") from err
 
 
 def read_class_names(path: Path) -> dict[str, list[str]]:
@@ -72,23 +72,22 @@ def _read_csv(path: Path) -> Iterator[Row]:
 def _read_tsv(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         quoting = _tsv_quoting(file)
-        file.seek(0)
+    with path.open(encoding="utf-8-sig", newline="") as file:
         yield from _delimited(path, csv.reader(file, delimiter="\t", quoting=quoting))
 
 
 def _tsv_quoting(file: Any) -> Any:
-    """GLUE's files use quotation marks as plain letters; spreadsheets wrap fields in them. Look which one fits."""
-    width = file.readline().count("\t")
-    for _, line in zip(range(_SAMPLE_LINES), file, strict=False):
-        if line.count("\t") != width:  # a separator inside a field, or a field over several lines
-            return csv.QUOTE_MINIMAL
-        try:
-            (fields,) = csv.reader([line], delimiter="\t", strict=True)
-        except (csv.Error, ValueError):
-            return csv.QUOTE_NONE
-        if len(fields) != width + 1:
-            return csv.QUOTE_NONE
-    return csv.QUOTE_MINIMAL
+    """GLUE's files use quotation marks as plain letters; spreadsheets wrap fields in them. Look which it is.
+
+    They wrap where the whole file parses that way, strictly, with as many fields in every row. A part of the file
+    would not do: one open mark further down would swallow the rows up to the next one.
+    """
+    csv.field_size_limit(sys.maxsize)
+    try:
+        widths = {len(fields) for fields in csv.reader(file, delimiter="\t", strict=True) if fields}
+    except csv.Error:
+        return csv.QUOTE_NONE
+    return csv.QUOTE_MINIMAL if len(widths) == 1 else csv.QUOTE_NONE
 
 
 def _delimited(path: Path, reader: Any) -> Iterator[Row]:
@@ -130,7 +129,9 @@ def _json_object(path: Path, number: int, line: str) -> Row:
     except (ValueError, RecursionError) as err:
         raise DataError(f"data file '{path}', row {number}: not JSON: {err}") from err
     if not isinstance(row, dict):
-        raise DataError(f"data file '{path}', row {number}: expected an object like {{\"text\": ...}}, got {line[:40]}")
+        raise DataError(
+            f"data file '{path}', row {number}: expected an object like {{\"text\": ...}}, got {line.strip()[:40]}"
+        )
     return row
 
 

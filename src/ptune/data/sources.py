@@ -9,10 +9,12 @@ brings are kept as they are.
 from __future__ import annotations
 
 import logging
+import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +95,23 @@ class _Table:
     """One split as it comes: where it is from, its rows, and names for whole-number labels by column."""
 
     where: str
-    rows: Iterable[Row]
+    rows: Iterable[tuple[str, Row]]  # each with its file, for messages
     class_names: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class _Raw:
     where: str
+    starts: list[tuple[int, str]]  # first row's index of each file
     texts: list[str]
     pairs: list[str] | None
     labels: list[str | int] | None
     class_names: list[str] | None
+
+    def at(self, index: int) -> str:
+        """File and row, counted within it from 1."""
+        start, where = next(entry for entry in reversed(self.starts) if entry[0] <= index)
+        return f"{where}, row {index - start + 1}"
 
 
 def load_data(
@@ -137,7 +145,8 @@ def load_data(
     raw: dict[str, _Raw] = {}
     columns: Columns | None = None
     for name, table in tables.items():
-        raw[name], found = _read_table(table, (text, text_pair, label), columns)
+        may_lack = name == "test" and only is None
+        raw[name], found = _read_table(table, (text, text_pair, label), columns, may_lack)
         columns = columns or found
     assert columns is not None
     names = list(labels) if labels is not None else _label_names(raw["train"])
@@ -196,9 +205,10 @@ def _split_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _chain(parts: Sequence[Path]) -> Iterator[Row]:
+def _chain(parts: Sequence[Path]) -> Iterator[tuple[str, Row]]:
     for path in parts:
-        yield from read_rows(path)
+        for row in read_rows(path):
+            yield str(path), row
 
 
 def _hub_tables(source: str, only: str | None, revision: str | None) -> dict[str, _Table]:
@@ -206,7 +216,7 @@ def _hub_tables(source: str, only: str | None, revision: str | None) -> dict[str
     tables = {
         _SPLIT_NAMES.get(name, name): _Table(
             f"{source}, split {name}",
-            rows,
+            zip(repeat(f"{source}, split {name}"), rows, strict=False),
             {column: feature.names for column, feature in rows.features.items() if hasattr(feature, "names")},
         )
         for name, rows in dataset.items()
@@ -234,29 +244,35 @@ def _load_from_hub(source: str, revision: str | None) -> Any:
 
 
 def _read_table(
-    table: _Table, wanted: tuple[str | None, str | None, str | None], known: Columns | None
+    table: _Table, wanted: tuple[str | None, str | None, str | None], known: Columns | None, may_lack_label: bool
 ) -> tuple[_Raw, Columns]:
     texts: list[str] = []
     pairs: list[str] = []
     labels: list[str | int] = []
     columns = known
     names: list[str] | None = None
-    for number, row in enumerate(table.rows, 1):
-        where = f"{table.where}, row {number}"
-        if number == 1:
+    starts: list[tuple[int, str]] = []
+    for index, (part, row) in enumerate(table.rows):
+        if not starts or starts[-1][1] != part:
+            starts.append((index, part))
+        where = f"{part}, row {index - starts[-1][0] + 1}"
+        if index == 0:
             columns = columns or choose_columns(list(row), *wanted, where=table.where)
+            if may_lack_label and columns.label not in row:
+                columns = replace(columns, label=None)
             names = table.class_names.get(columns.label or "")
-            choose_columns(list(row), columns.text, columns.text_pair, columns.label, where=table.where)
+            choose_columns(
+                list(row), columns.text, columns.text_pair, columns.label, where=table.where, need_label=False
+            )
         assert columns is not None
-        assert columns.label is not None
         texts.append(text_of(row, columns.text, where))
         if columns.text_pair is not None:
             pairs.append(text_of(row, columns.text_pair, where))
-        labels.append(_named(label_of(row, columns.label, where), names, where))
+        labels.append(-1 if columns.label is None else _named(label_of(row, columns.label, where), names, where))
     if columns is None or not texts:
         raise DataError(f"{table.where}: no rows")
     unlabelled = all(value == -1 for value in labels)  # how GLUE's test splits say so
-    return _Raw(table.where, texts, pairs or None, None if unlabelled else labels, names), columns
+    return _Raw(table.where, starts, texts, pairs or None, None if unlabelled else labels, names), columns
 
 
 def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
@@ -283,13 +299,14 @@ def _index(raw: _Raw, names: list[str]) -> Split:
     if raw.labels is None:
         return Split(raw.texts, raw.pairs, None)
     index = {name: position for position, name in enumerate(names)}
-    by_number = all(isinstance(v, int) and str(v) not in index and 0 <= v < len(names) for v in raw.labels)
+    by_number = all(isinstance(value, int) and str(value) not in index for value in raw.labels)
+    places = {str(position): position for position in range(len(names))} if by_number else index
     labels = []
-    for number, value in enumerate(raw.labels, 1):
-        position = int(value) if by_number else index.get(str(value))
+    for number, value in enumerate(raw.labels):
+        position = places.get(str(value))
         if position is None:
             known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            raise DataError(f"{raw.where}, row {number}: label '{value}' is not among the known labels ({known})")
+            raise DataError(f"{raw.at(number)}: label '{value}' is not among the known labels ({known})")
         labels.append(position)
     return Split(raw.texts, raw.pairs, labels)
 
@@ -301,9 +318,9 @@ def _check_train(raw: _Raw, data: TextData) -> None:
         raise DataError(f"{raw.where}: every row has label '{only}'; a classifier needs at least two classes")
     for label, count in counts.items():
         if count == 1:
-            row = (data.train.labels or []).index(label) + 1
+            row = (data.train.labels or []).index(label)
             raise DataError(
-                f"{raw.where}, row {row}: label '{data.labels[label]}' occurs once; every label needs at least two "
+                f"{raw.at(row)}: label '{data.labels[label]}' occurs once; every label needs at least two "
                 "rows, to learn from and to check with"
             )
 
@@ -314,7 +331,7 @@ def hold_back(data: TextData, seed: int, share: float = VALIDATION_SHARE) -> Tex
         return data
     train = data.train
     size = max(len(data.labels), round(share * len(train)))
-    kept, held = _stratified(train.labels or [], len(train) - size, seed, data.source)
+    kept, held = _stratified(train.labels or [], len(train) - size, seed, data.source, both=True)
     note = f"split: {len(held)} of {len(train)} rows held back for validation, stratified, seed {seed}"
     splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}
     return replace(data, splits=splits, notes=(*data.notes, note))
@@ -324,21 +341,32 @@ def _sample(data: TextData, seed: int, rows: int | None) -> TextData:
     train = data.train
     if rows is None or rows >= len(train):
         return data
-    kept, _ = _stratified(train.labels or [], rows, seed, data.source)
+    kept, _ = _stratified(train.labels or [], rows, seed, data.source, both=False)
     note = f"sample: {rows} of {len(train)} training rows, stratified, seed {seed}"
     return replace(data, splits={**data.splits, "train": train.select(kept)}, notes=(*data.notes, note))
 
 
-def _stratified(labels: list[int], kept: int, seed: int, source: str) -> tuple[list[int], list[int]]:
-    """Row numbers of a part of `kept` rows and of the rest, both in file order and with all classes."""
-    from sklearn.model_selection import train_test_split
+def _stratified(labels: list[int], kept: int, seed: int, source: str, both: bool) -> tuple[list[int], list[int]]:
+    """Row numbers of a part of `kept` rows and of the rest, in file order, labels shared out by their counts.
 
-    try:
-        first, second = train_test_split(range(len(labels)), train_size=kept, stratify=labels, random_state=seed)
-    except ValueError as err:
-        classes = len(set(labels))
+    The part has every class; with `both`, the rest has too. (scikit-learn's split lets rare classes fall out.)
+    """
+    rows: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    most = {label: len(own) - both for label, own in rows.items()}
+    if not len(rows) <= kept <= sum(most.values()):
         raise DataError(
-            f"data '{source}': {len(labels)} rows of {classes} classes cannot be parted into {kept} and "
-            f"{len(labels) - kept} with every class in both; give more rows"
-        ) from err
-    return sorted(first), sorted(second)
+            f"data '{source}': {len(labels)} rows of {len(rows)} classes cannot be parted into {kept} and "
+            f"{len(labels) - kept} with every class in {'both' if both else 'the first part'}; give more rows"
+        )
+    due = {label: kept * len(own) / len(labels) for label, own in rows.items()}
+    share = {label: min(max(1, int(due[label])), most[label]) for label in rows}
+    while (missing := kept - sum(share.values())) != 0:
+        step = 1 if missing > 0 else -1
+        free = [label for label in rows if 1 <= share[label] + step <= most[label]]
+        label = max(free, key=lambda label: step * (due[label] - share[label]))
+        share[label] += step
+    generator = random.Random(seed)
+    first = {row for label in sorted(rows) for row in generator.sample(rows[label], share[label])}
+    return sorted(first), [row for row in range(len(labels)) if row not in first]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
 from ptune.atomic import make_folder, written_file
 from ptune.data.files import Row
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, DataError
 
 Writer = Callable[[Iterable[Row], Path, Sequence[str]], None]
 _PARQUET_ROWS = 1024
@@ -62,35 +63,64 @@ def _write_tsv(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
 def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], delimiter: str) -> None:
     with written_file(path) as file:
         writer: csv.DictWriter[str] | None = None
-        for row in _flat(rows, labels):
-            if writer is None:
-                writer = csv.DictWriter(
-                    cast("IO[str]", file), list(row), delimiter=delimiter, lineterminator="\n", restval=""
-                )
+        quoted = writer
+        for row in _flat(rows, path, labels):
+            if writer is None or quoted is None:
+                options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n", "restval": ""}
+                writer = csv.DictWriter(cast("IO[str]", file), list(row), **options)
+                quoted = csv.DictWriter(cast("IO[str]", file), list(row), quoting=csv.QUOTE_ALL, **options)
                 writer.writeheader()
-            writer.writerow(row)
+            # Before Python 3.13 a lone carriage return is not put in quotation marks by itself.
+            (quoted if any("\r" in str(value) for value in row.values()) else writer).writerow(row)
 
 
 def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    flat = _flat(rows, labels)
-    with written_file(path, "wb") as file:
+    flat = _flat(rows, path, labels)
+    with written_file(path, "wb") as file, ExitStack() as stack:
         writer = None
+        schema = None
         while part := list(islice(flat, _PARQUET_ROWS)):
-            table = pyarrow.Table.from_pylist(part, schema=writer.schema if writer else None)
-            writer = writer or parquet.ParquetWriter(file, table.schema)
+            try:
+                schema = schema or _schema(pyarrow.Table.from_pylist(part).schema)
+                table = pyarrow.Table.from_pylist(part, schema=schema)
+            except (pyarrow.ArrowException, TypeError) as err:
+                reason = " ".join(str(err).split())
+                raise DataError(
+                    f"output '{path}': a column holds several kinds of values ({reason}), which Parquet cannot; "
+                    "write .jsonl"
+                ) from err
+            # Closed whatever happens, while its file still is open.
+            writer = writer or stack.enter_context(parquet.ParquetWriter(file, schema))
             writer.write_table(table)
         if writer is None:
-            writer = parquet.ParquetWriter(file, pyarrow.schema([]))
-        writer.close()
+            stack.enter_context(parquet.ParquetWriter(file, pyarrow.schema([])))
 
 
-def _flat(rows: Iterable[Row], labels: Sequence[str]) -> Iterator[Row]:
-    for row in rows:
+def _schema(schema: Any) -> Any:
+    """With text where the first rows of a column hold nothing that would tell its kind."""
+    import pyarrow
+
+    return pyarrow.schema(
+        [field.with_type(pyarrow.string()) if pyarrow.types.is_null(field.type) else field for field in schema]
+    )
+
+
+def _flat(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Row]:
+    """Rows of a table: scores in columns; columns as the first row has them."""
+    columns: set[str] | None = None
+    for number, row in enumerate(rows, 1):
         scores = row["scores"]
-        yield {k: v for k, v in row.items() if k != "scores"} | {f"score_{name}": scores[name] for name in labels}
+        flat = {k: v for k, v in row.items() if k != "scores"} | {f"score_{name}": scores[name] for name in labels}
+        columns = columns or set(flat)
+        if surplus := [name for name in flat if name not in columns]:
+            raise DataError(
+                f"output '{path}': row {number} has column '{surplus[0]}', which the first row has not, so the table "
+                "has no place for it; write .jsonl"
+            )
+        yield flat
 
 
 _WRITERS: dict[str, Writer] = {

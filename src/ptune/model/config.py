@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Method = Literal["p-tuning", "deep", "prompt-tuning"]
 EncoderKind = Literal["none", "mlp", "lstm", "residual"]
 Pooling = Literal["first", "mean", "last", "peft"]
+MAX_VIRTUAL_TOKENS = 4096
 Init = Literal["normal", "vocabulary", "text"]
 
 
@@ -23,7 +24,7 @@ class PromptConfig(BaseModel):
         "deep: keys and values in every layer. prompt-tuning: free virtual tokens at the input. "
         "Default: deep where the backbone's family allows it, else p-tuning.",
     )
-    virtual_tokens: int = Field(20, ge=1, le=4096, description="Number of virtual tokens.")
+    virtual_tokens: int = Field(20, ge=1, le=MAX_VIRTUAL_TOKENS, description="Number of virtual tokens.")
     encoder: EncoderKind | None = Field(
         None, description="Prompt encoder. Default: mlp for p-tuning, none for the others."
     )

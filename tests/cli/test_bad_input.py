@@ -1,0 +1,717 @@
+"""Wrong input on the command line: exit code 2, and one line on stderr that names the thing. Never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ptune.adapter.layout import PEFT_FILE, PROMPT_KEY, RECORD_FILE, WEIGHTS_FILE
+from ptune.cli import main
+from ptune.data.sources import load_data
+from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier
+from ptune.model.config import PromptConfig
+from ptune.predict import load
+from ptune.training.config import TrainConfig
+from ptune.training.loop import train
+
+Fails = Callable[..., str]
+# What a command may have said on stdout before it failed.
+NOTES = ("data: ", "columns: ", "split: ", "sample: ", "method ", "trainable params: ")
+GOOD = "text,label\na good film,pos\na bad film,neg\na fine plot,pos\na poor plot,neg\n"
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
+    return tmp_path_factory.mktemp("d")
+
+
+@pytest.fixture(autouse=True)
+def own_logger() -> Iterator[None]:
+    """Give the package's logger back as it was: `main` sends it to stderr, for good."""
+    logger = logging.getLogger("ptune")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Run a command that must fail; its one line, without 'ptune: error: '."""
+
+    def run(*arguments: object, notes: bool = False) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert caught.value.code == 2
+        assert printed.err.startswith("ptune: error: "), printed.err
+        assert printed.err.count("\n") == 1, printed.err
+        said = printed.out.splitlines()
+        assert all(line.startswith(NOTES) for line in said) if notes else not said, printed.out
+        return printed.err.removeprefix("ptune: error: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def bert(backbone_folder: Callable[..., Path]) -> Path:
+    return backbone_folder("bert")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Callable[..., Path]:
+    """A data file of the given content."""
+
+    def put(content: str | bytes = GOOD, name: str = "reviews.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return put
+
+
+@pytest.fixture(scope="module")
+def trained(
+    backbone: Callable[..., Backbone], reviews: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Adapters of one epoch on the tiny BERT: a deep one, and one that PEFT reads too."""
+    folders = {}
+    texts = load_data(reviews)
+    for method in ("deep", "p-tuning"):
+        folders[method] = tmp_path_factory.mktemp(method)
+        config = PromptConfig(method=method, virtual_tokens=3, encoder_hidden_size=8)
+        model = PromptClassifier.from_backbone(backbone("bert"), config, labels=texts.labels)
+        train(model, texts, TrainConfig(epochs=1), output=folders[method])
+    return folders
+
+
+@pytest.fixture
+def adapter(trained: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the deep adapter, to be damaged."""
+    return Path(shutil.copytree(trained["deep"], tmp_path / "adapter"))
+
+
+@pytest.fixture
+def peft_adapter(trained: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the adapter that PEFT reads, without ptune's own record, as PEFT would write it."""
+    folder = Path(shutil.copytree(trained["p-tuning"], tmp_path / "peft-adapter"))
+    (folder / RECORD_FILE).unlink()
+    return folder
+
+
+class TestOptions:
+    """What the command line itself is checked for, before anything is read."""
+
+    @pytest.mark.parametrize(
+        ("wrong", "near"), [("--virtual-token", "--virtual-tokens"), ("--epoch", "--epochs"), ("--ouput", "--output")]
+    )
+    def test_an_unknown_option_is_named_with_the_nearest_one(self, fails: Fails, wrong: str, near: str) -> None:
+        said = fails("train", "--backbone", "b", "--data", "d", "--output", "o", wrong, "3")
+        assert wrong in said
+        assert re.search(rf"[Dd]id you mean {near}\?", said)
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("--virtual-tokens", "0"),
+            ("--epochs", "many"),
+            ("--encoder-dropout", "1.5"),
+            ("--method", "depe"),
+            ("--lr", "-1"),
+            ("--seed", "-7"),
+            ("--max-train-rows", "1"),
+            ("--max-length", "2"),
+            ("--dtype", "int8"),
+        ],
+    )
+    def test_a_wrong_value_is_named_with_its_option(self, fails: Fails, option: str, value: str) -> None:
+        said = fails("train", "--backbone", "b", "--data", "d", "--output", "o", option, value)
+        assert option in said
+        assert value in said
+
+    def test_options_that_contradict_each_other_are_named(self, fails: Fails) -> None:
+        said = fails("train", "--backbone", "b", "--data", "d", "--output", "o", "--method", "deep", "--tie-first")
+        assert "tie_first" in said
+
+    @pytest.mark.parametrize("missing", ["--backbone", "--data", "--output"])
+    def test_a_missing_option_is_named(self, fails: Fails, missing: str) -> None:
+        given = {"--backbone": "b", "--data": "d", "--output": "o"}
+        del given[missing]
+        assert missing in fails("train", *(part for pair in given.items() for part in pair))
+
+    def test_an_unknown_command_is_named_with_the_nearest_one(self, fails: Fails) -> None:
+        said = fails("trian")
+        assert "trian" in said
+        assert "train" in said.replace("trian", "")
+
+    @pytest.mark.parametrize("command", ["predict", "evaluate"])
+    @pytest.mark.parametrize("size", ["0", "-1"])
+    def test_a_batch_of_no_rows_is_refused(
+        self, fails: Fails, trained: dict[str, Path], reviews: Path, command: str, size: str
+    ) -> None:
+        what = ("--text", "good") if command == "predict" else ("--data", reviews)
+        said = fails(command, trained["deep"], *what, "--batch-size", size)
+        assert "--batch-size" in said
+        assert size in said
+
+
+class TestConfigFile:
+    """--config FILE."""
+
+    def test_every_problem_is_reported_at_once_with_the_nearest_name(self, fails: Fails, data: Any) -> None:
+        path = data("epoch: 3\nvirtual_tokens: 0\nlr: fast\nlable: mood\nschedule: steps\nseed: 4\n", "run.yaml")
+        said = fails("train", "--config", path)
+        assert str(path) in said
+        assert "unknown key 'epoch', did you mean 'epochs'?" in said
+        assert "unknown key 'lable', did you mean 'label'?" in said
+        for key, value in (("virtual-tokens", "0"), ("lr", "fast"), ("schedule", "steps")):
+            assert re.search(rf"key '{key}': [^;]*given: '?{value}", said)
+        assert "seed" not in said
+
+    @pytest.mark.parametrize(
+        ("name", "content", "kind"),
+        [
+            ("run.yaml", "epochs: [3\nseed: 4\n", "YAML"),
+            ("run.yml", "a: b: c\n", "YML"),
+            ("run.json", '{"epochs": 3', "JSON"),
+            ("run.toml", "epochs = \n", "TOML"),
+            ("run.yaml", b"text: caf\xe9\n", "YAML"),
+        ],
+    )
+    def test_a_file_that_does_not_parse_is_named(
+        self, fails: Fails, data: Any, name: str, content: str | bytes, kind: str
+    ) -> None:
+        said = fails("train", "--config", data(content, name))
+        assert name in said
+        assert f"not valid {kind}" in said
+
+    @pytest.mark.parametrize("content", ["- epochs\n- 3\n", "epochs\n", "3\n"])
+    def test_a_file_without_options_by_name_is_refused(self, fails: Fails, data: Any, content: str) -> None:
+        assert "options by name" in fails("train", "--config", data(content, "run.yaml"))
+
+    def test_an_empty_file_is_said_to_be_empty(self, fails: Fails, data: Any) -> None:
+        assert "empty" in fails("train", "--config", data("", "run.yaml"))
+
+    def test_a_missing_file_is_named(self, fails: Fails, tmp_path: Path) -> None:
+        assert "none.yaml" in fails("train", "--config", tmp_path / "none.yaml")
+
+    def test_an_unknown_ending_is_named_with_the_known_ones(self, fails: Fails, data: Any) -> None:
+        said = fails("train", "--config", data("", "run.ini"))
+        assert "run.ini" in said
+        assert ".yaml" in said
+
+    @pytest.mark.parametrize(
+        "line", ["backbone: [a, b]", "backbone: {a: b}", "output: {a: 1}", "resume: maybe", "json: [1, 2]"]
+    )
+    def test_a_wrong_kind_of_value_is_named_with_its_key(self, fails: Fails, data: Any, line: str) -> None:
+        given = {"backbone": "b", "data": "d", "output": "o"}
+        key = line.split(":")[0]
+        rest = [f"{name}: {value}" for name, value in given.items() if name != key]
+        assert key in fails("train", "--config", data("\n".join([line, *rest]), "run.yaml"))
+
+
+class TestData:
+    """`ptune train` on data that cannot be used. The backbone is never reached."""
+
+    @pytest.fixture
+    def complains(self, fails: Fails, tmp_path: Path) -> Fails:
+        def run(path: Path | str, *options: object) -> str:
+            output = tmp_path / "out"
+            said = fails("train", "--backbone", "none", "--data", path, "--output", output, *options)
+            assert not output.exists()
+            return said
+
+        return run
+
+    def test_an_unknown_column_is_named_with_the_nearest_one(self, complains: Fails, data: Any) -> None:
+        said = complains(data(), "--label", "lable")
+        assert "reviews.csv" in said
+        assert "'lable'" in said
+        assert "did you mean 'label'?" in said
+
+    def test_an_empty_file_is_named(self, complains: Fails, data: Any) -> None:
+        assert "reviews.csv' is empty" in complains(data(""))
+
+    def test_an_empty_text_is_named_by_its_row(self, complains: Fails, data: Any) -> None:
+        assert "reviews.csv, row 5: column 'text' is empty" in complains(data(GOOD + "  ,pos\n"))
+
+    def test_an_unseen_label_in_validation_is_named_by_file_and_row(
+        self, complains: Fails, data: Any, tmp_path: Path
+    ) -> None:
+        data(GOOD, "train.csv")
+        data("text,label\ngood,pos\nbad,negative\n", "validation.csv")
+        said = complains(tmp_path)
+        assert "validation.csv, row 2: label 'negative'" in said
+        assert "neg, pos" in said
+
+    def test_a_single_class_is_refused(self, complains: Fails, data: Any) -> None:
+        said = complains(data("text,label\ngood,pos\nfine,pos\nwarm,pos\n"))
+        assert "reviews.csv" in said
+        assert "every row has label 'pos'" in said
+
+    def test_a_label_that_occurs_once_is_named_by_its_row(self, complains: Fails, data: Any) -> None:
+        assert "reviews.csv, row 5: label 'so-so' occurs once" in complains(data(GOOD + "slow,so-so\n"))
+
+    def test_a_wrong_encoding_is_named_by_its_line(self, complains: Fails, data: Any) -> None:
+        said = complains(data((GOOD + "café,pos\n").encode("latin-1")))
+        assert "reviews.csv' is not UTF-8" in said
+        assert "line 6" in said
+
+    def test_a_ragged_row_is_named_by_its_number(self, complains: Fails, data: Any) -> None:
+        assert "reviews.csv', row 5 (line 6): 3 fields" in complains(data(GOOD + "good, very good,pos\n"))
+
+    @pytest.mark.parametrize("label", ["--5", "1" * 5000])
+    def test_a_strange_label_is_a_label_like_any_other(self, complains: Fails, data: Any, label: str) -> None:
+        assert "row 5: label" in complains(data(f"{GOOD}slow,{label}\n"))
+
+    def test_an_endless_number_is_no_label(self, complains: Fails, data: Any) -> None:
+        path = data('{"text": "good", "label": 1}\n{"text": "bad", "label": Infinity}\n', "reviews.jsonl")
+        assert "row 2" in complains(path)
+
+    def test_a_line_that_is_no_object_is_named(self, complains: Fails, data: Any) -> None:
+        assert "row 2" in complains(data('{"text": "good", "label": 1}\n["bad", 0]\n', "reviews.jsonl"))
+
+    def test_a_missing_file_is_named(self, complains: Fails, tmp_path: Path) -> None:
+        assert "none.csv" in complains(tmp_path / "none.csv")
+
+    def test_a_hub_id_that_cannot_be_had_is_named(self, complains: Fails) -> None:
+        said = complains("no-such-owner/no-such-set")
+        assert "'no-such-owner/no-such-set'" in said
+        assert "Hub" in said
+
+    def test_too_small_a_sample_is_refused(self, complains: Fails, data: Any) -> None:
+        rows = "".join(f"text {n},{'abc'[n % 3]}\n" for n in range(18))
+        said = complains(data("text,label\n" + rows), "--max-train-rows", 2)
+        assert "3 classes" in said
+
+
+class TestTraining:
+    """`ptune train` with good data and something else wrong."""
+
+    @pytest.mark.parametrize("name", ["no-such-owner/no-such-model", "no-such-model"])
+    def test_a_hub_backbone_that_cannot_be_had_is_named(
+        self, fails: Fails, data: Any, tmp_path: Path, name: str
+    ) -> None:
+        said = fails("train", "--backbone", name, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert f"'{name}'" in said
+        assert "Hub" in said
+        assert "python:PACKAGE" in said
+
+    def test_a_missing_backbone_folder_is_named(self, fails: Fails, data: Any, tmp_path: Path) -> None:
+        folder = tmp_path / "no-model"
+        said = fails("train", "--backbone", folder, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert f"'{folder}': there is no such folder" in said
+
+    def test_a_folder_without_a_model_is_named(self, fails: Fails, data: Any, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        said = fails(
+            "train", "--backbone", tmp_path / "empty", "--data", data(), "--output", tmp_path / "o", notes=True
+        )
+        assert str(tmp_path / "empty") in said
+        assert "config.json" in said
+
+    def test_a_backbone_package_that_is_not_installed_is_named(self, fails: Fails, data: Any, tmp_path: Path) -> None:
+        name = "python:no-such-package"
+        said = fails("train", "--backbone", name, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert "package 'no-such-package' is not installed" in said
+        assert "pip install no-such-package" in said
+
+    @pytest.mark.parametrize("damage", ["truncated", "missing"])
+    def test_a_backbone_with_damaged_weights_is_named(
+        self, fails: Fails, data: Any, tmp_path: Path, bert: Path, damage: str
+    ) -> None:
+        folder = Path(shutil.copytree(bert, tmp_path / "damaged"))
+        weights = folder / "model.safetensors"
+        content = weights.read_bytes()
+        weights.unlink()
+        if damage == "truncated":
+            weights.write_bytes(content[:-100])
+        said = fails("train", "--backbone", folder, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert str(folder) in said
+
+    @pytest.mark.parametrize("below", ["", "out"])
+    def test_an_output_in_the_place_of_a_file_cannot_be_written(
+        self, fails: Fails, data: Any, tmp_path: Path, bert: Path, below: str
+    ) -> None:
+        (tmp_path / "notes").write_text("mine", encoding="utf-8")
+        output = tmp_path / "notes" / below
+        said = fails("train", "--backbone", bert, "--data", data(), "--output", output, notes=True)
+        assert f"cannot write '{output}'" in said
+        assert "File exists" not in said
+        assert (tmp_path / "notes").read_text(encoding="utf-8") == "mine"
+
+    def test_an_output_in_the_home_folder_is_not_looked_for_here(
+        self, fails: Fails, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path)
+        fails("train", "--backbone", "python:no-such-package", "--data", data(), "--output", "~/out", notes=True)
+        assert not (tmp_path / "~").exists()
+
+    def test_too_many_virtual_tokens_for_a_backbone_are_refused(
+        self, fails: Fails, data: Any, tmp_path: Path, bert: Path
+    ) -> None:
+        options = ("--method", "p-tuning", "--virtual-tokens", 57)
+        said = fails("train", "--backbone", bert, "--data", data(), "--output", tmp_path / "o", *options, notes=True)
+        assert "57 virtual tokens" in said
+        assert "64 positions" in said
+        assert "at most 56" in said
+
+    def test_a_longer_max_length_than_fits_is_refused(
+        self, fails: Fails, data: Any, tmp_path: Path, bert: Path
+    ) -> None:
+        options = ("--max-length", 60, "--virtual-tokens", 5)
+        said = fails("train", "--backbone", bert, "--data", data(), "--output", tmp_path / "o", *options, notes=True)
+        assert "max_length 60" in said.replace("--max-length", "max_length")
+        assert "59" in said
+
+    def test_a_deep_prompt_does_not_enter_deberta(
+        self, fails: Fails, data: Any, tmp_path: Path, backbone_folder: Callable[..., Path]
+    ) -> None:
+        folder = backbone_folder("deberta-v2")
+        options = ("--method", "deep", "--output", tmp_path / "o")
+        said = fails("train", "--backbone", folder, "--data", data(), *options, notes=True)
+        assert "method 'deep'" in said
+        assert "DeBERTa" in said
+        assert "p-tuning" in said
+
+    def test_an_unknown_device_is_named(self, fails: Fails, data: Any, tmp_path: Path, bert: Path) -> None:
+        options = ("--device", "abacus", "--output", tmp_path / "o")
+        assert "'abacus'" in fails("train", "--backbone", bert, "--data", data(), *options, notes=True)
+
+    def test_a_disk_that_fills_up_leaves_the_older_adapter_loadable(
+        self,
+        fails: Fails,
+        reviews: Path,
+        adapter: Path,
+        bert: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        before = load(adapter).predict("a good film")
+        files = {path.name: path.read_bytes() for path in adapter.iterdir()}
+        syncs = []
+        real = os.fsync
+
+        def fsync(number: int) -> None:
+            syncs.append(number)
+            if len(syncs) == 3:  # metrics.jsonl, then the new weights, then the new record
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(number)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        options = ("--epochs", 1, "--virtual-tokens", 4, "--seed", 9)
+        said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
+        assert str(adapter) in said
+        assert "No space left on device" in said
+        after = {path.name: path.read_bytes() for path in adapter.iterdir()}
+        del files["metrics.jsonl"], after["metrics.jsonl"]
+        assert after == files
+        assert load(adapter).predict("a good film") == before
+
+
+class TestPredict:
+    """`ptune predict`."""
+
+    def test_a_text_and_a_file_at_once_are_refused(self, fails: Fails, data: Any) -> None:
+        said = fails("predict", "a", "--text", "good", "--input", data())
+        assert "--text" in said
+        assert "--input" in said
+
+    def test_neither_a_text_nor_a_file_is_refused(self, fails: Fails) -> None:
+        assert "--text or --input" in fails("predict", "a")
+
+    def test_a_text_pair_goes_with_a_text_alone(self, fails: Fails, data: Any) -> None:
+        assert "--text-pair-column" in fails("predict", "a", "--input", data(), "--text-pair", "b")
+
+    def test_an_output_goes_with_a_file_alone(self, fails: Fails) -> None:
+        assert "--output" in fails("predict", "a", "--text", "good", "--output", "out.csv")
+
+    def test_a_missing_adapter_is_named(self, fails: Fails, tmp_path: Path) -> None:
+        assert f"'{tmp_path / 'none'}': there is no such folder" in fails(
+            "predict", tmp_path / "none", "--text", "good"
+        )
+
+    def test_a_folder_that_is_no_adapter_is_named(self, fails: Fails, tmp_path: Path) -> None:
+        said = fails("predict", tmp_path, "--text", "good")
+        assert str(tmp_path) in said
+        assert RECORD_FILE in said
+        assert PEFT_FILE in said
+
+    @pytest.mark.parametrize("text", ["", "  \n"])
+    def test_an_empty_text_is_refused(self, fails: Fails, trained: dict[str, Path], text: str) -> None:
+        assert "text 1 is empty" in fails("predict", trained["deep"], "--text", text)
+
+    def test_an_empty_second_text_is_refused(self, fails: Fails, trained: dict[str, Path]) -> None:
+        assert "text 1 is empty" in fails("predict", trained["deep"], "--text", "good", "--text-pair", " ")
+
+    def test_an_empty_text_of_a_file_is_named_by_its_row(
+        self, fails: Fails, trained: dict[str, Path], data: Any, tmp_path: Path
+    ) -> None:
+        output = tmp_path / "out.jsonl"
+        path = data("text\ngood\nbad\n \nfine\n")
+        said = fails("predict", trained["deep"], "--input", path, "--output", output)
+        assert "reviews.csv', row 3: column 'text' is empty" in said
+        assert not output.exists()
+
+    def test_an_unknown_output_ending_is_named_with_the_known_ones(self, fails: Fails, data: Any) -> None:
+        said = fails("predict", "a", "--input", data(), "--output", "out.xlsx")
+        assert "'.xlsx'" in said
+        assert ".parquet" in said
+
+    def test_an_output_below_a_file_cannot_be_written(self, fails: Fails, data: Any, tmp_path: Path) -> None:
+        path = data()
+        assert "cannot write" in fails("predict", "a", "--input", path, "--output", path / "out" / "a.csv")
+
+    def test_an_output_beside_nothing_but_a_file_is_not_said_to_exist(
+        self, fails: Fails, data: Any, tmp_path: Path
+    ) -> None:
+        path = data()
+        said = fails("predict", "a", "--input", path, "--output", path / "a.csv")
+        assert "cannot write" in said
+        assert "File exists" not in said
+
+    def test_a_missing_input_is_named(self, fails: Fails, trained: dict[str, Path], tmp_path: Path) -> None:
+        said = fails("predict", trained["deep"], "--input", tmp_path / "none.csv")
+        assert "none.csv': there is no such file" in said
+
+    def test_an_unknown_text_column_is_named_with_its_option(
+        self, fails: Fails, trained: dict[str, Path], data: Any
+    ) -> None:
+        said = fails("predict", trained["deep"], "--input", data(), "--text-column", "txet")
+        assert "--text-column" in said
+        assert "did you mean 'text'?" in said
+
+    def test_columns_that_cannot_be_guessed_are_asked_for_by_predicts_own_option(
+        self, fails: Fails, trained: dict[str, Path], data: Any
+    ) -> None:
+        assert "--text-column" in fails("predict", trained["deep"], "--input", data("a,b\ngood,bad\n"))
+
+    def test_half_a_character_is_named_by_its_row(self, fails: Fails, trained: dict[str, Path], data: Any) -> None:
+        path = data('{"text": "good"}\n{"text": "bad \\ud800"}\n', "reviews.jsonl")
+        assert "reviews.jsonl', row 2: column 'text'" in fails("predict", trained["deep"], "--input", path)
+
+    def test_a_text_in_another_encoding_is_refused(self, fails: Fails, trained: dict[str, Path]) -> None:
+        """Bytes of the command line that are not UTF-8 reach Python as lone surrogates."""
+        assert "text 1" in fails("predict", trained["deep"], "--text", "caf\udce9")
+
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    def test_rows_with_other_columns_than_the_first_are_no_crash(
+        self, fails: Fails, trained: dict[str, Path], data: Any, tmp_path: Path, ending: str
+    ) -> None:
+        path = data('{"text": "good"}\n{"text": "bad", "note": "late"}\n', "a.jsonl")
+        said = fails("predict", trained["deep"], "--input", path, "--output", tmp_path / f"out.{ending}")
+        assert "'note'" in said
+        assert ".jsonl" in said
+
+
+class TestEvaluate:
+    """`ptune evaluate`."""
+
+    def test_rows_without_labels_are_refused(self, fails: Fails, trained: dict[str, Path], data: Any) -> None:
+        said = fails("evaluate", trained["deep"], "--data", data("text,label\ngood,-1\nbad,-1\n"))
+        assert "no labels" in said
+
+    def test_a_label_that_the_adapter_does_not_know_is_named_by_its_row(
+        self, fails: Fails, trained: dict[str, Path], data: Any
+    ) -> None:
+        said = fails("evaluate", trained["deep"], "--data", data("text,label\ngood,positive\nbad,so-so\n"))
+        assert "row 2: label 'so-so'" in said
+        assert "negative, positive" in said
+
+    def test_a_missing_split_is_named(self, fails: Fails, trained: dict[str, Path], reviews: Path) -> None:
+        assert "no split 'tests'" in fails("evaluate", trained["deep"], "--data", reviews, "--split", "tests")
+
+
+class TestAdapters:
+    """Adapter folders that are damaged or of another backbone."""
+
+    @pytest.fixture(params=["predict", "inspect"])
+    def reading(self, request: pytest.FixtureRequest, fails: Fails) -> Fails:
+        """Both commands that open an adapter say the same of a damaged one."""
+
+        def run(folder: Path) -> str:
+            said = fails(request.param, folder, *(("--text", "good") if request.param == "predict" else ()))
+            assert str(folder) in said
+            return said
+
+        return run
+
+    def test_an_adapter_of_another_width_is_refused(
+        self, fails: Fails, trained: dict[str, Path], backbone_folder: Callable[..., Path]
+    ) -> None:
+        other = backbone_folder("bert", hidden_size=16)
+        for folder in trained.values():
+            said = fails("predict", folder, "--text", "good", "--backbone", other)
+            assert "width 32" in said
+            assert "width 16" in said
+            assert str(other) in said
+
+    def test_a_peft_adapter_of_another_width_is_refused(
+        self, fails: Fails, peft_adapter: Path, backbone_folder: Callable[..., Path]
+    ) -> None:
+        said = fails("predict", peft_adapter, "--text", "good", "--backbone", backbone_folder("bert", hidden_size=16))
+        assert f"'{PROMPT_KEY}' has shape [3, 32], expected [3, 16]" in said
+
+    def test_an_adapter_of_another_depth_is_refused(
+        self, fails: Fails, trained: dict[str, Path], backbone_folder: Callable[..., Path]
+    ) -> None:
+        other = backbone_folder("bert", num_hidden_layers=3)
+        said = fails("predict", trained["deep"], "--text", "good", "--backbone", other)
+        assert "layers 2" in said
+        assert "layers 3" in said
+
+    def test_an_adapter_of_another_family_is_refused(
+        self, fails: Fails, trained: dict[str, Path], backbone_folder: Callable[..., Path]
+    ) -> None:
+        said = fails("predict", trained["deep"], "--text", "good", "--backbone", backbone_folder("roberta"))
+        assert "type bert" in said
+        assert "type roberta" in said
+
+    def test_an_adapter_whose_backbone_is_gone_names_it(self, fails: Fails, adapter: Path, tmp_path: Path) -> None:
+        record = json.loads((adapter / RECORD_FILE).read_text(encoding="utf-8"))
+        record["backbone"]["name"] = str(tmp_path / "gone")
+        (adapter / RECORD_FILE).write_text(json.dumps(record), encoding="utf-8")
+        assert str(tmp_path / "gone") in fails("predict", adapter, "--text", "good")
+
+    @pytest.mark.parametrize("kept", [0, 7, 300, -50])
+    def test_truncated_weights_are_refused(self, reading: Fails, adapter: Path, kept: int) -> None:
+        path = adapter / WEIGHTS_FILE
+        path.write_bytes(path.read_bytes()[:kept])
+        assert "not a whole safetensors file" in reading(adapter)
+
+    def test_trailing_bytes_after_the_weights_are_refused(self, reading: Fails, adapter: Path) -> None:
+        path = adapter / WEIGHTS_FILE
+        path.write_bytes(path.read_bytes() + b"junk")
+        assert "not a whole safetensors file" in reading(adapter)
+
+    def test_weights_of_another_run_are_refused(self, reading: Fails, adapter: Path, trained: dict[str, Path]) -> None:
+        shutil.copy(trained["p-tuning"] / WEIGHTS_FILE, adapter / WEIGHTS_FILE)
+        assert RECORD_FILE in reading(adapter)
+
+    def test_missing_weights_are_named(self, reading: Fails, adapter: Path) -> None:
+        (adapter / WEIGHTS_FILE).unlink()
+        assert f"has no {WEIGHTS_FILE}" in reading(adapter)
+
+    def test_a_pickle_is_not_opened(self, reading: Fails, peft_adapter: Path) -> None:
+        (peft_adapter / WEIGHTS_FILE).rename(peft_adapter / "adapter_model.bin")
+        said = reading(peft_adapter)
+        assert "adapter_model.bin is a pickle" in said
+        assert "safetensors" in said
+
+    @pytest.mark.parametrize("content", [b"{", b"", b"not json", b"\xff\xfe", b"[" * 100_000])
+    @pytest.mark.parametrize("name", [PEFT_FILE, RECORD_FILE])
+    def test_json_that_does_not_parse_is_named(
+        self, reading: Fails, peft_adapter: Path, name: str, content: bytes
+    ) -> None:
+        (peft_adapter / name).write_bytes(content)
+        said = reading(peft_adapter)
+        assert f"{name} is not JSON" in said
+
+    @pytest.mark.parametrize("name", [PEFT_FILE, RECORD_FILE])
+    def test_json_that_is_no_object_is_named(self, reading: Fails, peft_adapter: Path, name: str) -> None:
+        (peft_adapter / name).write_text("[1]", encoding="utf-8")
+        assert f"{name} holds a list" in reading(peft_adapter)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("peft_type", "LORA"),
+            ("peft_type", None),
+            ("peft_type", ["P_TUNING"]),
+            ("task_type", "CAUSAL_LM"),
+            ("num_virtual_tokens", 0),
+            ("num_virtual_tokens", 5000),
+            ("num_virtual_tokens", "3"),
+            ("num_virtual_tokens", 4),
+            ("token_dim", 48),
+            ("token_dim", None),
+            ("num_layers", True),
+            ("base_model_name_or_path", 7),
+            ("base_model_name_or_path", ["a"]),
+            ("revision", 7),
+        ],
+    )
+    def test_a_wrong_value_in_pefts_file_is_refused(
+        self, reading: Fails, peft_adapter: Path, key: str, value: object
+    ) -> None:
+        path = peft_adapter / PEFT_FILE
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
+        reading(peft_adapter)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("format_version", 2),
+            ("format_version", None),
+            ("prompt", {"virtual_tokens": 0}),
+            ("prompt", None),
+            ("labels", ["only one"]),
+            ("classes", "two"),
+            ("max_length", 0),
+            ("backbone", "bert"),
+            ("columns", [1]),
+        ],
+    )
+    def test_a_wrong_value_in_the_record_is_refused(
+        self, reading: Fails, adapter: Path, key: str, value: object
+    ) -> None:
+        path = adapter / RECORD_FILE
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
+        said = reading(adapter)
+        assert RECORD_FILE in said
+        assert key in said
+        assert ": :" not in said
+
+    def test_a_peft_folder_without_a_head_is_refused(self, reading: Fails, peft_adapter: Path) -> None:
+        save_file({PROMPT_KEY: torch.zeros(3, 32)}, peft_adapter / WEIGHTS_FILE)
+        said = reading(peft_adapter)
+        assert "no classification head" in said
+        assert "peft 0.17" in said
+
+    def test_a_file_without_a_prompt_is_refused(self, reading: Fails, peft_adapter: Path) -> None:
+        save_file({"base_model.classifier.weight": torch.zeros(2, 32)}, peft_adapter / WEIGHTS_FILE)
+        assert PROMPT_KEY in reading(peft_adapter)
+
+    def test_a_tensor_of_whole_numbers_is_refused(self, reading: Fails, peft_adapter: Path) -> None:
+        tensors = {
+            PROMPT_KEY: torch.zeros(3, 32, dtype=torch.int64),
+            "base_model.classifier.weight": torch.zeros(2, 32),
+        }
+        save_file(tensors, peft_adapter / WEIGHTS_FILE)
+        assert "I64" in reading(peft_adapter)
+
+    def test_a_max_length_beyond_the_backbone_is_refused(self, fails: Fails, adapter: Path) -> None:
+        path = adapter / RECORD_FILE
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**record, "max_length": 5000}), encoding="utf-8")
+        assert "max_length 5000" in fails("predict", adapter, "--text", "good")
+
+    def test_a_checkpoint_of_another_run_is_not_resumed(
+        self, fails: Fails, adapter: Path, reviews: Path, bert: Path
+    ) -> None:
+        options = ("--resume", "--epochs", 1, "--virtual-tokens", 3, "--encoder-hidden-size", 8, "--lr", 0.5)
+        said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
+        assert "checkpoint.safetensors" in said
+        assert "without --resume" in said
+        assert "lr" in said
+        assert "0.5" in said
+        assert "batch_size" not in said  # which is the same in both
+
+    def test_a_damaged_checkpoint_is_not_resumed(self, fails: Fails, adapter: Path, reviews: Path, bert: Path) -> None:
+        (adapter / "checkpoint.safetensors").write_bytes(b"junk")
+        said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, "--resume", notes=True)
+        assert "damaged" in said
+        assert "checkpoint.safetensors" in said

@@ -1,0 +1,104 @@
+"""Batches: every row once, an order that follows from (seed, epoch), padding on the right."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptune.data.batch import WINDOW, collate, ordered_batches, training_batches
+from ptune.data.encode import Encoded
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90)
+SIZES = st.integers(1, 17)
+
+
+@given(LENGTHS, SIZES, st.integers(0, 2**31 - 1), st.integers(1, 10_000))
+def test_an_epoch_has_every_row_once(lengths: list[int], size: int, seed: int, epoch: int) -> None:
+    batches = training_batches(lengths, size, seed, epoch)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(1 <= len(batch) <= size for batch in batches)
+
+
+@given(LENGTHS, SIZES)
+def test_an_epoch_has_no_more_batches_than_it_needs(lengths: list[int], size: int) -> None:
+    assert len(training_batches(lengths, size, 0, 1)) == -(-len(lengths) // size)
+
+
+def test_many_windows_make_no_more_batches_than_one() -> None:
+    lengths = [1 + row % 7 for row in range(2 * WINDOW * 3 + 5)]
+    batches = training_batches(lengths, 3, 0, 1)
+    assert len(batches) == 2 * WINDOW + 2
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+
+
+def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+    lengths = [5, 9, 2, 7, 7, 1, 8, 3, 6, 4, 11]
+    torch.manual_seed(1)
+    first = training_batches(lengths, 3, 4, 2)
+    torch.manual_seed(2)
+    training_batches(lengths, 3, 9, 9)
+    assert training_batches(lengths, 3, 4, 2) == first
+
+
+def test_another_epoch_or_seed_has_another_order() -> None:
+    lengths = [1 + row % 9 for row in range(40)]
+    orders = {str(training_batches(lengths, 4, seed, epoch)) for seed in range(3) for epoch in range(1, 4)}
+    assert len(orders) == 9
+
+
+def test_drawing_batches_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    training_batches([3, 1, 2], 2, 5, 1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@given(LENGTHS, SIZES)
+def test_evaluation_goes_from_short_to_long(lengths: list[int], size: int) -> None:
+    rows = [row for batch in ordered_batches(lengths, size) for row in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths)
+
+
+def encoded(*sizes: int, segments: bool = False) -> list[Encoded]:
+    """Rows of the ids 10, 11, ..., the second half of each in segment 1."""
+    return [
+        Encoded(list(range(10, 10 + size)), [int(i >= size // 2) for i in range(size)] if segments else None)
+        for size in sizes
+    ]
+
+
+def test_padding_stands_on_the_right_and_is_masked() -> None:
+    batch = collate(encoded(2, 4, 3), [5, 6, 7], [2, 1], pad_id=9)
+    assert batch.input_ids.tolist() == [[10, 11, 12, 9], [10, 11, 12, 13]]
+    assert batch.attention_mask is not None
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert batch.token_type_ids is None
+
+
+def test_labels_and_row_numbers_follow_the_rows() -> None:
+    batch = collate(encoded(2, 4, 3), [5, 6, 7], [2, 0], pad_id=9)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [7, 5]
+    assert batch.rows == [2, 0]
+
+
+def test_rows_of_one_length_have_no_mask() -> None:
+    assert collate(encoded(3, 3), None, [0, 1], pad_id=9).attention_mask is None
+
+
+def test_rows_without_labels_have_none() -> None:
+    assert collate(encoded(3, 2), None, [0, 1], pad_id=9).labels is None
+
+
+def test_padding_is_of_segment_0() -> None:
+    batch = collate(encoded(2, 5, segments=True), None, [0, 1], pad_id=9)
+    assert batch.token_type_ids is not None
+    assert batch.token_type_ids.tolist() == [[0, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
+
+
+def test_a_batch_moves_whole() -> None:
+    batch = collate(encoded(2, 5), [1, 0], [0, 1], pad_id=9).to(torch.device("meta"))
+    assert {tensor.device.type for tensor in (batch.input_ids, batch.attention_mask, batch.labels)} == {"meta"}
+    assert batch.token_type_ids is None
+    assert batch.rows == [0, 1]

@@ -1,0 +1,141 @@
+"""Texts to token ids: nothing padded, cut at the end and said so once, pairs kept apart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from ptune.data.encode import TextEncoder, pair_separator_for
+from ptune.errors import DataError
+from ptune.model.locate import locate
+from ptune.model.tokenizer import load_tokenizer
+
+START, END = 2, 3
+A_LONG_TEXT = "a good film and a quick plot"  # 7 words
+
+
+@pytest.fixture
+def encoder_tokens(backbone_folder: Callable[..., Path]) -> PreTrainedTokenizerBase:
+    """Gives <s> text </s> pair </s>."""
+    return load_tokenizer(locate(str(backbone_folder("bert"))))
+
+
+@pytest.fixture
+def decoder_tokens(backbone_folder: Callable[..., Path]) -> PreTrainedTokenizerBase:
+    """Gives the bare words."""
+    return load_tokenizer(locate(str(backbone_folder("gpt2"))))
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let caplog hear ptune even after a command line ran in this process and took its logger."""
+    monkeypatch.setattr(logging.getLogger("ptune"), "propagate", True)
+
+
+def words(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return " ".join(tokenizer.convert_ids_to_tokens(ids))
+
+
+def test_rows_come_in_order_and_without_padding(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    rows = TextEncoder(encoder_tokens, 30).encode(["good", A_LONG_TEXT, "bad film"])
+    assert [len(row) for row in rows] == [3, 9, 4]
+    assert words(encoder_tokens, rows[2].ids) == "<s> bad film </s>"
+
+
+def test_a_pair_has_segments(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    row = TextEncoder(encoder_tokens, 30).encode(["good film"], ["bad"])[0]
+    assert words(encoder_tokens, row.ids) == "<s> good film </s> bad </s>"
+    assert row.segments in (None, [0, 0, 0, 0, 1, 1])
+
+
+def test_a_row_of_just_max_length_is_whole(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    encoder = TextEncoder(encoder_tokens, 9)
+    assert words(encoder_tokens, encoder.encode([A_LONG_TEXT])[0].ids) == f"<s> {A_LONG_TEXT} </s>"
+    assert encoder.cut_rows == 0
+
+
+@pytest.mark.parametrize("max_length", [3, 5, 8])
+def test_a_longer_row_is_cut_at_its_end_and_keeps_its_special_tokens(
+    encoder_tokens: PreTrainedTokenizerBase, max_length: int
+) -> None:
+    encoder = TextEncoder(encoder_tokens, max_length)
+    rows = encoder.encode([A_LONG_TEXT, "bad"])
+    kept = " ".join(A_LONG_TEXT.split()[: max_length - 2])
+    assert words(encoder_tokens, rows[0].ids) == f"<s> {kept} </s>"
+    assert words(encoder_tokens, rows[1].ids) == "<s> bad </s>"
+    assert encoder.cut_rows == 1
+
+
+def test_the_longer_text_of_a_pair_is_cut_first(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    encoder = TextEncoder(encoder_tokens, 8)
+    rows = encoder.encode([A_LONG_TEXT, "very bad"], ["very bad", A_LONG_TEXT])
+    assert words(encoder_tokens, rows[0].ids) == "<s> a good film </s> very bad </s>"
+    assert words(encoder_tokens, rows[1].ids) == "<s> very bad </s> a good film </s>"
+
+
+def test_a_decoders_pair_is_cut_longest_first_too(decoder_tokens: PreTrainedTokenizerBase) -> None:
+    rows = TextEncoder(decoder_tokens, 5).encode([A_LONG_TEXT], ["very bad"])
+    assert words(decoder_tokens, rows[0].ids) == "a good film very bad"
+
+
+def test_cut_rows_are_counted_over_calls_and_said_in_one_warning(
+    encoder_tokens: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = TextEncoder(encoder_tokens, 6)
+    encoder.encode([A_LONG_TEXT, "bad", A_LONG_TEXT])
+    encoder.encode([A_LONG_TEXT, "fine"])
+    assert not caplog.records
+    encoder.warn_of_cuts(5)
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", "3 of 5 rows were cut to 6 tokens")]
+    encoder.warn_of_cuts(5)
+    assert len(caplog.records) == 1
+
+
+def test_nothing_is_said_where_nothing_is_cut(
+    encoder_tokens: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = TextEncoder(encoder_tokens, 9)
+    encoder.encode([A_LONG_TEXT])
+    encoder.warn_of_cuts(1)
+    assert not caplog.records
+
+
+def test_padding_and_cutting_of_the_tokenizer_file_do_not_count(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    encoder_tokens.backend_tokenizer.enable_padding(length=20)
+    encoder_tokens.backend_tokenizer.enable_truncation(max_length=4)
+    rows = TextEncoder(encoder_tokens, 30).encode(["good", A_LONG_TEXT])
+    assert [len(row) for row in rows] == [3, 9]
+
+
+def test_a_tokenizer_that_parts_the_texts_needs_no_separator(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    assert pair_separator_for(encoder_tokens) == ""
+
+
+def test_texts_that_a_tokenizer_sets_side_by_side_are_parted_by_a_line_break(
+    decoder_tokens: PreTrainedTokenizerBase,
+) -> None:
+    assert pair_separator_for(decoder_tokens) == "\n"
+
+
+def test_the_separator_goes_before_the_second_text_alone(decoder_tokens: PreTrainedTokenizerBase) -> None:
+    encoder = TextEncoder(decoder_tokens, 30, "and ")
+    assert words(decoder_tokens, encoder.encode(["good film"], ["bad plot"])[0].ids) == "good film and bad plot"
+    assert words(decoder_tokens, encoder.encode(["good film"])[0].ids) == "good film"
+
+
+def test_a_cut_pair_keeps_its_separator(decoder_tokens: PreTrainedTokenizerBase) -> None:
+    row = TextEncoder(decoder_tokens, 6, "and ").encode([A_LONG_TEXT], ["bad"])[0]
+    assert words(decoder_tokens, row.ids) == "a good film and and bad"
+
+
+def test_a_text_without_tokens_is_named_by_its_number(decoder_tokens: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError, match=r"text 2 has no tokens: ' '"):
+        TextEncoder(decoder_tokens, 30).encode(["good", " ", "bad"])
+
+
+def test_no_texts_give_no_rows(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    assert TextEncoder(encoder_tokens, 30).encode([]) == []

@@ -1,0 +1,408 @@
+"""Labelled text from folders and files: splits, label order, held-back rows, and what is wrong with a row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptune.data import sources
+from ptune.data.sources import Split, TextData, load_data
+from ptune.errors import DataError
+
+Row = dict[str, Any]
+Rows = Sequence[Row]
+Write = Callable[[str, Rows], Path]
+
+
+def rows_of(*labels: object, start: int = 0) -> list[Row]:
+    """A row with a text of its own for each label."""
+    return [{"text": f"text {number}", "label": label} for number, label in enumerate(labels, start)]
+
+
+def write_rows(path: Path, rows: Rows) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
+    return tmp_path_factory.mktemp("d")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    return lambda name, rows: write_rows(tmp_path / name, rows)
+
+
+def message(source: Path | str, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        load_data(source, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def named(data: TextData, split: str) -> list[tuple[str, str]]:
+    """(text, label name) of each row."""
+    part = data.split(split)
+    return [(text, data.labels[label]) for text, label in zip(part.texts, part.labels or [], strict=True)]
+
+
+ABAB = rows_of("b", "a", "a", "b")
+
+
+def test_a_folder_gives_its_three_splits(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("validation.csv", rows_of("a", "b", "a"))
+    write("test.csv", rows_of("b", "b"))
+    data = load_data(tmp_path)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 4, "validation": 3, "test": 2}
+    assert named(data, "train") == [("text 0", "b"), ("text 1", "a"), ("text 2", "a"), ("text 3", "b")]
+    assert not any(note.startswith("split") for note in data.notes)
+
+
+@pytest.mark.parametrize("name", ["dev.csv", "valid.tsv", "val.jsonl", "eval.csv", "Validation.csv", "dev-en.tsv"])
+def test_validation_goes_by_many_names(write: Write, tmp_path: Path, name: str) -> None:
+    write("train.csv", ABAB)
+    write(name, rows_of("b", "a", "b"))
+    assert load_data(tmp_path).validation.texts == ["text 0", "text 1", "text 2"]
+
+
+def test_shards_are_read_in_the_order_of_their_names(write: Write, tmp_path: Path) -> None:
+    write("train-00001-of-00002.csv", rows_of("a", "b", "a", start=2))
+    write("train-00000-of-00002.csv", rows_of("a", "b"))
+    write("dev.csv", rows_of("a"))
+    assert load_data(tmp_path).train.texts == [f"text {n}" for n in range(5)]
+
+
+def test_an_error_in_a_shard_names_that_shard_and_its_own_row(write: Write, tmp_path: Path) -> None:
+    write("train-0.csv", rows_of("a", "b", "a"))
+    write("train-1.csv", [*rows_of("a"), {"text": " ", "label": "b"}])
+    said = message(tmp_path)
+    assert "train-1.csv" in said
+    assert "train-0.csv" not in said
+    assert "row 2" in said
+
+
+def test_a_folder_named_data_inside_is_looked_into(write: Write, tmp_path: Path) -> None:
+    write("data/train.csv", ABAB)
+    write("data/test.csv", rows_of("a"))
+    assert set(load_data(tmp_path).splits) == {"train", "validation", "test"}
+
+
+def test_a_folder_with_one_file_of_any_name_is_that_file(write: Write, tmp_path: Path) -> None:
+    write("reviews.csv", rows_of(*"aabbab"))
+    assert len(load_data(tmp_path).train) == 4
+
+
+def test_labels_of_names_are_sorted(write: Write) -> None:
+    assert load_data(write("a.csv", rows_of(*"cab" * 3))).labels == ["a", "b", "c"]
+
+
+def test_labels_of_numbers_keep_numeric_order(write: Write) -> None:
+    data = load_data(write("a.csv", rows_of(*(["10", "2", "-3"] * 4))))
+    assert data.labels == ["-3", "2", "10"]
+    assert set(named(data, "train")) <= {(f"text {n}", ["10", "2", "-3"][n % 3]) for n in range(12)}
+
+
+def test_one_name_among_numbers_makes_all_labels_names(write: Write) -> None:
+    assert load_data(write("a.csv", rows_of(*(["10", "2", "other"] * 3)))).labels == ["10", "2", "other"]
+
+
+def class_label_file(path: Path, labels: list[int], names: list[str]) -> Path:
+    info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pyarrow.table({"text": [f"text {n}" for n in range(len(labels))], "label": labels})
+    parquet.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), path)
+    return path
+
+
+def test_class_labels_keep_their_order_and_those_that_no_row_has(tmp_path: Path) -> None:
+    path = class_label_file(tmp_path / "a.parquet", [2, 0, 2, 0, 0, 2, 2], ["up", "left", "down"])
+    data = load_data(path)
+    assert data.labels == ["up", "left", "down"]
+    assert {("text 0", "down"), ("text 1", "up")} <= {*named(data, "train"), *named(data, "validation")}
+
+
+def test_a_class_label_without_a_name_is_named_by_its_row(tmp_path: Path) -> None:
+    said = message(class_label_file(tmp_path / "a.parquet", [1, 0, 5], ["up", "left", "down"]))
+    assert "row 3" in said
+    assert "label 5" in said
+
+
+def test_one_file_is_split_with_the_seed_noted(write: Write) -> None:
+    data = load_data(write("a.csv", rows_of(*"ab" * 25)), seed=11)
+    assert (len(data.train), len(data.validation)) == (45, 5)
+    assert "split: 5 of 50 rows held back for validation, stratified, seed 11" in data.notes
+
+
+def test_a_split_keeps_every_row_once_and_the_order_of_the_file(write: Write) -> None:
+    data = load_data(write("a.csv", rows_of(*"abb" * 14)))
+    numbers = [[int(text.split()[1]) for text in data.split(name).texts] for name in ("train", "validation")]
+    assert numbers == [sorted(numbers[0]), sorted(numbers[1])]
+    assert sorted(numbers[0] + numbers[1]) == list(range(42))
+
+
+def test_a_split_keeps_the_shares_of_the_labels(write: Write) -> None:
+    data = load_data(write("a.csv", rows_of(*"abbb" * 20)))
+    assert Counter(data.validation.labels) == {0: 2, 1: 6}
+    assert Counter(data.train.labels) == {0: 18, 1: 54}
+
+
+def test_the_same_seed_gives_the_same_split_and_another_another(write: Write) -> None:
+    path = write("a.csv", rows_of(*"ab" * 30))
+    assert load_data(path, seed=4) == load_data(path, seed=4)
+    assert load_data(path, seed=4).validation != load_data(path, seed=5).validation
+
+
+def test_a_sample_of_the_training_rows_is_stratified_and_noted(write: Write, tmp_path: Path) -> None:
+    write("train.csv", rows_of(*"abbb" * 20))
+    write("dev.csv", rows_of(*"abb"))
+    data = load_data(tmp_path, max_train_rows=12, seed=6)
+    assert Counter(data.train.labels) == {0: 3, 1: 9}
+    assert len(data.validation) == 3
+    assert "sample: 12 of 80 training rows, stratified, seed 6" in data.notes
+    assert data == load_data(tmp_path, max_train_rows=12, seed=6)
+
+
+def test_a_sample_larger_than_the_data_is_the_data(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("dev.csv", rows_of("a"))
+    data = load_data(tmp_path, max_train_rows=5)
+    assert len(data.train) == 4
+    assert not any(note.startswith("sample") for note in data.notes)
+
+
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=5), st.integers(0, 3), st.data())
+@settings(deadline=None, max_examples=30)
+def test_every_label_stays_in_each_part_of_a_split(
+    tmp_path_factory: pytest.TempPathFactory, counts: list[int], seed: int, draw: st.DataObject
+) -> None:
+    labels = [name for name, count in zip("abcde", counts, strict=False) for _ in range(count)]
+    path = write_rows(tmp_path_factory.mktemp("split") / "a.jsonl", rows_of(*labels))
+    data = load_data(path, seed=seed)
+    classes = set(range(len(counts)))
+    assert set(data.validation.labels or []) == set(data.train.labels or []) == classes
+    rows = draw.draw(st.integers(len(counts), len(data.train)))
+    sample = load_data(path, seed=seed, max_train_rows=rows).train
+    assert len(sample) == rows
+    assert set(sample.labels or []) == classes
+
+
+def test_too_small_a_sample_for_all_labels_is_refused(write: Write) -> None:
+    assert "every class" in message(write("a.csv", rows_of(*"abc" * 9)), max_train_rows=2)
+
+
+def test_an_unseen_label_in_validation_is_named_by_file_and_row(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("dev.tsv", rows_of("a", "b", "c"))
+    said = message(tmp_path)
+    assert f"{tmp_path / 'dev.tsv'}, row 3: label 'c'" in said
+    assert "(a, b)" in said
+
+
+def test_an_unseen_number_in_validation_is_named_by_file_and_row(write: Write, tmp_path: Path) -> None:
+    write("train.csv", rows_of(1, 2, 1, 2))
+    write("dev.csv", rows_of(1, 0))
+    assert "dev.csv, row 2: label '0'" in message(tmp_path)
+
+
+def test_a_single_class_is_refused(write: Write) -> None:
+    said = message(write("a.csv", rows_of("a", "a", "a")))
+    assert "every row has label 'a'" in said
+    assert "two classes" in said
+
+
+def test_a_label_that_occurs_once_is_named_by_its_row(write: Write) -> None:
+    said = message(write("a.csv", rows_of("a", "b", "a", "c", "b")))
+    assert "row 4: label 'c' occurs once" in said
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"text": "", "label": "a"}, "'text' is empty"),
+        ({"text": None, "label": "a"}, "'text' has no text"),
+        ({"label": "a"}, "'text' has no text"),
+        ({"text": "good", "label": None}, "'label' has no label"),
+        ({"text": "good"}, "'label' has no label"),
+        ({"text": "good", "label": ["a", "b"]}, "several labels"),
+    ],
+)
+def test_a_missing_value_is_named_by_its_row(write: Write, row: Row, problem: str) -> None:
+    said = message(write("a.jsonl", [*ABAB, row]))
+    assert "a.jsonl, row 5: " in said
+    assert problem in said
+
+
+def test_a_missing_second_text_is_named_by_its_row(write: Write) -> None:
+    rows = [{"text_a": "x", "text_b": "y" if n != 2 else "", "label": n % 2} for n in range(4)]
+    assert "row 3: column 'text_b' is empty" in message(write("a.csv", rows))
+
+
+def test_pairs_are_kept_side_by_side(write: Write, tmp_path: Path) -> None:
+    write("train.csv", [{"premise": f"p{n}", "hypothesis": f"h{n}", "label": n % 2} for n in range(6)])
+    write("dev.csv", [{"premise": "p", "hypothesis": "h", "label": 1}])
+    assert load_data(tmp_path).train == Split([f"p{n}" for n in range(6)], [f"h{n}" for n in range(6)], [0, 1] * 3)
+
+
+def test_an_unlabelled_test_split_is_left_out(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("dev.csv", rows_of("a"))
+    write("test.csv", rows_of(-1, -1, -1))
+    assert set(load_data(tmp_path).splits) == {"train", "validation"}
+
+
+def test_a_test_file_without_the_label_column_is_left_out_too(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("dev.csv", rows_of("a"))
+    write("test.csv", [{"text": "good"}])
+    assert set(load_data(tmp_path).splits) == {"train", "validation"}
+
+
+def test_an_unlabelled_test_split_can_be_read_alone(write: Write, tmp_path: Path) -> None:
+    write("test.csv", rows_of(-1, -1, -1))
+    split = load_data(tmp_path, only="test", labels=["a", "b"]).test
+    assert split == Split(["text 0", "text 1", "text 2"], None, None)
+
+
+def test_training_rows_without_labels_are_refused(write: Write) -> None:
+    assert "no row has a label" in message(write("a.csv", rows_of(-1, -1)))
+
+
+def test_only_reads_no_other_split(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes(b"\xff")
+    write("dev.csv", rows_of("a", "b", "a"))
+    data = load_data(tmp_path, only="validation", labels=["b", "a"])
+    assert data.splits == {"validation": Split(["text 0", "text 1", "text 2"], None, [1, 0, 1])}
+
+
+def test_only_takes_all_of_a_single_file(write: Write) -> None:
+    assert len(load_data(write("a.csv", rows_of("a")), only="validation", labels=["a", "b"]).validation) == 1
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    assert "no split 'test'; it has train" in message(tmp_path, only="test", labels=["a", "b"])
+
+
+def test_numbers_stand_for_places_in_an_adapters_label_names(write: Write) -> None:
+    data = load_data(write("a.csv", rows_of(2, 0, 1, 2)), only="test", labels=["c", "a", "b"])
+    assert named(data, "test") == [("text 0", "b"), ("text 1", "c"), ("text 2", "a"), ("text 3", "b")]
+
+
+def test_numbers_that_are_label_names_stand_for_themselves(write: Write) -> None:
+    data = load_data(write("a.csv", rows_of(2, 1, 2)), only="test", labels=["1", "2", "3"])
+    assert data.test.labels == [1, 0, 1]
+
+
+def test_a_number_beyond_an_adapters_labels_is_named_by_its_row(write: Write) -> None:
+    said = message(write("a.csv", rows_of(0, 1, 3)), only="test", labels=["c", "a", "b"])
+    assert "row 3" in said
+    assert "'3'" in said
+
+
+def test_class_labels_are_matched_with_an_adapters_by_name(tmp_path: Path) -> None:
+    path = class_label_file(tmp_path / "a.parquet", [0, 1, 1], ["bad", "good"])
+    assert load_data(path, only="test", labels=["good", "bad"]).test.labels == [1, 0, 0]
+
+
+def test_a_split_in_two_forms_is_ambiguous(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("train.jsonl", ABAB)
+    said = message(tmp_path)
+    assert "train.csv, train.jsonl" in said
+    assert "leave one" in said
+
+
+def test_a_folder_without_train_is_named_with_what_it_has(write: Write, tmp_path: Path) -> None:
+    write("test.csv", ABAB)
+    said = message(tmp_path)
+    assert f"'{tmp_path}' has no split 'train'" in said
+    assert "it has test" in said
+
+
+def test_an_empty_folder_is_told_what_is_expected(tmp_path: Path) -> None:
+    said = message(tmp_path)
+    assert "no train file" in said
+    assert "train.csv, train.tsv" in said
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("text,label\n" if name == "a.csv" else "", encoding="utf-8")
+    said = message(tmp_path / name)
+    assert name in said
+    assert "no rows" in said
+
+
+@pytest.mark.parametrize("source", ["none.csv", "./none", "~/none-such-folder", "/none/such"])
+def test_a_path_that_leads_nowhere_is_named(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = message(source)
+    assert source in said
+    assert "no such file" in said
+
+
+class HubRows:
+    """As much of a Hub split as is used."""
+
+    def __init__(self, rows: Rows, names: list[str] | None) -> None:
+        self.rows = rows
+        feature = type("ClassLabel", (), {"names": names})() if names else object()
+        self.features = {"text": object(), "label": feature}
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+
+def test_a_hub_data_set_brings_its_splits_and_label_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = {
+        "train": HubRows(rows_of(1, 0, 1, 0, 2, 2), ["up", "left", "down"]),
+        "validation": HubRows(rows_of(2, 0), ["up", "left", "down"]),
+        "test": HubRows(rows_of(-1, -1, -1), ["up", "left", "down"]),
+        "extra": HubRows([{"other": 1}], None),
+    }
+    asked = []
+    monkeypatch.setattr(sources, "_load_from_hub", lambda source, revision: asked.append((source, revision)) or hub)
+    data = load_data("glue/mrpc", revision="abc")
+    assert asked == [("glue/mrpc", "abc")]
+    assert data.labels == ["up", "left", "down"]
+    assert {name: split.labels for name, split in data.splits.items()} == {
+        "train": [1, 0, 1, 0, 2, 2],
+        "validation": [2, 0],
+    }
+
+
+@given(st.lists(st.text(min_size=1, max_size=9).filter(str.strip), min_size=2, max_size=9))
+@settings(deadline=None, max_examples=40)
+def test_a_csv_and_a_jsonl_of_the_same_texts_load_alike(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("alike")
+    rows = [{"text": text, "label": name} for text in texts for name in ("a", "b")]
+    first, second = (load_data(write_rows(folder / name, rows)) for name in ("a.csv", "a.jsonl"))
+    assert first.splits == second.splits
+    assert {*first.train.texts, *first.validation.texts} == set(texts)
+
+
+def test_the_majority_share_is_the_commonest_labels(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("dev.csv", rows_of("a", "b", "b", "b", "a"))
+    assert load_data(tmp_path).majority_share() == pytest.approx(0.6)

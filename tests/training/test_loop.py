@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,9 @@ def test_the_model_after_training_is_the_best_one_to_the_last_digit(settings, ba
 def test_training_learns_what_one_word_says(method, backbone, tmp_path) -> None:
     write_jsonl(tmp_path / "train.jsonl", review_rows(240, seed=5))
     write_jsonl(tmp_path / "validation.jsonl", review_rows(60, seed=6))
-    settings = {"method": method, "pooling": "mean"}
+    settings = {"method": method, "pooling": "mean", "token_dropout": 0}
     result, data = run(
-        backbone("bert"), tmp_path, tmp_path / "a", settings=settings, epochs=12, batch_size=16, head_lr=0.03
+        backbone("bert"), tmp_path, tmp_path / "a", settings=settings, epochs=16, lr=0.03, head_lr=0.03, average=0.9
     )
     assert data.majority_share() == 0.5
     assert result.metrics["accuracy"] >= 0.7  # three and more standard deviations above chance
@@ -108,10 +109,11 @@ def test_a_run_resumed_after_a_stop_ends_as_if_never_stopped(settings, stop_afte
     assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_stop_by_the_keyboard_leaves_a_checkpoint_at_the_very_step(backbone, reviews, tmp_path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_from_outside_leaves_a_checkpoint_at_the_very_step(number, backbone, reviews, tmp_path) -> None:
     def stop(done: int, total: int, epoch: int, loss: float) -> None:
         if epoch == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
     with pytest.raises(KeyboardInterrupt):
         run(backbone("bert"), reviews, tmp_path / "cut", on_step=stop)
@@ -149,8 +151,9 @@ def test_metrics_are_json_lines_with_one_best_marked_last(backbone, reviews, tmp
 
 def test_accumulated_batches_are_one_large_batch(backbone, reviews, tmp_path) -> None:
     """transformers' Trainer multiplies the loss by the number of batches here; ours must not."""
-    large, _ = run(backbone("bert"), reviews, tmp_path / "large", epochs=1, batch_size=48)
-    small, _ = run(backbone("bert"), reviews, tmp_path / "small", epochs=1, batch_size=5, accumulate=10)
+    whole = {"token_dropout": 0}  # drawn once a batch, so it would differ
+    large, _ = run(backbone("bert"), reviews, tmp_path / "large", epochs=1, batch_size=48, settings=whole)
+    small, _ = run(backbone("bert"), reviews, tmp_path / "small", epochs=1, batch_size=5, accumulate=10, settings=whole)
     assert small.history[0]["train_loss"] == pytest.approx(large.history[0]["train_loss"], abs=1e-5)
     one, two = (ptune.load(tmp_path / name, device="cpu").model.prompt() for name in ("large", "small"))
     torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
@@ -238,3 +241,31 @@ def test_a_full_disk_in_mid_training_leaves_the_older_adapter_whole(backbone, re
     for file in ADAPTER_FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "before" / file).read_bytes()
     assert not list((tmp_path / "a").glob("*.part")) + list((tmp_path / "a").glob(".*part"))
+
+
+def test_the_state_that_is_kept_is_the_moving_average(backbone, reviews, tmp_path) -> None:
+    """By hand: with decay 0.5 the average after each step is half the old one and half the new state."""
+    states = []
+    data = ptune.load_data(reviews)
+    config = ptune.TrainConfig(epochs=1, batch_size=12, average=0.5)
+    model = new_model(backbone("bert"))
+
+    def note(*_: object) -> None:
+        states.append({name: tensor.clone() for name, tensor in model.trainable_state().items()})
+
+    loop.train(model, data, config, output=tmp_path, on_step=note)
+    expected = {name: tensor.clone() for name, tensor in states[0].items()}  # one step: a mean of one
+    for state in states[1:]:
+        expected = {name: 0.5 * tensor + 0.5 * state[name] for name, tensor in expected.items()}
+    assert len(states) == 4
+    for name, tensor in model.trainable_state().items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_token_dropout_leaves_out_virtual_tokens_in_training_alone(backbone) -> None:
+    model = new_model(backbone("bert"), method="deep", token_dropout=0.5).train()
+    ids = torch.tensor([[2, 5, 6, 3]])
+    drawn = {tuple(model(ids).logits.flatten().tolist()) for _ in range(8)}
+    assert len(drawn) > 1
+    model.eval()
+    assert torch.equal(model(ids).logits, model(ids).logits)

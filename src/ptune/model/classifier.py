@@ -90,7 +90,10 @@ class PromptClassifier(nn.Module):
         """
         from transformers.modeling_outputs import SequenceClassifierOutput
 
-        logits = self.logits(self.prompt(), input_ids, attention_mask, token_type_ids)
+        prompt = self.prompt()
+        if self.training and self.config.token_dropout:
+            prompt = drop_tokens(prompt, self.config.token_dropout)
+        logits = self.logits(prompt, input_ids, attention_mask, token_type_ids)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
@@ -139,6 +142,13 @@ class PromptClassifier(nn.Module):
         """The line of PEFT's guide: how many parameters are trained, of how many."""
         trained, total = self.trainable_parameters()
         return f"trainable params: {trained} || all params: {total} || trainable%: {100 * trained / total}"
+
+
+def drop_tokens(prompt: Tensor, share: float) -> Tensor:
+    """Leave out a share of the virtual tokens [..., P, width], never token 0; drawn from torch's global generator."""
+    keep = torch.rand(prompt.shape[-2]) >= share
+    keep[0] = True
+    return prompt[..., keep.to(prompt.device), :]
 
 
 def split_layers(folded: Tensor, layers: int) -> Tensor:

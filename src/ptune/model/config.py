@@ -33,6 +33,13 @@ class PromptConfig(BaseModel):
     encoder_dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="Dropout inside the prompt encoder, between its layers."
     )
+    token_dropout: float | None = Field(
+        None,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the virtual tokens left out of a training step, drawn anew each time, so that none is "
+        "leant on. Default: 0.15 for deep, 0 for the others.",
+    )
     pooling: Pooling | None = Field(
         None,
         description="What the head reads: first, mean or last of the text's positions, or peft, which is PEFT's "
@@ -74,6 +81,7 @@ class PromptConfig(BaseModel):
             "method": method,
             "encoder": self.encoder or ("mlp" if method == "p-tuning" else "none"),
             "pooling": self.pooling or ("peft" if method == "p-tuning" else default_pooling),
+            "token_dropout": (0.15 if method == "deep" else 0.0) if self.token_dropout is None else self.token_dropout,
             "init": self.init or ("vocabulary" if method == "prompt-tuning" else "normal"),
         }
         return PromptConfig(**{**self.model_dump(), **settled})

@@ -1,7 +1,7 @@
 """What resuming a run exactly needs, in one file, `checkpoint.safetensors`.
 
-Tensors: the prompt encoder (whole, not folded) and the head, now and at the
-best epoch; AdamW's moments; the generator's state. Everything else (data
+Tensors: the prompt encoder (whole, not folded) and the head, now, averaged, and
+at the best epoch; AdamW's moments; the generator's state. Everything else (data
 position, figures so far, settings) is JSON in the file's metadata. One file,
 so that no crash leaves halves that do not belong together.
 """
@@ -50,7 +50,8 @@ class RunState:
     model: PromptClassifier
     optimizer: AdamW
     progress: Progress
-    best_state: dict[str, Tensor]
+    average: dict[str, Tensor]  # moving average of the trained state
+    best: dict[str, Tensor]  # the average at the best epoch; empty before the first
 
 
 def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:
@@ -62,7 +63,8 @@ def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     from safetensors.torch import save
 
     tensors = {f"model.{name}": tensor for name, tensor in state.model.trainable_state().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in state.best_state.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     tensors |= _optimizer_tensors(state.optimizer)
     tensors["generator"] = generator_state(state.model.backbone.device)
     content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
@@ -92,7 +94,8 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     device = state.model.backbone.device
     state.progress = Progress(**content["progress"])
     state.model.load_trainable_state(_under("model.", tensors))
-    state.best_state = {name: tensor.to(device) for name, tensor in _under("best.", tensors).items()}
+    state.average = {name: tensor.to(device) for name, tensor in _under("average.", tensors).items()}
+    state.best = {name: tensor.to(device) for name, tensor in _under("best.", tensors).items()}
     _restore_optimizer(state.optimizer, tensors)
     set_generator_state(tensors["generator"], device)
 

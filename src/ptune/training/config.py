@@ -15,7 +15,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(10, ge=1, le=10_000, description="Passes over the training rows.")
-    batch_size: int = Field(32, ge=1, le=65_536, description="Rows of a forward pass.")
+    batch_size: int = Field(16, ge=1, le=65_536, description="Rows of a forward pass.")
     accumulate: int = Field(
         1, ge=1, le=4096, description="Batches whose gradients make one step; the loss stays a mean over rows."
     )
@@ -25,6 +25,13 @@ class TrainConfig(BaseModel):
     warmup: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the rates rise from 0.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the rates go from their peak to 0 after the warm-up."
+    )
+    average: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of prompt and head over the steps, which is what is evaluated and "
+        "kept; 0 keeps the last step's.",
     )
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; longer ones are scaled down to it.")
     patience: int | None = Field(
@@ -46,7 +53,7 @@ class TrainConfig(BaseModel):
 
 # Peak rates of (prompt, head), by method and by whether the prompt is made of free vectors. See docs/log.md.
 _RATES: dict[tuple[str | None, bool], tuple[float, float]] = {
-    ("deep", True): (3e-2, 3e-3),
+    ("deep", True): (2e-2, 2e-3),
     ("deep", False): (1e-3, 3e-3),
     ("p-tuning", True): (1e-2, 3e-3),
     ("p-tuning", False): (1e-3, 3e-3),

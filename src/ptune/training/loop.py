@@ -26,8 +26,9 @@ from ptune.model.classifier import PromptClassifier
 from ptune.predict import TextClassifier, run_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
 from ptune.training.config import TrainConfig
-from ptune.training.optim import clip_gradients, make_optimizer, set_rates
+from ptune.training.optim import clip_gradients, generator_state, make_optimizer, set_generator_state, set_rates
 from ptune.training.report import MetricsFile, versions
+from ptune.training.stop import StopSignal
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +151,12 @@ class _Run:
         self.config = config
         self.folder = folder
         self.identity: dict[str, Any] = {}
+        self.stop = StopSignal()
         self.columns: dict[str, str | None] = {}
         self.on_step: OnStep | None = None
         self.on_epoch: OnEpoch | None = None
         torch.manual_seed(config.seed)  # dropout in the prompt encoder draws from the global generator
-        self.state = RunState(self.model, make_optimizer(self.model, config), Progress(), {})
+        self.state = RunState(self.model, make_optimizer(self.model, config), Progress(), _copy(self.model), {})
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
 
@@ -166,14 +168,15 @@ class _Run:
         """Run the epochs that are left, then put the best state back and save it."""
         log = MetricsFile(self.folder, self.progress.history)
         try:
-            while self.progress.epoch <= self.config.epochs and not self._out_of_patience():
-                self._train_epoch()
-                self._end_epoch(log)
+            with self.stop:
+                while self.progress.epoch <= self.config.epochs and not self._out_of_patience():
+                    self._train_epoch()
+                    self._end_epoch(log)
         except KeyboardInterrupt:
             self._checkpoint()
             logger.warning("stopped; go on with --resume")
             raise
-        self.model.load_trainable_state(self.state.best_state)
+        self.model.load_trainable_state(self.state.best)
         self.model.eval()
         save_adapter(self.folder, self.model, self.record())
         self.progress.finished = True
@@ -194,6 +197,8 @@ class _Run:
             if self.on_step is not None:
                 mean = self.progress.loss_sum / self.progress.rows
                 self.on_step(self.progress.rows, len(self.train_rows.labels), self.progress.epoch, mean)
+            if self.stop.asked:
+                raise KeyboardInterrupt
             if self.progress.step % self.config.checkpoint_steps == 0 and self.progress.batch < len(batches):
                 self.progress.seconds += time.perf_counter() - started
                 self._checkpoint()
@@ -203,30 +208,40 @@ class _Run:
     def _step(self, group: list[list[int]]) -> None:
         """One optimizer step over a group of batches; the loss is the mean over all of their rows."""
         rows = sum(len(batch) for batch in group)
-        optimizer = self.state.optimizer
+        optimizer, device = self.state.optimizer, self.model.backbone.device
+        generator = generator_state(device)
         set_rates(optimizer, self.config, self.progress.step, self.total_steps)
         total = 0.0
         for batch_rows in group:
             batch = collate(self.train_rows.encoded, self.train_rows.labels, batch_rows, self.classifier.pad_id)
-            batch = batch.to(self.model.backbone.device)
+            batch = batch.to(device)
             loss = self.model(**batch.inputs, labels=batch.labels).loss * (len(batch_rows) / rows)
             loss.backward()
             total += float(loss.detach())
         norm = clip_gradients(self.model, self.config.clip)
         if not (math.isfinite(total) and math.isfinite(norm)):
             optimizer.zero_grad()
+            set_generator_state(generator, device)
             self._diverged(total)
         optimizer.step()
         optimizer.zero_grad()
+        self._average()
         self.progress.loss_sum += total * rows
         self.progress.rows += rows
         self.progress.rows_seen += rows
 
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the average towards the new state: a plain mean of the first steps, exponential later on."""
+        share = max(1 - self.config.average, 1 / (1 + self.progress.step)) if self.config.average else 1.0
+        for name, tensor in self.model.trainable_state().items():
+            self.state.average[name].lerp_(tensor, share)
+
     def _diverged(self, loss: float) -> None:
         """Nothing was changed by this step yet, so the state at hand is the last good one."""
         self._checkpoint()
-        if self.state.best_state:
-            self.model.load_trainable_state(self.state.best_state)
+        if self.state.best:
+            self.model.load_trainable_state(self.state.best)
             save_adapter(self.folder, self.model, self.record())
             kept = f"the adapter of epoch {self.progress.best_epoch} is saved in '{self.folder}'"
         else:
@@ -237,6 +252,23 @@ class _Run:
         )
 
     def _end_epoch(self, log: MetricsFile) -> None:
+        """Evaluate the averaged state, keep it if it is the best so far, and go on with the state as trained."""
+        latest = _copy(self.model)
+        self.model.load_trainable_state(self.state.average)
+        line = self._evaluate_epoch()
+        self.progress.history.append(line)
+        log.add(line)
+        self.progress.epoch += 1
+        self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
+        if line["best"]:
+            save_adapter(self.folder, self.model, self.record())
+        self.model.load_trainable_state(latest)
+        self._checkpoint()
+        if self.on_epoch is not None:
+            self.on_epoch(line)
+
+    def _evaluate_epoch(self) -> dict[str, Any]:
+        """The epoch's line of the metrics file; notes the state if it is the best."""
         started = time.perf_counter()
         logits = self.evaluate()
         labels = torch.tensor(self.validation_rows.labels)
@@ -247,8 +279,9 @@ class _Run:
         better = self._better(metrics)
         if better:
             self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, metrics
-            self.state.best_state = {name: t.detach().clone() for name, t in self.model.trainable_state().items()}
-        line = {
+            self.state.best = _copy(self.model)
+        self._warn_of_collapse(logits, labels)
+        return {
             "epoch": self.progress.epoch,
             "step": self.progress.step,
             "train_loss": self.progress.loss_sum / self.progress.rows,
@@ -256,6 +289,8 @@ class _Run:
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
+
+    def _warn_of_collapse(self, logits: Tensor, labels: Tensor) -> None:
         only = collapsed(logits, labels)
         if only is not None:
             logger.warning(
@@ -265,15 +300,6 @@ class _Run:
                 self.model.labels[only],
                 self.config.lr,
             )
-        self.progress.history.append(line)
-        log.add(line)
-        self.progress.epoch += 1
-        self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
-        if better:
-            save_adapter(self.folder, self.model, self.record())
-        self._checkpoint()
-        if self.on_epoch is not None:
-            self.on_epoch(line)
 
     def evaluate(self) -> Tensor:
         """Logits of the validation rows, [N, C], with the same batches every time."""
@@ -316,7 +342,7 @@ class _Run:
 
     def result(self, data: TextData) -> TrainResult:
         """Of a finished run; one that is resumed after its end answers from its checkpoint."""
-        self.model.load_trainable_state(self.state.best_state)
+        self.model.load_trainable_state(self.state.best)
         self.model.eval()
         trained, total = self.model.trainable_parameters()
         seconds = self.progress.seconds
@@ -333,3 +359,7 @@ class _Run:
             history=self.progress.history,
             classifier=self.classifier,
         )
+
+
+def _copy(model: PromptClassifier) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.trainable_state().items()}

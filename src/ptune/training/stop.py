@@ -1,0 +1,35 @@
+"""Stopping a run between two steps, not in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class StopSignal:
+    """While it is entered, the first Ctrl-C or SIGTERM is noted in `asked`; a second Ctrl-C stops at once.
+
+    Half an optimizer step is a state that no checkpoint should hold. Outside the main thread, where Python
+    delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

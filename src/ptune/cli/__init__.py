@@ -35,6 +35,15 @@ EPILOGUE = """Examples:
 """
 
 
+# What the libraries below would say themselves is said here, once and in our words.
+_QUIET = {
+    "TOKENIZERS_PARALLELISM": "true",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+}
+
+
 def make_app() -> App:
     """The application, fresh: parsing a configuration file leaves marks on it."""
     app = App(name="ptune", help=HELP, help_epilogue=EPILOGUE, version=__version__, help_format="plaintext")
@@ -55,8 +64,8 @@ def _help_of(docstring: str) -> tuple[str, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exits with 2 and one message on stderr where the input is wrong."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    # A tokenizer is used before processes are forked nowhere here, and its warning about that only confuses.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    for variable, value in _QUIET.items():
+        os.environ.setdefault(variable, value)
     log_to_stderr()
     app = make_app()
     try:

@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/ptune demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: install
 	$(BIN)/ruff check .

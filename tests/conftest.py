@@ -1,4 +1,4 @@
-"""Tiny backbones with random weights, one a family, and tiny data. No test needs a network or a real model."""
+"""Tiny backbones with random weights, one a family, and tiny data. No test needs a network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from ptune.model.backbone import Backbone, load_backbone
+
+torch.set_num_threads(1)  # the tests run side by side, and tiny products gain nothing from threads
 
 SIZES = {
     "hidden_size": 32,

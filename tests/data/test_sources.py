@@ -406,3 +406,12 @@ def test_the_majority_share_is_the_commonest_labels(write: Write, tmp_path: Path
     write("train.csv", ABAB)
     write("dev.csv", rows_of("a", "b", "b", "b", "a"))
     assert load_data(tmp_path).majority_share() == pytest.approx(0.6)
+
+
+def test_an_adapter_without_label_names_is_evaluated_by_the_files_own_order(tmp_path) -> None:
+    features = {"label": {"names": ["not_same", "equal"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pyarrow.table({"text": ["a film", "a book"], "label": [0, 1]}).replace_schema_metadata(metadata)
+    parquet.write_table(table, tmp_path / "a.parquet")
+    data = load_data(tmp_path / "a.parquet", labels=["LABEL_0", "LABEL_1"], only="validation")
+    assert data.validation.labels == [0, 1]

@@ -158,3 +158,9 @@ def test_tying_the_first_token_needs_an_encoder(backbone) -> None:
 def test_more_virtual_tokens_than_positions_are_refused(backbone) -> None:
     with pytest.raises(ConfigError, match="60 virtual tokens leave no room for text in the 64 positions"):
         PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=60), LABELS)
+
+
+def test_rows_padded_on_the_left_are_refused(backbone) -> None:
+    model = PromptClassifier(backbone("gpt2"), PromptConfig(), LABELS)
+    with pytest.raises(ValueError, match="pad on the right"):
+        model(torch.tensor([[0, 5, 6]]), torch.tensor([[0, 1, 1]]))

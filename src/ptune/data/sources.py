@@ -149,7 +149,7 @@ def load_data(
         raw[name], found = _read_table(table, (text, text_pair, label), columns, may_lack)
         columns = columns or found
     assert columns is not None
-    names = list(labels) if labels is not None else _label_names(raw["train"])
+    names = _label_names(raw["train"]) if labels is None else _adapter_names(list(labels), next(iter(raw.values())))
     splits = {name: _index(part, names) for name, part in raw.items() if name == "train" or only or part.labels}
     data = TextData(splits, names, columns, str(source), (f"columns: {columns}",))
     if only is not None:
@@ -281,6 +281,12 @@ def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
     if not 0 <= value < len(names):
         raise DataError(f"{where}: label {value} has no name; the file's own list has {len(names)}")
     return names[value]
+
+
+def _adapter_names(labels: list[str], raw: _Raw) -> list[str]:
+    """The names that a file gives itself, where the adapter has none but LABEL_0 and on: both are in index order."""
+    unnamed = labels == [f"LABEL_{index}" for index in range(len(labels))]
+    return raw.class_names if unnamed and raw.class_names and len(raw.class_names) == len(labels) else labels
 
 
 def _label_names(train: _Raw) -> list[str]:

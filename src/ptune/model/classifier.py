@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from ptune.model.prompt import PromptEncoder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from transformers.modeling_outputs import SequenceClassifierOutput
+
+logger = logging.getLogger(__name__)
 
 
 class PromptClassifier(nn.Module):
@@ -87,9 +90,15 @@ class PromptClassifier(nn.Module):
             attention_mask: [B, T], 1 for text; None where nothing is padded.
             token_type_ids: [B, T], segments of a pair.
             labels: [B], class indices.
+
+        Raises:
+            ValueError: a row is padded on the left.
         """
         from transformers.modeling_outputs import SequenceClassifierOutput
 
+        # Elsewhere than on the CPU the look would make the device wait.
+        if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
+            raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
         prompt = self.prompt()
         if self.training and self.config.token_dropout:
             prompt = drop_tokens(prompt, self.config.token_dropout)
@@ -162,6 +171,8 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
             f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
             "takes no further keys and values; use --method p-tuning or prompt-tuning"
         )
+    if config.pooling == "first" and backbone.family.decoder:
+        logger.warning("pooling 'first' of a decoder sees nothing of the text but its first token; use --pooling last")
     limit = backbone.max_positions
     if limit is not None and config.virtual_tokens > limit - 8:
         raise ConfigError(

@@ -66,7 +66,8 @@ def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     tensors |= _optimizer_tensors(state.optimizer)
-    tensors["generator"] = generator_state(state.model.backbone.device)
+    generators = generator_state(state.model.backbone.device)
+    tensors |= {f"generator.{name}": tensor for name, tensor in generators.items()}
     content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_files(folder, {CHECKPOINT_FILE: save(contiguous, metadata={"ptune": json.dumps(content)})})
@@ -97,7 +98,7 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     state.average = {name: tensor.to(device) for name, tensor in _under("average.", tensors).items()}
     state.best = {name: tensor.to(device) for name, tensor in _under("best.", tensors).items()}
     _restore_optimizer(state.optimizer, tensors)
-    set_generator_state(tensors["generator"], device)
+    set_generator_state(_under("generator.", tensors), device)
 
 
 def _same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:

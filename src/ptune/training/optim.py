@@ -55,14 +55,16 @@ def _by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]
     return [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
 
 
-def generator_state(device: torch.device) -> torch.Tensor:
-    """The state of the generator that dropout draws from, uint8."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def set_generator_state(state: torch.Tensor, device: torch.device) -> None:
-    """Put back what `generator_state` gave."""
+def generator_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """States of the generators that dropout draws from, uint8: the CPU's always, and the GPU's where one is used."""
+    states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_generator_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put back what `generator_state` gave."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
 from ptune.data.batch import collate, ordered_batches
-from ptune.data.columns import Columns, choose_columns, text_of, whole_characters
+from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_rows
 from ptune.data.sources import Split
@@ -140,7 +140,7 @@ class TextClassifier:
                 columns = columns or self._columns(list(row), text, text_pair, str(path))
                 where = f"data file '{path}', row {number}"
                 first = text_of(row, columns.text, where)
-                kept.append({f"input_{key}" if key in PREDICTION_KEYS else key: value for key, value in row.items()})
+                kept.append({new: row[name] for name, new in kept_names(row, PREDICTION_KEYS).items()})
                 pair = columns.text_pair
                 yield first if pair is None else (first, text_of(row, pair, where))
 

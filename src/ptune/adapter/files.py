@@ -153,6 +153,9 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
     )
     expected = _expected_shapes(record, config, backbone)
     names = {_plain(name): name for name in file.shapes}
+    if record.weights_sha256 is None:  # PEFT leaves out what it did not train: the checkpoint's own part of the head
+        own = backbone.head_weights
+        expected = {k: v for k, v in expected.items() if k in names or k not in own or tuple(own[k].shape) != v}
     for name, shape in expected.items():
         if name not in names:
             raise AdapterError(
@@ -167,7 +170,8 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
     tensors = file.tensors()
     model = PromptClassifier(backbone, config, labels)
     model.load_trainable_state(
-        {
+        model.trainable_state()
+        | {
             ("prompt_encoder.embedding.weight" if name == PROMPT_KEY else f"head.{name}"): tensors[names[name]]
             for name in expected
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,18 @@ def _guess_text(names: Sequence[str], taken: set[str | None], where: str, option
     if single is None:
         raise DataError(f"{where}: no text column found among {_list(names)}; name it with {option}")
     return single, None
+
+
+def kept_names(names: Iterable[str], reserved: Collection[str]) -> dict[str, str]:
+    """Under which name each column is kept beside new ones: `input_` goes in front until the name is free."""
+    own = list(names)
+    kept: dict[str, str] = {}
+    for name in own:
+        new = name
+        while new in reserved or (new != name and new in own):
+            new = f"input_{new}"
+        kept[name] = new
+    return kept
 
 
 def text_of(row: dict[str, Any], column: str, where: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ptune.atomic import make_folder, written_file
+from ptune.data.columns import kept_names
 from ptune.data.files import Row
 from ptune.errors import ConfigError, DataError
 
@@ -112,8 +113,8 @@ def _flat(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Ro
     """Rows of a table: scores in columns; columns as the first row has them."""
     columns: set[str] | None = None
     for number, row in enumerate(rows, 1):
-        scores = row["scores"]
-        flat = {k: v for k, v in row.items() if k != "scores"} | {f"score_{name}": scores[name] for name in labels}
+        scores = {f"score_{name}": row["scores"][name] for name in labels}
+        flat = {new: row[name] for name, new in kept_names(row, scores).items() if name != "scores"} | scores
         columns = columns or set(flat)
         if surplus := [name for name in flat if name not in columns]:
             raise DataError(

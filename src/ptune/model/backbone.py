@@ -15,6 +15,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -293,7 +294,7 @@ def pick_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.zeros(1, device=chosen).item()  # a number comes back: it computes
     except (RuntimeError, AssertionError) as err:
         reason = str(err).splitlines()[0]
         raise BackboneError(f"device '{device}' cannot be used here: {reason}") from err
@@ -303,14 +304,18 @@ def pick_device(device: str) -> torch.device:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence transformers' bars and load report: what is missing is checked here, and said in our words."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging as hf_logging
 
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    plain = gguf.tqdm  # the bar of GGUF files asks no one
+    gguf.tqdm = partial(plain, disable=True)  # type: ignore[assignment]
     try:
         yield
     finally:
+        gguf.tqdm = plain
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()

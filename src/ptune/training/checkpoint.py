@@ -40,7 +40,6 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     rows_seen: int = 0
-    finished: bool = False
 
 
 @dataclass
@@ -77,7 +76,7 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     """Put a run back where its checkpoint was written.
 
     Raises:
-        AdapterError: the file is damaged.
+        AdapterError: the file is damaged, or of another version.
         ConfigError: the checkpoint is of a run with other settings or data.
     """
     from safetensors import SafetensorError, safe_open
@@ -86,14 +85,23 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     try:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["ptune"])
+            if content["format_version"] != FORMAT_VERSION:
+                raise AdapterError(
+                    f"checkpoint '{path}' has format_version {content['format_version']!r}, this ptune reads "
+                    f"{FORMAT_VERSION}; train without --resume"
+                )
             _same_run(content["identity"], identity, path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError, KeyError, ValueError) as err:
-        if isinstance(err, ConfigError):
-            raise
+        _restore(state, content["progress"], tensors)
+    except ConfigError:
+        raise
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as err:
         raise AdapterError(f"checkpoint '{path}' is damaged ({err}); train without --resume") from err
+
+
+def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     device = state.model.backbone.device
-    state.progress = Progress(**content["progress"])
+    state.progress = Progress(**progress)
     state.model.load_trainable_state(_under("model.", tensors))
     state.average = {name: tensor.to(device) for name, tensor in _under("average.", tensors).items()}
     state.best = {name: tensor.to(device) for name, tensor in _under("best.", tensors).items()}

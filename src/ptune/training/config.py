@@ -19,9 +19,11 @@ class TrainConfig(BaseModel):
     accumulate: int = Field(
         1, ge=1, le=4096, description="Batches whose gradients make one step; the loss stays a mean over rows."
     )
-    lr: float | None = Field(None, gt=0, description="Peak learning rate of the prompt. Default: by method.")
-    head_lr: float | None = Field(None, gt=0, description="Peak learning rate of the head. Default: by method.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weights; biases and norms are spared.")
+    lr: float | None = Field(None, gt=0, le=1000, description="Peak learning rate of the prompt. Default: by method.")
+    head_lr: float | None = Field(
+        None, gt=0, le=1000, description="Peak learning rate of the head. Default: by method."
+    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay of weights; biases and norms are spared.")
     warmup: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the rates rise from 0.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the rates go from their peak to 0 after the warm-up."

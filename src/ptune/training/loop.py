@@ -108,10 +108,13 @@ def train(
     run.identity = _identity(classifier, config, run)
     if resume and (folder / CHECKPOINT_FILE).exists():
         load_checkpoint(folder, run.state, run.identity)
-        logger.info("resumed at epoch %d, batch %d", run.progress.epoch, run.progress.batch)
+        if run.ended:
+            logger.info("the run in '%s' had ended; nothing is left to train", folder)
+        else:
+            logger.info("resumed at epoch %d, batch %d", run.progress.epoch, run.progress.batch)
     elif resume:
         logger.warning("nothing to resume in '%s': there is no %s; starting anew", folder, CHECKPOINT_FILE)
-    return run.result(data) if run.progress.finished else run.go(data)
+    return run.go(data)
 
 
 def _encode(classifier: TextClassifier, data: TextData, name: str) -> _Rows:
@@ -134,6 +137,7 @@ def _identity(classifier: TextClassifier, config: TrainConfig, run: _Run) -> dic
         "training": config.model_dump(exclude={"checkpoint_steps"}),
         "labels": classifier.model.labels,
         "backbone": note_backbone(classifier.model.backbone).fingerprint,
+        "dtype": str(classifier.model.backbone.word_embeddings.weight.dtype).removeprefix("torch."),
         "data": content.hexdigest()[:16],
     }
 
@@ -152,6 +156,7 @@ class _Run:
         self.folder = folder
         self.identity: dict[str, Any] = {}
         self.stop = StopSignal()
+        self.between_steps = False
         self.columns: dict[str, str | None] = {}
         self.on_step: OnStep | None = None
         self.on_epoch: OnEpoch | None = None
@@ -169,18 +174,17 @@ class _Run:
         log = MetricsFile(self.folder, self.progress.history)
         try:
             with self.stop:
-                while self.progress.epoch <= self.config.epochs and not self._out_of_patience():
+                while not self.ended:
                     self._train_epoch()
                     self._end_epoch(log)
         except KeyboardInterrupt:
-            self._checkpoint()
+            if self.between_steps:  # else a second Ctrl-C came in the middle of something: the older checkpoint holds
+                self._checkpoint()
             logger.warning("stopped; go on with --resume")
             raise
         self.model.load_trainable_state(self.state.best)
         self.model.eval()
         save_adapter(self.folder, self.model, self.record())
-        self.progress.finished = True
-        self._checkpoint()
         return self.result(data)
 
     def _train_epoch(self) -> None:
@@ -191,9 +195,11 @@ class _Run:
         started = time.perf_counter()
         while self.progress.batch < len(batches):
             group = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
+            self.between_steps = False
             self._step(group)
             self.progress.batch += len(group)
             self.progress.step += 1
+            self.between_steps = True
             if self.on_step is not None:
                 mean = self.progress.loss_sum / self.progress.rows
                 self.on_step(self.progress.rows, len(self.train_rows.labels), self.progress.epoch, mean)
@@ -222,7 +228,7 @@ class _Run:
         if not (math.isfinite(total) and math.isfinite(norm)):
             optimizer.zero_grad()
             set_generator_state(generator, device)
-            self._diverged(total)
+            self._diverged(total, self.progress.step + 1)
         optimizer.step()
         optimizer.zero_grad()
         self._average()
@@ -237,8 +243,8 @@ class _Run:
         for name, tensor in self.model.trainable_state().items():
             self.state.average[name].lerp_(tensor, share)
 
-    def _diverged(self, loss: float) -> None:
-        """Nothing was changed by this step yet, so the state at hand is the last good one."""
+    def _diverged(self, loss: float, step: int) -> None:
+        """Save the state at hand, which this step has not changed, and the best epoch's adapter; then stop."""
         self._checkpoint()
         if self.state.best:
             self.model.load_trainable_state(self.state.best)
@@ -247,15 +253,19 @@ class _Run:
         else:
             kept = f"no epoch was finished; the last good state is in '{self.folder / CHECKPOINT_FILE}'"
         raise TrainingError(
-            f"the loss or its gradient is not a finite number at step {self.progress.step + 1} (loss {loss}); {kept}. "
+            f"the loss or its gradient is not a finite number at step {step} (loss {loss}); {kept}. "
             f"Lower the rates: --lr {self.config.lr} and --head-lr {self.config.head_lr} are too high here"
         )
 
     def _end_epoch(self, log: MetricsFile) -> None:
         """Evaluate the averaged state, keep it if it is the best so far, and go on with the state as trained."""
+        self.between_steps = False
         latest = _copy(self.model)
         self.model.load_trainable_state(self.state.average)
         line = self._evaluate_epoch()
+        if not math.isfinite(line["loss"]):
+            self.model.load_trainable_state(latest)
+            self._diverged(line["loss"], self.progress.step)
         self.progress.history.append(line)
         log.add(line)
         self.progress.epoch += 1
@@ -274,9 +284,7 @@ class _Run:
         labels = torch.tensor(self.validation_rows.labels)
         metrics = evaluate_logits(logits, labels)
         self.progress.seconds += time.perf_counter() - started
-        if not math.isfinite(metrics["loss"]):
-            self._diverged(metrics["loss"])
-        better = self._better(metrics)
+        better = math.isfinite(metrics["loss"]) and self._better(metrics)
         if better:
             self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, metrics
             self.state.best = _copy(self.model)
@@ -313,9 +321,12 @@ class _Run:
             return metrics["loss"] < best["loss"]
         return (metrics[self.config.best], -metrics["loss"]) > (best[self.config.best], -best["loss"])
 
-    def _out_of_patience(self) -> bool:
+    @property
+    def ended(self) -> bool:
+        """All epochs are run, or patience ran out."""
         waited = self.progress.epoch - 1 - self.progress.best_epoch
-        return self.config.patience is not None and waited >= self.config.patience
+        out_of_patience = self.config.patience is not None and waited >= self.config.patience
+        return self.progress.epoch > self.config.epochs or out_of_patience
 
     def _checkpoint(self) -> None:
         save_checkpoint(self.folder, self.state, self.identity)
@@ -341,9 +352,7 @@ class _Run:
         )
 
     def result(self, data: TextData) -> TrainResult:
-        """Of a finished run; one that is resumed after its end answers from its checkpoint."""
-        self.model.load_trainable_state(self.state.best)
-        self.model.eval()
+        """Of a run that has ended."""
         trained, total = self.model.trainable_parameters()
         seconds = self.progress.seconds
         return TrainResult(

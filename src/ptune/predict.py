@@ -194,7 +194,7 @@ def load(
 def _room(model: PromptClassifier, tokenizer_limit: int) -> int:
     positions = model.backbone.max_positions
     if positions is None:
-        positions = tokenizer_limit if tokenizer_limit < 1_000_000 else UNLIMITED
+        positions = min(tokenizer_limit, UNLIMITED)  # a tokenizer that knows no limit says 1e30
     return positions - model.config.virtual_tokens
 
 

@@ -54,9 +54,10 @@ class AdapterFile:
     peft: bool
 
     @property
-    def own_names(self) -> tuple[str, ...]:
-        """Files that make up the adapter; a checkpoint or a log beside them does not."""
-        return (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE)
+    def bytes(self) -> int:
+        """Size of the files that make up the adapter; a checkpoint or a log beside them does not."""
+        paths = (self.folder / name for name in (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE))
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
     def parameters(self) -> int:

@@ -53,7 +53,7 @@ class Record(BaseModel):
     columns: dict[str, str | None] = Field(
         default_factory=dict, description="Columns `text` and `text_pair` of the training data, to find them again."
     )
-    metrics: dict[str, float] = Field(default_factory=dict, description="Of the best epoch, on validation.")
+    metrics: dict[str, int | float] = Field(default_factory=dict, description="Of the best epoch, on validation.")
     training: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
     versions: dict[str, str] = Field(default_factory=dict, description="Of the packages that trained it.")
     weights_sha256: str | None = Field(None, description="Of adapter_model.safetensors; shows mixed-up files.")

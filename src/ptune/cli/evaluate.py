@@ -10,6 +10,7 @@ _LARGEST_MATRIX = 20  # classes up to which the confusion matrix fits a terminal
 
 def evaluate(
     adapter: str,
+    /,
     *,
     data: str,
     split: str = "validation",

@@ -8,7 +8,7 @@ from ptune.cli.options import Json
 from ptune.cli.terminal import Terminal
 
 
-def inspect(adapter: str, *, json: Json = False) -> None:
+def inspect(adapter: str, /, *, json: Json = False) -> None:
     """Say what an adapter is: method, backbone, labels, sizes, metrics, and whether PEFT reads it.
 
     Reads no weights, and needs no backbone.
@@ -35,7 +35,7 @@ def inspect(adapter: str, *, json: Json = False) -> None:
         "pooling": record.prompt.pooling,
         "max_length": record.max_length,
         "parameters": file.parameters,
-        "bytes": sum(path.stat().st_size for path in file.folder.iterdir() if path.name in file.own_names),
+        "bytes": file.bytes,
         "metrics": record.metrics,
         "training": record.training,
         "versions": record.versions,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def predict(
     adapter: str,
+    /,
     *,
     text: str | None = None,
     text_pair: str | None = None,

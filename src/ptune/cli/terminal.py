@@ -14,7 +14,7 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
-    from ptune.training.loop import OnStep
+    from ptune.training.run import OnStep
 
 
 class Terminal:

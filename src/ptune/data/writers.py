@@ -64,9 +64,8 @@ def _write_tsv(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
 def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], delimiter: str) -> None:
     with written_file(path) as file:
         writer: csv.DictWriter[str] | None = None
-        quoted = writer
         for row in _flat(rows, path, labels):
-            if writer is None or quoted is None:
+            if writer is None:
                 options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n", "restval": ""}
                 writer = csv.DictWriter(cast("IO[str]", file), list(row), **options)
                 quoted = csv.DictWriter(cast("IO[str]", file), list(row), quoting=csv.QUOTE_ALL, **options)

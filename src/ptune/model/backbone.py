@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 # Where neither configuration nor tokenizer knows a limit (BLOOM): long enough for documents, kind to memory.
 UNLIMITED = 2048
-_SANE_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def main() -> None:
     )
 
 
-def ptune_default(backbone, data: ptune.data.sources.TextData, seed: int, method: str) -> dict[str, Any]:
+def ptune_default(backbone, data: ptune.data.splits.TextData, seed: int, method: str) -> dict[str, Any]:
     prompt = ptune.PromptConfig(method=method)
     model = ptune.PromptClassifier.from_backbone(backbone, prompt, labels=data.labels, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def ptune_default(backbone, data: ptune.data.sources.TextData, seed: int, method
     return _cell(result.metrics, result.trainable_params, result.all_params, result.epochs)
 
 
-def peft_guide(backbone, data: ptune.data.sources.TextData, seed: int, _method: str) -> dict[str, Any]:
+def peft_guide(backbone, data: ptune.data.splits.TextData, seed: int, _method: str) -> dict[str, Any]:
     torch.manual_seed(seed)
     model = peft_guide_model(backbone, len(data.labels))
     holder = ptune.PromptClassifier.from_backbone(backbone, labels=data.labels)

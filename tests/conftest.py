@@ -13,7 +13,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 
-from ptune.model.backbone import Backbone, load_backbone
+from ptune.model.backbone import Backbone
+from ptune.model.loading import load_backbone
 
 torch.set_num_threads(1)  # the tests run side by side, and tiny products gain nothing from threads
 

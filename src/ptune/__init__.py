@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ptune.adapter.files import read_adapter as read_adapter
     from ptune.data.sources import load_data as load_data
     from ptune.errors import PtuneError as PtuneError
-    from ptune.model.backbone import load_backbone as load_backbone
     from ptune.model.classifier import PromptClassifier as PromptClassifier
     from ptune.model.config import PromptConfig as PromptConfig
+    from ptune.model.loading import load_backbone as load_backbone
     from ptune.predict import TextClassifier as TextClassifier
     from ptune.predict import load as load
     from ptune.training.config import TrainConfig as TrainConfig
@@ -35,7 +35,7 @@ _HOME = {
     "TextClassifier": "ptune.predict",
     "TrainConfig": "ptune.training.config",
     "load": "ptune.predict",
-    "load_backbone": "ptune.model.backbone",
+    "load_backbone": "ptune.model.loading",
     "load_data": "ptune.data.sources",
     "read_adapter": "ptune.adapter.files",
     "train": "ptune.training.loop",

@@ -21,10 +21,11 @@ from ptune.data.batch import collate, ordered_batches
 from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_rows
-from ptune.data.sources import Split
+from ptune.data.splits import Split
 from ptune.errors import AdapterError, ConfigError, DataError
-from ptune.model.backbone import UNLIMITED, Backbone, load_backbone
+from ptune.model.backbone import UNLIMITED, Backbone
 from ptune.model.classifier import PromptClassifier
+from ptune.model.loading import load_backbone
 from ptune.model.tokenizer import load_tokenizer
 
 BATCH_SIZE = 32

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptune.data import sources
-from ptune.data.sources import Split, TextData, load_data
+from ptune.data.sources import load_data
+from ptune.data.splits import Split, TextData
 from ptune.errors import DataError
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ptune.errors import BackboneError
-from ptune.model.backbone import load_backbone, pick_device
+from ptune.model.loading import load_backbone, pick_device
 from ptune.model.locate import locate
 
 

@@ -7,10 +7,11 @@ import torch
 from pydantic import ValidationError
 
 from ptune.errors import ConfigError
-from ptune.model.backbone import Hidden, build_backbone
+from ptune.model.backbone import Hidden
 from ptune.model.classifier import PromptClassifier, split_layers
 from ptune.model.config import PromptConfig
 from ptune.model.head import make_head, pool
+from ptune.model.loading import build_backbone
 from ptune.model.locate import Location
 from ptune.model.tokenizer import load_tokenizer
 
@@ -108,7 +109,7 @@ def test_a_prompt_starts_from_the_embeddings_of_a_text(backbone) -> None:
 
 
 def test_the_head_stays_float32_on_a_bfloat16_backbone(backbone_folder) -> None:
-    from ptune.model.backbone import load_backbone
+    from ptune.model.loading import load_backbone
 
     loaded = load_backbone(str(backbone_folder("llama")), dtype="bfloat16", device="cpu")
     for pooling in ("last", "peft"):
@@ -122,7 +123,7 @@ def test_a_classifier_that_the_checkpoint_brings_is_where_the_head_starts(backbo
 
     from transformers import AutoModelForSequenceClassification
 
-    from ptune.model.backbone import load_backbone
+    from ptune.model.loading import load_backbone
 
     folder = shutil.copytree(backbone_folder("roberta"), tmp_path / "fine-tuned")
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=4)

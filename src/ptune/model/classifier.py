@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone, load_backbone
+from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
 from ptune.model.head import PeftHead, TextHead, make_head
+from ptune.model.loading import load_backbone
 from ptune.model.prompt import PromptEncoder
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ptune.atomic import make_folder
-from ptune.data.sources import TextData
+from ptune.data.splits import TextData
 from ptune.errors import DataError
 from ptune.model.classifier import PromptClassifier
 from ptune.predict import TextClassifier

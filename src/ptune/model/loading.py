@@ -1,0 +1,142 @@
+"""A backbone by its name: a local folder, a GGUF file, a model in an installed Python package, or a Hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ptune.errors import BackboneError
+from ptune.model import attention
+from ptune.model.backbone import Backbone
+from ptune.model.families import family_of
+from ptune.model.locate import Location, locate
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def load_backbone(
+    name: str, revision: str | None = None, dtype: str = "float32", device: str = "auto", random_weights: bool = False
+) -> Backbone:
+    """Load a frozen backbone.
+
+    Args:
+        name: a folder, a .gguf file, `python:PACKAGE[/PATH]`, or a Hub id.
+        revision: branch, tag or commit of a Hub id.
+        dtype: float32, bfloat16 or float16. Prompts and heads stay float32.
+        device: `auto` (a GPU where there is one), or a torch device.
+        random_weights: build from config.json alone, weights drawn by seed 0. For tests and benchmarks.
+
+    Raises:
+        BackboneError: not found, not a supported family, weights incomplete or not safetensors.
+    """
+    location = locate(name, revision)
+    config = _read_config(location)
+    family_of(config.model_type, name)
+    if random_weights:
+        return build_backbone(config, location, dtype).to(pick_device(device))
+    model, missing = _read_weights(location, config, dtype)
+    prefix = model.base_model_prefix + "."
+    head = {
+        key: value.detach().float()
+        for key, value in model.state_dict().items()
+        if not key.startswith(prefix) and key not in missing
+    }
+    pooler_missing = any(key.startswith(prefix) for key in missing)
+    return Backbone(model.base_model, location, head, pooler_missing).to(pick_device(device))
+
+
+def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:
+    """A backbone of the given configuration with random weights, drawn by seed 0. For tests and benchmarks."""
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(
+            config, dtype=getattr(torch, dtype), **_attention(config)
+        )
+    return Backbone(model.base_model, location)
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the GPU where torch finds one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()  # a number comes back: it computes
+    except (RuntimeError, AssertionError) as err:
+        reason = str(err).splitlines()[0]
+        raise BackboneError(f"device '{device}' cannot be used here: {reason}") from err
+    return chosen
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' bars and load report: what is missing is checked here, and said in our words."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    plain = gguf.tqdm  # the bar of GGUF files asks no one
+    gguf.tqdm = partial(plain, disable=True)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        gguf.tqdm = plain
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _attention(config: PretrainedConfig) -> dict[str, str]:
+    """Families outside transformers' attention interface keep their own attention."""
+    route = family_of(config.model_type, "").deep
+    return {"attn_implementation": attention.register()} if route == "attention" else {}
+
+
+def _read_config(location: Location) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(location.path, **location.load_options())
+    except (OSError, ValueError) as err:
+        raise location.failure(err) from err
+
+
+def _read_weights(location: Location, config: PretrainedConfig, dtype: str) -> tuple[Any, set[str]]:
+    """The model with transformers' head on it, and the names of weights that the checkpoint lacks."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification
+
+    options = location.load_options()
+    if location.gguf_file is None:
+        options["use_safetensors"] = True
+    try:
+        with _quiet():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                location.path,
+                config=config,
+                dtype=getattr(torch, dtype),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # a checkpoint's head may have another number of labels
+                **_attention(config),
+                **options,
+            )
+    except (OSError, ValueError, SafetensorError) as err:
+        raise location.failure(err) from err
+    missing = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+    prefix = model.base_model_prefix + "."
+    lost = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
+    if lost:
+        raise BackboneError(
+            f"backbone '{location.name}' lacks {len(lost)} weights, first {lost[0]}: the checkpoint is "
+            "incomplete, or of another architecture than its config.json says"
+        )
+    return model, missing

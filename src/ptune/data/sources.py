@@ -26,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 _SPLIT_NAMES |= {"dev": "validation", "eval": "validation", "test": "test"}
-_SPLIT_FILE = re.compile(rf"({'|'.join(_SPLIT_NAMES)})([-_.].*)?")
+# train.csv, and shards of it: train-1.csv, train_02.csv, train-00000-of-00002.parquet, with or without a hash.
+_SPLIT_FILE = re.compile(rf"({'|'.join(_SPLIT_NAMES)})([-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{{8,}})?)?")
+# train_data.csv, dev-en.tsv: taken where the split has nothing better.
+_LIKE_A_SPLIT = re.compile(rf"({'|'.join(_SPLIT_NAMES)})[-_.].*")
 # Old names of the Hub's data sets, which are still what everybody calls them.
 _HUB_NAMES = {"glue": "nyu-mll/glue", "super_glue": "aps/super_glue"}
 
@@ -90,7 +93,9 @@ def load_data(
         raw[name], found = _read_table(table, (text, text_pair, label), columns, may_lack)
         columns = columns or found
     assert columns is not None
-    names = _label_names(raw["train"]) if labels is None else _adapter_names(list(labels), next(iter(raw.values())))
+    names = (
+        _label_names(raw[only or "train"]) if labels is None else _adapter_names(list(labels), next(iter(raw.values())))
+    )
     splits = {name: _index(part, names) for name, part in raw.items() if name == "train" or only or part.labels}
     data = TextData(splits, names, columns, str(source), (f"columns: {columns}",))
     if only is not None:
@@ -126,23 +131,31 @@ def _choose(tables: dict[str, _Table], source: str, only: str | None) -> dict[st
 def _split_files(folder: Path) -> dict[str, list[Path]]:
     """Files of each split of a folder; several of one ending are shards of it."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        match = _SPLIT_FILE.fullmatch(path.stem.lower())
-        if match:
-            found.setdefault(_SPLIT_NAMES[match[1]], []).append(path)
+    found = _by_split(files, _SPLIT_FILE)
+    for name, parts in _by_split(files, _LIKE_A_SPLIT).items():
+        found.setdefault(name, parts)
     if not found and len(files) == 1:
         return {"train": files}
     if not found and (folder / "data").is_dir():
         return _split_files(folder / "data")
     for name, parts in found.items():
-        if len({path.suffix for path in parts}) > 1:
+        shards = all(re.search(r"\d", path.stem) and _SPLIT_FILE.fullmatch(path.stem.lower()) for path in parts)
+        if len(parts) > 1 and not (shards and len({path.suffix for path in parts}) == 1):
             raise DataError(
                 f"data '{folder}' has split '{name}' in several forms: {', '.join(path.name for path in parts)}; "
                 "leave one"
             )
     if not found:
         raise DataError(f"data '{folder}' holds no train file; expected train{', train'.join(SUFFIXES)}")
+    return found
+
+
+def _by_split(files: Sequence[Path], pattern: re.Pattern[str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        match = pattern.fullmatch(path.stem.lower())
+        if match:
+            found.setdefault(_SPLIT_NAMES[match[1]], []).append(path)
     return found
 
 

@@ -44,9 +44,13 @@ class Location:
 
     def failure(self, err: Exception) -> BackboneError:
         """A sentence for what went wrong while loading from here."""
-        reason = next((line.strip() for line in str(err).splitlines() if line.strip()), type(err).__name__)
+        lines = (line.strip().rstrip(".") for line in str(err).splitlines())
+        reason = next(filter(None, lines), type(err).__name__)
         if self.local:
-            return BackboneError(f"backbone '{self.name}' cannot be read from {self.path}: {reason}")
+            hint = ""
+            if self.gguf_file is None and not any(Path(self.path).glob("*.safetensors")):
+                hint = "; there is no *.safetensors in it, and ptune opens no pickles (--random-weights needs none)"
+            return BackboneError(f"backbone '{self.name}' cannot be read from {self.path}: {reason}{hint}")
         return BackboneError(
             f"backbone '{self.name}' is no folder here, and as a Hub id it could not be loaded ({reason}); "
             "give a local folder, python:PACKAGE for a model inside an installed package, or check the id and "

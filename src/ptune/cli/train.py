@@ -165,7 +165,7 @@ def _describe(model: PromptClassifier, training: TrainConfig) -> str:
     prompt = model.config
     return (
         f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, pooling "
-        f"{prompt.pooling}; {training.epochs} epochs, batch {training.batch_size}, lr {training.lr:g}, "
+        f"{prompt.pooling}; epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, "
         f"head lr {training.head_lr:g}, seed {training.seed}"
     )
 

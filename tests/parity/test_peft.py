@@ -88,15 +88,19 @@ def assert_peft_agrees(adapter: Path, backbone_dir: Path, expected: Tensor) -> N
     torch.testing.assert_close(peft_logits(peft_model), expected, atol=1e-5, rtol=0)
 
 
+def assert_saved_as_and_read_by_peft(peft_type: str, model: ptune.PromptClassifier, folder: Path, backbone_dir) -> None:
+    saved(model, folder)
+    assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == peft_type
+    assert_peft_agrees(folder, backbone_dir, ptune_logits(model))
+
+
 @pytest.mark.parametrize("encoder", ["mlp", "lstm", "residual", "none"])
 @pytest.mark.parametrize("family", GUIDE_FAMILIES)
 def test_p_tuning_adapters_of_ptune_give_the_same_logits_in_peft(
     family, encoder, backbone, backbone_folder, tmp_path
 ) -> None:
     model = random_classifier(backbone(family), method="p-tuning", encoder=encoder)
-    folder = saved(model, tmp_path / "adapter")
-    assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "P_TUNING"
-    assert_peft_agrees(folder, backbone_folder(family), ptune_logits(model))
+    assert_saved_as_and_read_by_peft("P_TUNING", model, tmp_path / "adapter", backbone_folder(family))
 
 
 @pytest.mark.parametrize("family", SHALLOW_FAMILIES)
@@ -104,7 +108,7 @@ def test_prompt_tuning_adapters_of_ptune_give_the_same_logits_in_peft(
     family, backbone, backbone_folder, tmp_path
 ) -> None:
     model = random_classifier(backbone(family), method="prompt-tuning")
-    assert_peft_agrees(saved(model, tmp_path / "a"), backbone_folder(family), ptune_logits(model))
+    assert_saved_as_and_read_by_peft("PROMPT_TUNING", model, tmp_path / "adapter", backbone_folder(family))
 
 
 @pytest.mark.parametrize("encoder", ["none", "mlp"])
@@ -113,9 +117,7 @@ def test_deep_adapters_of_ptune_in_the_peft_layout_give_the_same_logits_in_peft(
     family, encoder, backbone, backbone_folder, tmp_path
 ) -> None:
     model = random_classifier(backbone(family), method="deep", encoder=encoder)
-    folder = saved(model, tmp_path / "adapter")
-    assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "PREFIX_TUNING"
-    assert_peft_agrees(folder, backbone_folder(family), ptune_logits(model))
+    assert_saved_as_and_read_by_peft("PREFIX_TUNING", model, tmp_path / "adapter", backbone_folder(family))
 
 
 def test_an_adapter_with_a_tied_first_token_gives_the_same_logits_in_peft(backbone, backbone_folder, tmp_path) -> None:

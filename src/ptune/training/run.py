@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Run:
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
 
-    @property
+    @cached_property  # it reads all rows, and every checkpoint carries it
     def identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to belong to this run."""
         content = hashlib.sha256()
@@ -87,8 +88,8 @@ class Run:
             "prompt": self.model.config.model_dump(),
             "training": self.config.model_dump(exclude={"checkpoint_steps"}),
             "labels": self.model.labels,
-            "backbone": note_backbone(self.model.backbone).fingerprint,
-            "dtype": str(self.model.backbone.word_embeddings.weight.dtype).removeprefix("torch."),
+            "backbone": self.model.backbone.fingerprint(),
+            "dtype": str(self.model.backbone.dtype).removeprefix("torch."),
             "data": content.hexdigest()[:16],
         }
 

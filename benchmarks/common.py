@@ -41,21 +41,23 @@ def write_results(name: str, content: dict[str, Any], folder: Path = RESULTS) ->
     return path
 
 
-def peft_guide_model(backbone: Any, classes: int) -> torch.nn.Module:
-    """The guide's model: P_TUNING with 20 virtual tokens and an MLP of width 128, built by PEFT."""
+def peft_model(backbone: Any, classes: int, kind: str = "guide") -> torch.nn.Module:
+    """PEFT's model: P_TUNING as the guide has it (20 virtual tokens, MLP of width 128), or PREFIX_TUNING ("prefix")."""
     import warnings
 
-    from peft import PromptEncoderConfig, get_peft_model
+    from peft import PrefixTuningConfig, PromptEncoderConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
     base = AutoModelForSequenceClassification.from_pretrained(
         backbone.location.path, num_labels=classes, **backbone.location.load_options()
     )
+    configs = {
+        "guide": PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=20, encoder_hidden_size=128),
+        "prefix": PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=20),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return get_peft_model(
-            base, PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=20, encoder_hidden_size=128)
-        )
+        return get_peft_model(base, configs[kind])
 
 
 def _shown(argument: str) -> str:

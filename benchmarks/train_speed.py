@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from common import facts, peft_guide_model, write_results
+from common import facts, peft_model, write_results
 
 import ptune
 from ptune.data.batch import collate, training_batches
@@ -78,7 +78,7 @@ def load_rows(source: str | None, backbone: ptune.model.backbone.Backbone) -> tu
 
 
 def peft_runner(backbone, rows: list[Encoded], labels: list[int]) -> Callable[[int, int], int]:
-    model = peft_guide_model(backbone, max(labels) + 1).train()
+    model = peft_model(backbone, max(labels) + 1).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.01)
 
     def run(steps: int, seed: int) -> int:

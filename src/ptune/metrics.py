@@ -7,17 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptune.calibration import expected_calibration_error
 
-def evaluate_logits(logits: Tensor, labels: Tensor) -> dict[str, float]:
+
+def evaluate_logits(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> dict[str, float]:
     """Figures of one split.
 
     Args:
         logits: [N, C]
         labels: [N], class indices
+        temperature: what the adapter divides logits by before it takes probabilities
 
     Returns:
         accuracy, f1 (binary with two classes, class 1 the positive one; else macro), f1_macro,
-        matthews (from -1 to 1), loss (mean cross-entropy, nats), count.
+        matthews (from -1 to 1), loss (mean cross-entropy of the logits as they are, nats), ece (expected
+        calibration error of the probabilities, from 0 to 1), ece_raw (the same at temperature 1), count.
     """
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
@@ -31,6 +35,8 @@ def evaluate_logits(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "f1_macro": macro,
         "matthews": float(matthews_corrcoef(truth, predicted)),
         "loss": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
+        "ece": expected_calibration_error((logits / temperature).softmax(dim=1), labels),
+        "ece_raw": expected_calibration_error(logits.softmax(dim=1), labels),
         "count": len(truth),
     }
 

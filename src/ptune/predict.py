@@ -24,7 +24,7 @@ from ptune.data.files import Row, read_rows
 from ptune.data.splits import Split
 from ptune.errors import AdapterError, ConfigError, DataError
 from ptune.model.backbone import UNLIMITED, Backbone
-from ptune.model.classifier import PromptClassifier
+from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.loading import load_backbone
 from ptune.model.tokenizer import load_tokenizer
 
@@ -39,33 +39,38 @@ Text = str | tuple[str, str]
 Prediction = dict[str, Any]  # {"label": str, "score": float, "scores": {label: probability}}
 
 
+def run_logits(model: Model, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Logits [N, C] of encoded rows, on the CPU, in the rows' order; an ensemble's members are combined."""
+    ensemble = model if isinstance(model, PromptEnsemble) else PromptEnsemble([model])
+    return combine(run_member_logits(ensemble, encoded, pad_id, batch_size))
+
+
 @torch.no_grad()
-def run_logits(
-    model: PromptClassifier, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE
+def run_member_logits(
+    ensemble: PromptEnsemble, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE
 ) -> Tensor:
-    """Logits [N, C] of encoded rows, on the CPU, in the rows' order."""
-    model.eval()
-    prompt = model.prompt()
-    logits = torch.empty(len(encoded), len(model.labels))
+    """Logits [M, N, C] of every member, on the CPU, in the rows' order."""
+    ensemble.eval()
+    prompt = ensemble.prompt()
+    logits = torch.empty(len(ensemble.members), len(encoded), len(ensemble.labels))
     for rows in ordered_batches([len(row) for row in encoded], batch_size):
-        batch = collate(encoded, None, rows, pad_id).to(model.backbone.device)
-        logits[rows] = model.logits(prompt, **batch.inputs).float().cpu()  # type: ignore[arg-type]
+        batch = collate(encoded, None, rows, pad_id).to(ensemble.backbone.device)
+        logits[:, rows] = ensemble.member_logits(prompt, **batch.inputs).float().cpu()  # type: ignore[arg-type]
     return logits
 
 
 class TextClassifier:
     """A model with the encoder of its texts."""
 
-    def __init__(self, model: PromptClassifier, encoder: TextEncoder, pad_id: int) -> None:
+    def __init__(self, model: Model, encoder: TextEncoder, pad_id: int) -> None:
         self.model = model
         self.encoder = encoder
         self.pad_id = pad_id
         self.columns: dict[str, str | None] = {}  # of the training data, where they are known
+        self.temperature = 1.0  # what logits are divided by before probabilities are taken
 
     @classmethod
-    def around(
-        cls, model: PromptClassifier, max_length: int | None = None, separator: str | None = None
-    ) -> TextClassifier:
+    def around(cls, model: Model, max_length: int | None = None, separator: str | None = None) -> TextClassifier:
         """Give a model its tokenizer.
 
         Args:
@@ -101,6 +106,10 @@ class TextClassifier:
         self.encoder.warn_of_cuts(len(split))
         return logits
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities of logits [N, C]."""
+        return (logits / self.temperature).softmax(dim=1)
+
     def predict(self, texts: Text | Sequence[Text], batch_size: int = BATCH_SIZE) -> list[Prediction]:
         """Label, its probability and all classes' probabilities for each text or (text, pair).
 
@@ -117,7 +126,7 @@ class TextClassifier:
         while window := list(islice(iterator, WINDOW)):
             first, second = _unzip(window, seen)
             seen += len(window)
-            for row in self.logits(first, second, batch_size).softmax(dim=1).tolist():
+            for row in self.probabilities(self.logits(first, second, batch_size)).tolist():
                 best = max(range(len(row)), key=row.__getitem__)
                 scores = dict(zip(self.labels, row, strict=True))
                 yield {"label": self.labels[best], "score": row[best], "scores": scores}
@@ -188,11 +197,11 @@ def load(
     model = build_classifier(file, backbone)
     # PEFT knows no separator: its files get none, so that they answer as in PEFT.
     classifier = TextClassifier.around(model, file.record.max_length, file.record.pair_separator)
-    classifier.columns = file.record.columns
+    classifier.columns, classifier.temperature = file.record.columns, file.record.temperature
     return classifier
 
 
-def _room(model: PromptClassifier, tokenizer_limit: int) -> int:
+def _room(model: Model, tokenizer_limit: int) -> int:
     positions = model.backbone.max_positions
     if positions is None:
         positions = min(tokenizer_limit, UNLIMITED)  # a tokenizer that knows no limit says 1e30

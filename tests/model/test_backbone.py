@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ptune.errors import BackboneError
+from ptune.model.families import FAMILIES
 from ptune.model.loading import load_backbone, pick_device
 from ptune.model.locate import locate
 
@@ -126,3 +127,25 @@ def test_random_weights_need_no_checkpoint_and_are_the_same_each_time(backbone_f
 def test_an_unknown_device_is_explained() -> None:
     with pytest.raises(BackboneError, match="device 'warp' cannot be used here"):
         pick_device("warp")
+
+
+ATTENTION_FAMILIES = [name for name, family in FAMILIES.items() if family.deep == "attention"]
+
+
+@pytest.mark.parametrize("family", ATTENTION_FAMILIES)
+def test_a_separate_softmax_starts_from_the_pretrained_model_and_then_adds(family, backbone) -> None:
+    """Values of zero add nothing; a prompt of one token adds its value wherever text attends, whatever the query."""
+    loaded = backbone(family)
+    ids, mask = torch.tensor([[2, 5, 6, 7, 8], [2, 9, 10, 3, 0]]), torch.tensor([[1] * 5, [1, 1, 1, 1, 0]])
+    prompt = torch.randn(loaded.layers, 2, 4, loaded.kv_width)
+    prompt[:, 1] = 0
+    plain = loaded(ids, mask).states
+    torch.testing.assert_close(loaded(ids, mask, prompt=prompt, separate=True).states, plain)
+    prompt[:, 1] = torch.randn(loaded.kv_width)  # every virtual token of the same value: keys no longer matter
+    one = loaded(ids, mask, prompt=prompt, separate=True).states
+    other = loaded(ids, mask, prompt=torch.cat([prompt[:, :1] * 3, prompt[:, 1:]], dim=1), separate=True).states
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert (one - plain).abs().max() > 1e-3
+    # A row alone gives what it gives beside a longer one.
+    alone = loaded(ids[1:, :4], None, prompt=prompt, separate=True).states
+    torch.testing.assert_close(alone[0], one[1, :4], rtol=1e-4, atol=1e-4)

@@ -8,11 +8,12 @@ from pydantic import ValidationError
 
 from ptune.errors import ConfigError
 from ptune.model.backbone import Hidden
-from ptune.model.classifier import PromptClassifier, split_layers
+from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.head import make_head, pool
 from ptune.model.loading import build_backbone
 from ptune.model.locate import Location
+from ptune.model.prompt import split_layers
 from ptune.model.tokenizer import load_tokenizer
 
 LABELS = ["a", "b", "c", "d"]
@@ -45,7 +46,7 @@ def test_the_guides_recipe_counts_the_guides_parameters() -> None:
 def test_every_encoder_makes_prompts_of_the_right_shape(method, encoder, backbone) -> None:
     loaded = backbone("llama")  # two key-value heads of width 8 under four heads
     config = PromptConfig(method=method, encoder=encoder, virtual_tokens=5, encoder_hidden_size=6)
-    prompt = PromptClassifier(loaded, config, LABELS).prompt()
+    prompt = PromptClassifier(loaded, config, LABELS).eval().prompt()
     assert prompt.shape == ((2, 2, 5, 16) if method == "deep" else (5, 32))
 
 

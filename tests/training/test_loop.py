@@ -15,6 +15,7 @@ import ptune
 from ptune.errors import ConfigError, TrainingError
 from ptune.metrics import evaluate_logits
 from ptune.training import loop
+from ptune.training import run as training_run
 from ptune.training.checkpoint import CHECKPOINT_FILE
 from tests.conftest import review_rows, write_jsonl
 
@@ -34,7 +35,8 @@ def run(backbone, data_folder, output, *, resume=False, on_step=None, settings=N
 
 
 def figures(classifier: ptune.TextClassifier, data) -> dict[str, float]:
-    return evaluate_logits(classifier.split_logits(data.validation, 5), torch.tensor(data.validation.labels))
+    logits = classifier.split_logits(data.validation, 5)
+    return evaluate_logits(logits, torch.tensor(data.validation.labels), classifier.temperature)
 
 
 @pytest.mark.parametrize(
@@ -168,18 +170,15 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_st
     backbone, reviews, tmp_path, monkeypatch
 ) -> None:
     calls = 0
-    original = ptune.PromptClassifier.logits
+    original = training_run.shared_logits
 
-    def poisoned(self, *args, **kwargs):
+    def poisoned(*args, **kwargs):
         nonlocal calls
-        logits = original(self, *args, **kwargs)
-        if self.training:
-            calls += 1
-            if calls == 13:  # ten batches an epoch: the third step of the second
-                return logits * float("nan")
-        return logits
+        calls += 1
+        logits = original(*args, **kwargs)
+        return [own * float("nan") for own in logits] if calls == 13 else logits  # the third step of the second epoch
 
-    monkeypatch.setattr(ptune.PromptClassifier, "logits", poisoned)
+    monkeypatch.setattr(training_run, "shared_logits", poisoned)
     with pytest.raises(TrainingError, match=r"not a finite number at step 13 .*adapter of epoch 1 is saved"):
         run(backbone("bert"), reviews, tmp_path)
     monkeypatch.undo()
@@ -194,20 +193,20 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_st
 
 def test_one_answer_for_everything_is_warned_about(backbone, reviews, tmp_path, caplog) -> None:
     with caplog.at_level(logging.WARNING, "ptune"):
-        run(backbone("bert"), reviews, tmp_path, epochs=1, lr=1e-9, head_lr=1e-9)
+        run(backbone("bert"), reviews, tmp_path, epochs=1, lr=1e-9, head_lr=1e-9, settings={"softmax": "shared"})
     assert "every prediction is" in caplog.text
 
 
 def test_no_padding_to_speak_of_is_trained_on(backbone, reviews, tmp_path, monkeypatch) -> None:
     shapes = []
-    original = ptune.PromptClassifier.forward
+    original = training_run.shared_logits
 
-    def spy(self, input_ids, attention_mask=None, **kwargs):
+    def spy(members, prompt, input_ids, attention_mask=None, token_type_ids=None):
         real = input_ids.numel() if attention_mask is None else int(attention_mask.sum())
         shapes.append((real, input_ids.numel()))
-        return original(self, input_ids, attention_mask, **kwargs)
+        return original(members, prompt, input_ids, attention_mask, token_type_ids)
 
-    monkeypatch.setattr(ptune.PromptClassifier, "forward", spy)
+    monkeypatch.setattr(training_run, "shared_logits", spy)
     run(backbone("bert"), reviews, tmp_path, epochs=1)
     real, padded = map(sum, zip(*shapes, strict=True))
     assert real / padded > 0.9
@@ -263,7 +262,7 @@ def test_the_state_that_is_kept_is_the_moving_average(backbone, reviews, tmp_pat
 
 
 def test_token_dropout_leaves_out_virtual_tokens_in_training_alone(backbone) -> None:
-    model = new_model(backbone("bert"), method="deep", token_dropout=0.5).train()
+    model = new_model(backbone("bert"), method="deep", softmax="shared", token_dropout=0.5).train()
     ids = torch.tensor([[2, 5, 6, 3]])
     drawn = {tuple(model(ids).logits.flatten().tolist()) for _ in range(8)}
     assert len(drawn) > 1

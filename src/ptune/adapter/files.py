@@ -35,6 +35,7 @@ from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
+from ptune.model.ensemble import Model, PromptEnsemble
 from ptune.model.head import head_shapes
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def note_backbone(backbone: Backbone) -> BackboneNote:
     )
 
 
-def save_adapter(folder: Path, model: PromptClassifier, record: Record) -> None:
+def save_adapter(folder: Path, model: Model, record: Record) -> None:
     """Write an adapter: the same model and record give the same bytes.
 
     Raises:
@@ -96,16 +97,23 @@ def save_adapter(folder: Path, model: PromptClassifier, record: Record) -> None:
     weights = save(adapter_tensors(model), metadata={"format": "pt"})
     record = record.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
     files = {WEIGHTS_FILE: weights, RECORD_FILE: _json_bytes(record.model_dump(mode="json"))}
-    if peft_reads(model.config, model.backbone, record.max_length):
+    if record.members == 1 and peft_reads(model.config, model.backbone, record.max_length):
         files[PEFT_FILE] = _json_bytes(to_peft(model.config, model.backbone))
         write_files(folder, files)
     else:
         write_files(folder, files, remove=[PEFT_FILE])
 
 
+def adapter_tensors(model: Model) -> dict[str, Tensor]:
+    """Folded prompt and head, under the names that adapter_model.safetensors has; of an ensemble stacked, [M, ...]."""
+    if isinstance(model, PromptClassifier):
+        return _tensors(model)
+    parts = [_tensors(member) for member in model.members]  # type: ignore[arg-type]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
 @torch.no_grad()
-def adapter_tensors(model: PromptClassifier) -> dict[str, Tensor]:
-    """The folded prompt and the head, under the names that adapter_model.safetensors has."""
+def _tensors(model: PromptClassifier) -> dict[str, Tensor]:
     was_training = model.training
     folded = model.eval().prompt_encoder()
     model.train(was_training)
@@ -141,7 +149,7 @@ def read_adapter(folder: str | Path) -> AdapterFile:
     return AdapterFile(path, record, shapes, peft is not None)
 
 
-def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
+def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     """Put an adapter on a backbone, after checking that it fits.
 
     Raises:
@@ -152,6 +160,7 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
     labels = record.labels or labels_from(backbone, record.classes)
     config = record.prompt.model_copy(
         update={"encoder": "none", "init": "normal", "init_text": None, "tie_first": False}
+        | {"softmax": record.prompt.softmax or "shared"}  # what there was before records said it
     )
     expected = _expected_shapes(record, config, backbone)
     names = {_plain(name): name for name in file.shapes}
@@ -170,14 +179,20 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
     if surplus:
         raise AdapterError(f"adapter '{folder}': {WEIGHTS_FILE} holds unexpected tensors: {', '.join(surplus)}")
     tensors = file.tensors()
-    model = PromptClassifier(backbone, config, labels)
-    model.load_trainable_state(
-        model.trainable_state()
-        | {
-            ("prompt_encoder.embedding.weight" if name == PROMPT_KEY else f"head.{name}"): tensors[names[name]]
-            for name in expected
-        }
-    )
+    own = {name: tensors[names[name]] for name in expected}
+    if record.members == 1:
+        return _filled(PromptClassifier(backbone, config, labels), own)
+    parts = [{name: tensor[member] for name, tensor in own.items()} for member in range(record.members)]
+    return PromptEnsemble([_filled(PromptClassifier(backbone, config, labels), part) for part in parts]).eval()
+
+
+def _filled(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassifier:
+    """The model with a file's prompt and head in it."""
+    state = {
+        ("prompt_encoder.embedding.weight" if name == PROMPT_KEY else f"head.{name}"): tensor
+        for name, tensor in tensors.items()
+    }
+    model.load_trainable_state(model.trainable_state() | state)
     return model.eval()
 
 
@@ -193,10 +208,11 @@ def _expected_shapes(record: Record, config: PromptConfig, backbone: Backbone) -
     """Tensors that such an adapter must have on this backbone, computed without memory for any."""
     deep = config.method == "deep"
     width = backbone.layers * 2 * backbone.kv_width if deep else backbone.embedding_width
-    return {
+    shapes = {
         PROMPT_KEY: (config.virtual_tokens, width),
         **head_shapes(backbone, config.pooling or "peft", record.classes),
     }
+    return shapes if record.members == 1 else {name: (record.members, *shape) for name, shape in shapes.items()}
 
 
 def _check_backbone(file: AdapterFile, backbone: Backbone) -> None:

@@ -48,6 +48,12 @@ class Record(BaseModel):
     backbone: BackboneNote
     labels: list[str] | None = Field(min_length=1, description="Label names in index order; None: ask the backbone.")
     classes: int = Field(ge=1, description="C, number of classes.")
+    members: int = Field(
+        1, ge=1, le=100, description="M, prompts of an ensemble. With several, every tensor is [M, ...]."
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="What logits are divided by before probabilities are taken; fitted on validation."
+    )
     max_length: int | None = Field(None, ge=1, description="Tokens a text was cut to, special tokens included.")
     pair_separator: str = Field("", description="Put in front of the second text of a pair.")
     columns: dict[str, str | None] = Field(

@@ -84,7 +84,8 @@ def from_peft(content: dict[str, Any], classes: int, where: str) -> Record:
             raise AdapterError(f"{where}: {key} is {content[key]!r}; text is expected")
     if tokens > MAX_VIRTUAL_TOKENS:
         raise AdapterError(f"{where}: num_virtual_tokens is {tokens}; at most {MAX_VIRTUAL_TOKENS} are expected")
-    prompt = PromptConfig(method=_METHODS[kind], virtual_tokens=tokens, encoder="none", pooling="peft", init="normal")
+    settled = {"encoder": "none", "pooling": "peft", "softmax": "shared", "init": "normal"}
+    prompt = PromptConfig(method=_METHODS[kind], virtual_tokens=tokens, **settled)  # type: ignore[arg-type]
     note = BackboneNote(
         name=content.get("base_model_name_or_path"),
         revision=content.get("revision"),

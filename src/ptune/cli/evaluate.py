@@ -22,7 +22,8 @@ def evaluate(
 ) -> None:
     """Measure an adapter on labelled data.
 
-    Prints accuracy, F1 (binary and macro), Matthews correlation, loss, count, and the confusion matrix.
+    Prints accuracy, F1 (binary and macro), Matthews correlation, loss, expected calibration error (of the calibrated
+    probabilities and of the raw ones), count, and the confusion matrix.
 
     Examples:
       ptune evaluate mrpc --data glue/mrpc
@@ -66,7 +67,7 @@ def evaluate(
     terminal.say(rows.notes[0])
     truth = torch.tensor(part.labels)
     logits = classifier.split_logits(part, batch_size)
-    metrics = evaluate_logits(logits, truth)
+    metrics = evaluate_logits(logits, truth, classifier.temperature)
     matrix = confusion(logits, truth)
     terminal.table([(name, f"{value:.4f}" if name != "count" else str(value)) for name, value in metrics.items()])
     _print_matrix(terminal, classifier.labels, matrix)

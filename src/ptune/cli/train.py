@@ -142,6 +142,10 @@ def run(
         f"best epoch {result.best_epoch}: validation accuracy {result.metrics['accuracy']:.4f} "
         f"(majority class {result.majority:.4f}), F1 {result.metrics['f1']:.4f}, loss {result.metrics['loss']:.4f}"
     )
+    terminal.say(
+        f"calibrated with temperature {result.classifier.temperature:.3f}: expected calibration error "
+        f"{result.metrics['ece_raw']:.4f} -> {result.metrics['ece']:.4f} (fitted on these rows)"
+    )
     terminal.say(f"{result.seconds:.0f} s, {result.examples_per_second:.0f} examples/s; adapter: {result.adapter}")
     return result
 
@@ -164,14 +168,26 @@ def summary(result: TrainResult) -> dict[str, Any]:
 def _describe(model: PromptClassifier, training: TrainConfig) -> str:
     prompt = model.config
     return (
-        f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, pooling "
-        f"{prompt.pooling}; epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, "
-        f"head lr {training.head_lr:g}, seed {training.seed}"
+        f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, softmax "
+        f"{prompt.softmax}, pooling {prompt.pooling}; epochs {training.epochs}, batch {training.batch_size}, "
+        f"lr {training.lr:g}, head lr {training.head_lr:g}, {_seeds(training)}"
     )
+
+
+def _by_seed(line: dict[str, Any]) -> str:
+    figures = line.get("by_seed", {})
+    return f" (by seed: {', '.join(f'{value:.4f}' for value in figures.values())})" if figures else ""
+
+
+def _seeds(training: TrainConfig) -> str:
+    if training.seeds == 1:
+        return f"seed {training.seed}"
+    kept = "all kept as an ensemble" if training.ensemble else "the best is kept"
+    return f"seeds {training.seed} to {training.seed + training.seeds - 1}, {kept}"
 
 
 def _epoch_line(line: dict[str, Any], epochs: int) -> str:
     return (
         f"epoch {line['epoch']}/{epochs}: train loss {line['train_loss']:.4f}, validation loss {line['loss']:.4f}, "
-        f"accuracy {line['accuracy']:.4f}, F1 {line['f1']:.4f}{'  best' if line['best'] else ''}"
+        f"accuracy {line['accuracy']:.4f}, F1 {line['f1']:.4f}{_by_seed(line)}{'  best' if line['best'] else ''}"
     )

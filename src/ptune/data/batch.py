@@ -62,13 +62,18 @@ def collate(encoded: Sequence[Encoded], labels: Sequence[int] | None, rows: Sequ
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Row numbers of each batch of an epoch (counted from 1): every row once, in a fresh order."""
+    """Row numbers of each batch of an epoch (counted from 1): every row once, in a fresh order.
+
+    Batches of one place have the same number of rows, of about the same length, under every seed, so that several
+    seeds can share a forward pass.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).tolist()
     batches = []
     for start in range(0, len(order), WINDOW * batch_size):
         window = sorted(order[start : start + WINDOW * batch_size], key=lambda row: lengths[row])
         batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
+    generator.manual_seed(epoch)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 

@@ -1,10 +1,18 @@
 """The one attention function, through which deep prompts enter a backbone.
 
-transformers calls a registered attention function in every layer. Ours puts
-the layer's prompt keys and values in front of the text's, then runs SDPA.
+transformers calls a registered attention function in every layer. Ours lets
+the layer's prompt keys and values in, in one of two ways:
+
+    shared     they stand in front of the text's, under one softmax: prefix
+               tuning (arXiv 2101.00190), P-tuning v2 (arXiv 2110.07602)
+    separate   a softmax of their own, whose result is added to the attention
+               over the text. The text's attention stays as it was pretrained,
+               where a shared softmax takes weight from it: much of it from
+               short texts. Addition after arXiv 2110.04366, a start without
+               effect after arXiv 2303.16199.
+
 No model's code is copied, and nothing is computed at prompt positions outside
-of attention. After prefix tuning (arXiv 2101.00190) and P-tuning v2
-(arXiv 2110.07602).
+of attention.
 
 Shapes: B rows, T text tokens, P virtual tokens, K key-value heads, D head width.
 """
@@ -26,9 +34,10 @@ class LayerPrompts:
     has no index and ALBERT runs one set of weights under a single one.
     """
 
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, separate: bool = False) -> None:
         """values: [L, 2, B or 1, K, P, D]; one row of B = 1 serves every row of a batch."""
         self._values = values
+        self.separate = separate
         self._layer = 0
         self._narrow: Tensor | None = None
         self._wide: Tensor | None = None
@@ -66,20 +75,33 @@ def prompt_attention(
     layer_prompts: LayerPrompts | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of text over [prompt, text]; without a prompt, plain SDPA.
+    """Attention of text over prompt and text; without a prompt, plain SDPA.
 
     query: [B, heads, T, D]; key, value: [B, K, T, D]. Returns [B, T, heads, D].
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if layer_prompts is not None:
-        keys, values = layer_prompts.take(key)
-        key = torch.cat([keys, key], dim=2)
-        value = torch.cat([values, value], dim=2)
-        causal = bool(getattr(module, "is_causal", False))
-        attention_mask = layer_prompts.widen(attention_mask, query.shape[2], causal, query.device)
+    if layer_prompts is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0], None
+    keys, values = layer_prompts.take(key)
+    if layer_prompts.separate:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return output + _attend(query, keys, values, options.get("scaling")), None
+    key = torch.cat([keys, key], dim=2)
+    value = torch.cat([values, value], dim=2)
+    causal = bool(getattr(module, "is_causal", False))
+    attention_mask = layer_prompts.widen(attention_mask, query.shape[2], causal, query.device)
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     return output, None
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
+    """Attention of every query over all of its row's virtual tokens, [B, T, heads, D]."""
+    grouped = query.shape[1] != keys.shape[1]
+    output = nn.functional.scaled_dot_product_attention(
+        query, keys.contiguous(), values.contiguous(), scale=scale, enable_gqa=grouped
+    )
+    return output.transpose(1, 2)
 
 
 def register() -> str:

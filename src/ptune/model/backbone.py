@@ -145,6 +145,7 @@ class Backbone(nn.Module):
         token_type_ids: Tensor | None = None,
         prompt: Tensor | None = None,
         shift_text: bool = False,
+        separate: bool = False,
     ) -> Hidden:
         """Run the frozen model.
 
@@ -154,6 +155,7 @@ class Backbone(nn.Module):
             token_type_ids: [B, T], segments of a pair; ignored where the family has none.
             prompt: shallow [P, E] or [B, P, E]; deep [L, 2, P, Hkv] or [L, 2, B, P, Hkv].
             shift_text: count the text's positions from P on under a deep prompt, as PEFT does.
+            separate: attend to a deep prompt by a softmax of its own (see `attention`).
         """
         if not self.family.token_types:
             token_type_ids = None
@@ -162,8 +164,10 @@ class Backbone(nn.Module):
         if prompt.dim() <= 3:
             return self._run_shallow(input_ids, attention_mask, token_type_ids, prompt)
         if self.family.deep == "attention":
-            return self._run_deep(input_ids, attention_mask, token_type_ids, prompt, shift_text)
-        if self.family.deep == "cache":
+            layer_prompts = attention.LayerPrompts(self._split_heads(prompt), separate)
+            shift = prompt.shape[-2] if shift_text else 0
+            return self._run(input_ids, attention_mask, token_type_ids, shift, layer_prompts=layer_prompts)
+        if self.family.deep == "cache" and not separate:
             return self._run_cached(input_ids, attention_mask, prompt)
         raise BackboneError(
             f"deep prompts cannot enter a {self.family.name} backbone ('{self.name}'); use --method p-tuning"
@@ -187,13 +191,6 @@ class Backbone(nn.Module):
         if token_type_ids is not None:
             token_type_ids = nn.functional.pad(token_type_ids, (rows, 0), value=0)
         return self._call(full_mask, mask, token_type_ids, rows, inputs)
-
-    def _run_deep(
-        self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, prompt: Tensor, shift_text: bool
-    ) -> Hidden:
-        layer_prompts = attention.LayerPrompts(self._split_heads(prompt))
-        shift = prompt.shape[-2] if shift_text else 0
-        return self._run(input_ids, mask, token_type_ids, shift, layer_prompts=layer_prompts)
 
     def _run_cached(self, input_ids: Tensor, mask: Tensor | None, prompt: Tensor) -> Hidden:
         """Deep prompts as past keys and values; the text's positions are always shifted by P."""

@@ -14,7 +14,7 @@ from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
 from ptune.model.head import PeftHead, TextHead, make_head
 from ptune.model.loading import load_backbone
-from ptune.model.prompt import PromptEncoder
+from ptune.model.prompt import PromptEncoder, split_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,8 +48,7 @@ class PromptClassifier(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        family = backbone.family
-        self.config = config.settle("p-tuning" if family.deep is None else "deep", family.default_pooling)
+        self.config = config.settle(backbone.family)
         self.labels = list(labels)
         self.backbone = backbone
         _check_fit(self.config, backbone)
@@ -100,16 +99,15 @@ class PromptClassifier(nn.Module):
         # Elsewhere than on the CPU the look would make the device wait.
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
-        prompt = self.prompt()
-        if self.training and self.config.token_dropout:
-            prompt = drop_tokens(prompt, self.config.token_dropout)
-        logits = self.logits(prompt, input_ids, attention_mask, token_type_ids)
+        logits = self.logits(self.prompt(), input_ids, attention_mask, token_type_ids)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
     def prompt(self) -> Tensor:
-        """The folded prompt: shallow [P, E] or deep [L, 2, P, Hkv]."""
+        """The folded prompt: shallow [P, E] or deep [L, 2, P, Hkv]. In training some virtual tokens are left out."""
         folded: Tensor = self.prompt_encoder()
+        if self.training and self.config.token_dropout:
+            folded = drop_tokens(folded, self.config.token_dropout)
         return folded if self.config.shallow else split_layers(folded, self.backbone.layers)
 
     def logits(
@@ -120,8 +118,7 @@ class PromptClassifier(nn.Module):
         token_type_ids: Tensor | None = None,
     ) -> Tensor:
         """Logits [B, C] under a prompt that was folded before, so that evaluation folds it once."""
-        shift = self.config.pooling == "peft"
-        hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, shift_text=shift)
+        hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, **self.config.entry)
         return self.head(hidden)
 
     def train(self, mode: bool = True) -> PromptClassifier:
@@ -155,15 +152,14 @@ class PromptClassifier(nn.Module):
 
 
 def drop_tokens(prompt: Tensor, share: float) -> Tensor:
-    """Leave out a share of the virtual tokens [..., P, width], never token 0; drawn from torch's global generator."""
-    keep = torch.rand(prompt.shape[-2]) >= share
-    keep[0] = True
-    return prompt[..., keep.to(prompt.device), :]
+    """Leave out that share of the virtual tokens [P, width], never token 0; drawn from torch's global generator.
 
-
-def split_layers(folded: Tensor, layers: int) -> Tensor:
-    """[P, L * 2 * Hkv], as adapters store it, -> [L, 2, P, Hkv]."""
-    return folded.unflatten(1, (layers, 2, -1)).permute(1, 2, 0, 3)
+    Their number is always the same, so that prompts trained side by side stay of one length.
+    """
+    tokens = len(prompt)
+    order = torch.randperm(tokens - 1) + 1
+    kept = torch.cat([torch.zeros(1, dtype=torch.long), order[round(share * tokens) :]]).sort().values
+    return prompt[kept.to(prompt.device)]
 
 
 def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
@@ -171,6 +167,11 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
         raise ConfigError(
             f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
             "takes no further keys and values; use --method p-tuning or prompt-tuning"
+        )
+    if config.softmax == "separate" and backbone.family.deep != "attention":
+        raise ConfigError(
+            f"softmax 'separate' does not work with {backbone.family.name} (backbone '{backbone.name}'), whose layers "
+            "take a prompt as past keys and values only; use --softmax shared"
         )
     if config.pooling == "first" and backbone.family.decoder:
         logger.warning("pooling 'first' of a decoder sees nothing of the text but its first token; use --pooling last")

@@ -6,9 +6,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ptune.model.families import Family
+
 Method = Literal["p-tuning", "deep", "prompt-tuning"]
 EncoderKind = Literal["none", "mlp", "lstm", "residual"]
 Pooling = Literal["first", "mean", "last", "peft"]
+Softmax = Literal["shared", "separate"]
 MAX_VIRTUAL_TOKENS = 4096
 Init = Literal["normal", "vocabulary", "text"]
 
@@ -45,6 +48,13 @@ class PromptConfig(BaseModel):
         description="What the head reads: first, mean or last of the text's positions, or peft, which is PEFT's "
         "layout and head. Default: peft for p-tuning; else mean for encoders and last for decoders.",
     )
+    softmax: Softmax | None = Field(
+        None,
+        description="How text attends to a deep prompt. separate: by a softmax of its own, whose result is added to "
+        "the attention over the text; training starts from the pretrained model exactly. shared: one softmax over "
+        "prompt and text, as in prefix tuning; the only one that PEFT knows. Default: separate where the family "
+        "allows it and pooling is not peft.",
+    )
     tie_first: bool = Field(
         False,
         description="Keep virtual token 0 equal to the embedding of the text's first special token "
@@ -61,6 +71,8 @@ class PromptConfig(BaseModel):
     def _check(self) -> PromptConfig:
         if (self.init == "text") != (self.init_text is not None):
             raise ValueError("init 'text' and init_text go together: give both or neither")
+        if self.softmax == "separate" and (self.pooling == "peft" or self.method not in ("deep", None)):
+            raise ValueError("softmax 'separate' is for deep prompts outside of PEFT's layout (pooling 'peft')")
         if self.method == "deep":
             if self.tie_first:
                 raise ValueError("tie_first is for input prompts: a deep prompt has no first virtual token to tie")
@@ -74,13 +86,21 @@ class PromptConfig(BaseModel):
     def shallow(self) -> bool:
         return self.method != "deep"
 
-    def settle(self, default_method: Method, default_pooling: str) -> PromptConfig:
+    @property
+    def entry(self) -> dict[str, bool]:
+        """How the prompt enters, as options of Backbone.forward."""
+        return {"shift_text": self.pooling == "peft", "separate": self.softmax == "separate"}
+
+    def settle(self, family: Family) -> PromptConfig:
         """Fill every field that was left None; the result is checked again."""
-        method = self.method or default_method
+        method = self.method or ("p-tuning" if family.deep is None else "deep")
+        pooling = self.pooling or ("peft" if method == "p-tuning" else family.default_pooling)
+        separate = method == "deep" and family.deep == "attention" and pooling != "peft"
         settled = {
             "method": method,
             "encoder": self.encoder or ("mlp" if method == "p-tuning" else "none"),
-            "pooling": self.pooling or ("peft" if method == "p-tuning" else default_pooling),
+            "pooling": pooling,
+            "softmax": self.softmax or ("separate" if separate else "shared"),
             "token_dropout": (0.15 if method == "deep" else 0.0) if self.token_dropout is None else self.token_dropout,
             "init": self.init or ("vocabulary" if method == "prompt-tuning" else "normal"),
         }

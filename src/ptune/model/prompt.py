@@ -21,6 +21,10 @@ from torch import Tensor, nn
 
 from ptune.model.config import PromptConfig
 
+# Standard deviation of the keys of a deep prompt with a softmax of its own, near that of real tokens' keys, so that
+# different queries read different virtual tokens from the first step on. Its values start at zero.
+KEY_STD = 0.5
+
 
 class PromptEncoder(nn.Module):
     """Makes P vectors of `width` each.
@@ -49,6 +53,10 @@ class PromptEncoder(nn.Module):
             self.mlp_head = _mlp(slice_width, hidden, width, config)
         if whole or not config.shallow:
             nn.init.normal_(self.embedding.weight, std=0.02)
+        if whole and config.softmax == "separate":
+            keys, values = split_layers(self.embedding.weight.detach(), width // (2 * slice_width)).unbind(dim=1)
+            nn.init.normal_(keys, std=KEY_STD)
+            values.zero_()
 
     def forward(self) -> Tensor:
         """The folded prompt, [P, width]."""
@@ -68,6 +76,11 @@ class PromptEncoder(nn.Module):
     def start_from(self, vectors: Tensor) -> None:
         """Begin at vectors [P, width]: the prompt itself for `none` and `residual`, else what the encoder reads."""
         self.embedding.weight.copy_(vectors)
+
+
+def split_layers(folded: Tensor, layers: int) -> Tensor:
+    """[P, L * 2 * Hkv], as adapters store it, -> [L, 2, P, Hkv], a view."""
+    return folded.unflatten(1, (layers, 2, -1)).permute(1, 2, 0, 3)
 
 
 def _mlp(width_in: int, hidden: int, width_out: int, config: PromptConfig) -> nn.Sequential:

@@ -1,9 +1,10 @@
 """What resuming a run exactly needs, in one file, `checkpoint.safetensors`.
 
-Tensors: the prompt encoder (whole, not folded) and the head, now, averaged, and
-at the best epoch; AdamW's moments; the generator's state. Everything else (data
-position, figures so far, settings) is JSON in the file's metadata. One file,
-so that no crash leaves halves that do not belong together.
+Tensors: of every seed the prompt encoder (whole, not folded) and the head, now
+and averaged, AdamW's moments and the generator's state; and the best epoch's
+state. Everything else (data position, figures so far, settings) is JSON in the
+file's metadata. One file, so that no crash leaves halves that do not belong
+together.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from torch.optim import AdamW
 
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, ConfigError
-from ptune.model.classifier import PromptClassifier
-from ptune.training.optim import generator_state, set_generator_state
+from ptune.training.member import Member
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass
@@ -37,6 +37,8 @@ class Progress:
     rows: int = 0
     best_epoch: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
+    best_seed: int | None = None  # None of an ensemble
+    best_temperature: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     rows_seen: int = 0
@@ -46,11 +48,9 @@ class Progress:
 class RunState:
     """All that changes during a run."""
 
-    model: PromptClassifier
-    optimizer: AdamW
+    members: list[Member]
     progress: Progress
-    average: dict[str, Tensor]  # moving average of the trained state
-    best: dict[str, Tensor]  # the average at the best epoch; empty before the first
+    best: dict[str, Tensor]  # the kept model's averaged state at the best epoch; empty before the first
 
 
 def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:
@@ -61,12 +61,15 @@ def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     """
     from safetensors.torch import save
 
-    tensors = {f"model.{name}": tensor for name, tensor in state.model.trainable_state().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    tensors |= _optimizer_tensors(state.optimizer)
-    generators = generator_state(state.model.backbone.device)
-    tensors |= {f"generator.{name}": tensor for name, tensor in generators.items()}
+    tensors = {f"best.{name}": tensor for name, tensor in state.best.items()}
+    for number, member in enumerate(state.members):
+        parts = {
+            "model": member.model.trainable_state(),
+            "average": member.average,
+            "optimizer": _optimizer_tensors(member.optimizer),
+            "generator": member.generator,
+        }
+        tensors |= {f"{number}.{part}.{name}": x for part, own in parts.items() for name, x in own.items()}
     content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_files(folder, {CHECKPOINT_FILE: save(contiguous, metadata={"ptune": json.dumps(content)})})
@@ -100,13 +103,15 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
 
 
 def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    device = state.model.backbone.device
+    device = state.members[0].model.backbone.device
     state.progress = Progress(**progress)
-    state.model.load_trainable_state(_under("model.", tensors))
-    state.average = {name: tensor.to(device) for name, tensor in _under("average.", tensors).items()}
     state.best = {name: tensor.to(device) for name, tensor in _under("best.", tensors).items()}
-    _restore_optimizer(state.optimizer, tensors)
-    set_generator_state(_under("generator.", tensors), device)
+    for number, member in enumerate(state.members):
+        own = _under(f"{number}.", tensors)
+        member.model.load_trainable_state(_under("model.", own))
+        member.average = {name: tensor.to(device) for name, tensor in _under("average.", own).items()}
+        member.generator = _under("generator.", own)
+        _restore_optimizer(member.optimizer, _under("optimizer.", own))
 
 
 def _same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
@@ -135,7 +140,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _optimizer_tensors(optimizer: AdamW) -> dict[str, Tensor]:
     return {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        f"{index}.{name}": torch.as_tensor(value)
         for index, moments in optimizer.state_dict()["state"].items()
         for name, value in moments.items()
     }
@@ -143,7 +148,7 @@ def _optimizer_tensors(optimizer: AdamW) -> dict[str, Tensor]:
 
 def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in _under("optimizer.", tensors).items():
+    for key, tensor in tensors.items():
         index, name = key.split(".", 1)
         moments.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

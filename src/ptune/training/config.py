@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ptune.model.config import PromptConfig
 
@@ -43,9 +43,24 @@ class TrainConfig(BaseModel):
         "accuracy", description="The validation figure that picks the best epoch; ties go to the lower loss."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the split, the start of prompt and head, and the order.")
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Prompts to train at once over the one backbone, with seeds from --seed on; the best is kept.",
+    )
+    ensemble: bool = Field(
+        False, description="Keep all of --seeds as one adapter, which answers with the mean of their probabilities."
+    )
     checkpoint_steps: int = Field(
         200, ge=1, description="Steps between checkpoints for --resume; the end of each epoch always gets one."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.ensemble and self.seeds == 1:
+            raise ValueError("ensemble needs several prompts: give seeds 2 or more, such as 5")
+        return self
 
     def settle(self, prompt: PromptConfig) -> TrainConfig:
         """Fill in the learning rates that were left None."""

@@ -10,6 +10,7 @@ from ptune.atomic import make_folder
 from ptune.data.splits import TextData
 from ptune.errors import DataError
 from ptune.model.classifier import PromptClassifier
+from ptune.model.ensemble import PromptEnsemble
 from ptune.predict import TextClassifier
 from ptune.training.config import TrainConfig
 from ptune.training.run import OnEpoch, OnStep, Rows, Run
@@ -46,7 +47,8 @@ def train(
     """Train a prompt and its head; write the best epoch's adapter to `output`.
 
     The model holds the best epoch's state when this returns, exactly: evaluating it gives the recorded
-    figures to the last digit.
+    figures to the last digit. With `config.seeds` further models are trained beside it and the best state of all
+    ends up in it; with `config.ensemble`, `result.classifier.model` is the ensemble of all.
 
     Args:
         model: what to train; only its prompt encoder and head change.
@@ -65,15 +67,21 @@ def train(
     config = (config or TrainConfig()).settle(model.config)
     folder = Path(output).expanduser()
     make_folder(folder)
-    classifier = TextClassifier.around(model, max_length)
+    models = [model, *(_another(model, config.seed + number) for number in range(1, config.seeds))]
+    classifier = TextClassifier.around(PromptEnsemble(models) if config.ensemble else model, max_length)
     classifier.columns = {"text": data.columns.text, "text_pair": data.columns.text_pair}
     rows, held_back = (_encode(classifier, data, name) for name in ("train", "validation"))
     classifier.encoder.warn_of_cuts(len(rows.labels) + len(held_back.labels))
-    run = Run(classifier, rows, held_back, config, folder, on_step, on_epoch)
+    run = Run(classifier, models, rows, held_back, config, folder, on_step, on_epoch)
     if resume:
         run.resume()
     run.go()
     return _result(run, data)
+
+
+def _another(model: PromptClassifier, seed: int) -> PromptClassifier:
+    """A fresh model over the same backbone."""
+    return PromptClassifier.from_backbone(model.backbone, model.config, labels=model.labels, seed=seed)
 
 
 def _encode(classifier: TextClassifier, data: TextData, name: str) -> Rows:
@@ -84,7 +92,7 @@ def _encode(classifier: TextClassifier, data: TextData, name: str) -> Rows:
 
 
 def _result(run: Run, data: TextData) -> TrainResult:
-    trained, total = run.model.trainable_parameters()
+    trained, total = run.kept.trainable_parameters()
     progress = run.progress
     return TrainResult(
         metrics=progress.best_metrics,

@@ -1,4 +1,8 @@
-"""One training run: batches, steps, an evaluation each epoch, the best state put back at the end."""
+"""One training run: batches, steps, an evaluation each epoch, the best state put back at the end.
+
+A run trains one prompt or, with `seeds`, several side by side: their rows share
+each forward pass, and each becomes what it would have become alone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +18,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ptune.adapter.files import note_backbone, save_adapter
 from ptune.adapter.layout import Record
+from ptune.calibration import fit_temperature
 from ptune.data.batch import collate, training_batches
 from ptune.data.encode import Encoded
 from ptune.errors import TrainingError
 from ptune.metrics import collapsed, evaluate_logits
 from ptune.model.classifier import PromptClassifier
-from ptune.predict import TextClassifier, run_logits
+from ptune.model.ensemble import PromptEnsemble, combine, shared_logits, stack_prompts
+from ptune.predict import TextClassifier, run_member_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
 from ptune.training.config import TrainConfig
-from ptune.training.optim import clip_gradients, generator_state, make_optimizer, set_generator_state, set_rates
+from ptune.training.member import Member, copy_state
 from ptune.training.report import MetricsFile, versions
 from ptune.training.stop import StopSignal
 
@@ -50,11 +57,16 @@ class Rows:
 
 
 class Run:
-    """One training run: the state of `RunState` and the steps that change it."""
+    """One training run: the state of `RunState` and the steps that change it.
+
+    classifier: holds the model that is kept in the end: with `config.ensemble` the ensemble of `models`, else the
+    first of them, whose state is then that of the best.
+    """
 
     def __init__(
         self,
         classifier: TextClassifier,
+        models: Sequence[PromptClassifier],
         train_rows: Rows,
         validation_rows: Rows,
         config: TrainConfig,
@@ -63,7 +75,7 @@ class Run:
         on_epoch: OnEpoch | None = None,
     ) -> None:
         self.classifier = classifier
-        self.model = classifier.model
+        self.kept = classifier.model
         self.train_rows = train_rows
         self.validation_rows = validation_rows
         self.config = config
@@ -72,8 +84,9 @@ class Run:
         self.on_epoch = on_epoch
         self.stop = StopSignal()
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
-        torch.manual_seed(config.seed)  # dropout in prompt and prompt encoder draws from the global generator
-        self.state = RunState(self.model, make_optimizer(self.model, config), Progress(), _copy(self.model), {})
+        self.members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
+        self.ensemble = PromptEnsemble(models)
+        self.state = RunState(self.members, Progress(), {})
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
 
@@ -85,11 +98,11 @@ class Run:
             for row, label in zip(rows.encoded, rows.labels, strict=True):
                 content.update(f"{row.ids} {label}\n".encode())
         return {
-            "prompt": self.model.config.model_dump(),
+            "prompt": self.kept.config.model_dump(),
             "training": self.config.model_dump(exclude={"checkpoint_steps"}),
-            "labels": self.model.labels,
-            "backbone": self.model.backbone.fingerprint(),
-            "dtype": str(self.model.backbone.dtype).removeprefix("torch."),
+            "labels": self.kept.labels,
+            "backbone": self.kept.backbone.fingerprint(),
+            "dtype": str(self.kept.backbone.dtype).removeprefix("torch."),
             "data": content.hexdigest()[:16],
         }
 
@@ -125,15 +138,16 @@ class Run:
                 self._checkpoint()
             logger.warning("stopped; go on with --resume")
             raise
-        self.model.load_trainable_state(self.state.best)
-        self.model.eval()
-        save_adapter(self.folder, self.model, self.record())
+        self.kept.load_trainable_state(self.state.best)
+        self.kept.eval()
+        self.classifier.temperature = self.progress.best_temperature
+        save_adapter(self.folder, self.kept, self.record())
 
     def _train_epoch(self) -> None:
-        batches = training_batches(
-            self.train_rows.lengths, self.config.batch_size, self.config.seed, self.progress.epoch
-        )
-        self.model.train()
+        lengths, size, epoch = self.train_rows.lengths, self.config.batch_size, self.progress.epoch
+        orders = [training_batches(lengths, size, member.seed, epoch) for member in self.members]
+        batches = list(zip(*orders, strict=True))  # each with the rows of every member, in batches of like length
+        self.ensemble.train()
         started = time.perf_counter()
         while self.progress.batch < len(batches):
             group = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
@@ -153,44 +167,44 @@ class Run:
                 started = time.perf_counter()
         self.progress.seconds += time.perf_counter() - started
 
-    def _step(self, group: list[list[int]]) -> None:
-        """One optimizer step over a group of batches; the loss is the mean over all of their rows."""
-        rows = sum(len(batch) for batch in group)
-        optimizer, device = self.state.optimizer, self.model.backbone.device
-        generator = generator_state(device)
-        set_rates(optimizer, self.config, self.progress.step, self.total_steps)
-        total = 0.0
-        for batch_rows in group:
-            batch = collate(self.train_rows.encoded, self.train_rows.labels, batch_rows, self.classifier.pad_id)
-            batch = batch.to(device)
-            loss = self.model(**batch.inputs, labels=batch.labels).loss * (len(batch_rows) / rows)
-            loss.backward()
-            total += float(loss.detach())
-        norm = clip_gradients(self.model, self.config.clip)
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            optimizer.zero_grad()
-            set_generator_state(generator, device)
-            self._diverged(total, self.progress.step + 1)
-        optimizer.step()
-        optimizer.zero_grad()
-        self._average()
-        self.progress.loss_sum += total * rows
+    def _step(self, group: list[tuple[list[int], ...]]) -> None:
+        """One optimizer step over a group of batches; a member's loss is the mean over all of its rows."""
+        rows = sum(len(batch[0]) for batch in group)
+        generators = [member.generator for member in self.members]
+        totals = torch.zeros(len(self.members))
+        for batch in group:
+            losses = self._losses(batch) * (len(batch[0]) / rows)
+            losses.sum().backward()
+            totals += losses.detach().cpu()
+        norms = [member.clip(self.config.clip) for member in self.members]
+        if not all(map(math.isfinite, [*totals.tolist(), *norms])):
+            for member, generator in zip(self.members, generators, strict=True):
+                member.optimizer.zero_grad()
+                member.generator = generator
+            self._diverged(float(totals.sum()), self.progress.step + 1)
+        for member in self.members:
+            member.step(self.config, self.progress.step, self.total_steps)
+        self.progress.loss_sum += float(totals.mean()) * rows
         self.progress.rows += rows
-        self.progress.rows_seen += rows
+        self.progress.rows_seen += rows * len(self.members)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the average towards the new state: a plain mean of the first steps, exponential later on."""
-        share = max(1 - self.config.average, 1 / (1 + self.progress.step)) if self.config.average else 1.0
-        for name, tensor in self.model.trainable_state().items():
-            self.state.average[name].lerp_(tensor, share)
+    def _losses(self, batch: tuple[list[int], ...]) -> Tensor:
+        """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""
+        together = [row for rows in batch for row in rows]
+        inputs = collate(self.train_rows.encoded, self.train_rows.labels, together, self.classifier.pad_id)
+        inputs = inputs.to(self.kept.backbone.device)
+        prompt = stack_prompts([member.training_prompt() for member in self.members])
+        logits = shared_logits([member.model for member in self.members], prompt, **inputs.inputs)  # type: ignore[arg-type]
+        assert inputs.labels is not None
+        labels = inputs.labels.chunk(len(self.members))
+        return torch.stack([cross_entropy(own, truth) for own, truth in zip(logits, labels, strict=True)])
 
     def _diverged(self, loss: float, step: int) -> None:
         """Save the state at hand, which this step has not changed, and the best epoch's adapter; then stop."""
         self._checkpoint()
         if self.state.best:
-            self.model.load_trainable_state(self.state.best)
-            save_adapter(self.folder, self.model, self.record())
+            self.kept.load_trainable_state(self.state.best)
+            save_adapter(self.folder, self.kept, self.record())
             kept = f"the adapter of epoch {self.progress.best_epoch} is saved in '{self.folder}'"
         else:
             kept = f"no epoch was finished; the last good state is in '{self.folder / CHECKPOINT_FILE}'"
@@ -202,36 +216,53 @@ class Run:
     def _end_epoch(self, log: MetricsFile) -> None:
         """Evaluate the averaged state, keep it if it is the best so far, and go on with the state as trained."""
         self.between_steps = False
-        latest = _copy(self.model)
-        self.model.load_trainable_state(self.state.average)
+        latest = [copy_state(member.model) for member in self.members]
+        for member in self.members:
+            member.model.load_trainable_state(member.average)
         line = self._evaluate_epoch()
+        for member, state in zip(self.members, latest, strict=True):
+            member.model.load_trainable_state(state)
         if not math.isfinite(line["loss"]):
-            self.model.load_trainable_state(latest)
             self._diverged(line["loss"], self.progress.step)
         self.progress.history.append(line)
         log.add(line)
         self.progress.epoch += 1
         self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
         if line["best"]:
-            save_adapter(self.folder, self.model, self.record())
-        self.model.load_trainable_state(latest)
+            self._save_best()
         self._checkpoint()
         if self.on_epoch is not None:
             self.on_epoch(line)
 
+    def _save_best(self) -> None:
+        """Write the best state's adapter, and leave the model as it is in training."""
+        latest = copy_state(self.kept)
+        self.kept.load_trainable_state(self.state.best)
+        save_adapter(self.folder, self.kept, self.record())
+        self.kept.load_trainable_state(latest)
+
     def _evaluate_epoch(self) -> dict[str, Any]:
         """The epoch's line of the metrics file; notes the state if it is the best."""
         started = time.perf_counter()
-        logits = self.evaluate()
+        members = self.evaluate()
         labels = torch.tensor(self.validation_rows.labels)
-        metrics = evaluate_logits(logits, labels)
+        figures = [evaluate_logits(logits, labels) for logits in members]
+        if self.config.ensemble:
+            logits, state, seed = combine(members), self.ensemble.trainable_state(), None
+        else:
+            place = max(range(len(figures)), key=lambda number: self._rank(figures[number]))
+            logits = members[place]
+            state, seed = self.members[place].average, self.members[place].seed
+        temperature = fit_temperature(logits, labels)
+        metrics = evaluate_logits(logits, labels, temperature)
         self.progress.seconds += time.perf_counter() - started
         better = math.isfinite(metrics["loss"]) and self._better(metrics)
         if better:
             self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, metrics
-            self.state.best = _copy(self.model)
+            self.progress.best_seed, self.progress.best_temperature = seed, temperature
+            self.state.best = {name: tensor.detach().clone() for name, tensor in state.items()}
         self._warn_of_collapse(logits, labels)
-        return {
+        line = {
             "epoch": self.progress.epoch,
             "step": self.progress.step,
             "train_loss": self.progress.loss_sum / self.progress.rows,
@@ -239,6 +270,8 @@ class Run:
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
+        by_seed = {str(m.seed): own[self.config.best] for m, own in zip(self.members, figures, strict=True)}
+        return line if len(figures) == 1 else {**line, "by_seed": by_seed}
 
     def _warn_of_collapse(self, logits: Tensor, labels: Tensor) -> None:
         only = collapsed(logits, labels)
@@ -247,21 +280,27 @@ class Run:
                 "epoch %d: every prediction is '%s'; the model has not learned to tell classes apart. If this lasts, "
                 "change --lr (now %g) or train longer",
                 self.progress.epoch,
-                self.model.labels[only],
+                self.kept.labels[only],
                 self.config.lr,
             )
 
     def evaluate(self) -> Tensor:
-        """Logits of the validation rows, [N, C], with the same batches every time."""
-        return run_logits(self.model, self.validation_rows.encoded, self.classifier.pad_id, self.config.batch_size)
+        """Logits of the validation rows for every member, [M, N, C], with the same batches every time."""
+        return run_member_logits(
+            self.ensemble, self.validation_rows.encoded, self.classifier.pad_id, self.config.batch_size
+        )
 
     def _better(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best_metrics
-        if not best:
-            return True
+        return not best or self._rank(metrics) > self._rank(best)
+
+    def _rank(self, metrics: dict[str, float]) -> tuple[float, ...]:
+        """What is compared: the figure that picks the best, then the lower loss; without a finite loss, the last."""
+        if not math.isfinite(metrics["loss"]):
+            return (-math.inf,)
         if self.config.best == "loss":
-            return metrics["loss"] < best["loss"]
-        return (metrics[self.config.best], -metrics["loss"]) > (best[self.config.best], -best["loss"])
+            return (-metrics["loss"],)
+        return metrics[self.config.best], -metrics["loss"]
 
     @property
     def ended(self) -> bool:
@@ -276,10 +315,12 @@ class Run:
     def record(self) -> Record:
         """The record of the best epoch. No times in it: the same run gives the same bytes."""
         return Record(
-            prompt=self.model.config,
-            backbone=note_backbone(self.model.backbone),
-            labels=self.model.labels,
-            classes=len(self.model.labels),
+            prompt=self.kept.config,
+            backbone=note_backbone(self.kept.backbone),
+            labels=self.kept.labels,
+            classes=len(self.kept.labels),
+            members=len(self.members) if self.config.ensemble else 1,
+            temperature=self.progress.best_temperature,
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
             columns=self.classifier.columns,
@@ -287,12 +328,9 @@ class Run:
             training={
                 **self.config.model_dump(exclude={"checkpoint_steps"}),
                 "best_epoch": self.progress.best_epoch,
+                "best_seed": self.progress.best_seed,
                 "train_rows": len(self.train_rows.labels),
                 "validation_rows": len(self.validation_rows.labels),
             },
             versions=versions(),
         )
-
-
-def _copy(model: PromptClassifier) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.trainable_state().items()}

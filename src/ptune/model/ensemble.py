@@ -1,0 +1,131 @@
+"""Several prompts over one frozen backbone, in one forward pass.
+
+Rows of different prompts share a batch, since every row may have a prompt of
+its own: shallow [B, P, E] or deep [L, 2, B, P, Hkv]. Training uses that to
+train several seeds at once; `PromptEnsemble` answers with the mean of its
+members' probabilities (prompt ensembling, arXiv 2104.08691).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ptune.model.backbone import Backbone, Hidden
+from ptune.model.classifier import PromptClassifier
+from ptune.model.config import PromptConfig
+
+
+class PromptEnsemble(nn.Module):
+    """Classifiers that share a backbone, a configuration and labels, as one classifier.
+
+    Args:
+        members: M classifiers over the same backbone.
+    """
+
+    def __init__(self, members: Sequence[PromptClassifier]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    @property
+    def first(self) -> PromptClassifier:
+        return self.members[0]  # type: ignore[return-value]
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.first.backbone
+
+    @property
+    def config(self) -> PromptConfig:
+        return self.first.config
+
+    @property
+    def labels(self) -> list[str]:
+        return self.first.labels
+
+    def prompt(self) -> Tensor:
+        """The members' folded prompts: shallow [M, P, E] or deep [L, 2, M, P, Hkv]."""
+        return stack_prompts([member.prompt() for member in self.members])  # type: ignore[operator]
+
+    def member_logits(
+        self,
+        prompt: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [M, B, C]: every member answers every row, all in one forward pass."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        repeated = {name: None if x is None else x.repeat(len(self.members), 1) for name, x in inputs.items()}
+        return torch.stack(shared_logits(list(self.members), prompt, **repeated))  # type: ignore[arg-type]
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """The members' states, their names prefixed by the member's number."""
+        return {
+            f"{number}.{name}": tensor
+            for number, member in enumerate(self.members)
+            for name, tensor in member.trainable_state().items()  # type: ignore[operator]
+        }
+
+    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what `trainable_state` gave, exactly."""
+        for number, member in enumerate(self.members):
+            prefix = f"{number}."
+            own = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+            member.load_trainable_state(own)  # type: ignore[operator]
+
+    def trainable_parameters(self) -> tuple[int, int]:
+        """(trained, all), over all members."""
+        trained = sum(member.trainable_parameters()[0] for member in self.members)  # type: ignore[operator]
+        return trained, trained + self.backbone.parameter_count()
+
+
+Model = PromptClassifier | PromptEnsemble
+
+
+def combine(logits: Tensor) -> Tensor:
+    """Members' logits [M, N, C] -> [N, C]: the logarithm of their mean probabilities; one member's stay as they are."""
+    if len(logits) == 1:
+        return logits[0]
+    return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits))
+
+
+def stack_prompts(prompts: Sequence[Tensor]) -> Tensor:
+    """Folded prompts of M members -> shallow [M, P, E] or deep [L, 2, M, P, Hkv]; a single one stays as it is."""
+    if len(prompts) == 1:
+        return prompts[0]
+    return torch.stack(list(prompts), dim=-3)
+
+
+def shared_logits(
+    members: Sequence[PromptClassifier],
+    prompt: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    token_type_ids: Tensor | None = None,
+) -> list[Tensor]:
+    """Logits of M members over a batch of theirs, M times [B, C].
+
+    Args:
+        members: classifiers over one backbone.
+        prompt: their prompts, from `stack_prompts`.
+        input_ids: [M * B, T], the first B rows for the first member, and so on; masks and segments likewise.
+    """
+    first = members[0]
+    rows = input_ids.shape[0] // len(members)
+    if len(members) > 1:
+        prompt = prompt.repeat_interleave(rows, dim=-3)
+    hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, **first.config.entry)
+    return [
+        member.head(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
+        for number, member in enumerate(members)
+    ]
+
+
+def _rows_of(hidden: Hidden, rows: slice) -> Hidden:
+    mask = None if hidden.mask is None else hidden.mask[rows]
+    pooled = None if hidden.pooler_output is None else hidden.pooler_output[rows]
+    return Hidden(hidden.states[rows], mask, hidden.offset, pooled)

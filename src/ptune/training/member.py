@@ -1,0 +1,74 @@
+"""One of the prompts that a run trains side by side: its model, optimizer, average and generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ptune.model.classifier import PromptClassifier
+from ptune.model.ensemble import Model
+from ptune.training.config import TrainConfig
+from ptune.training.optim import clip_gradients, generator_state, make_optimizer, set_generator_state, set_rates
+
+State = dict[str, Tensor]
+
+
+class Member:
+    """A prompt in training. Draws from a generator of its own, so that its neighbours do not change what it becomes.
+
+    Args:
+        model: what is trained.
+        seed: of its generator and of the order of its rows.
+    """
+
+    def __init__(self, model: PromptClassifier, seed: int, config: TrainConfig) -> None:
+        self.model = model
+        self.seed = seed
+        self.optimizer = make_optimizer(model, config)
+        self.average = copy_state(model)  # moving average of the trained state
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.generator = generator_state(model.backbone.device)
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Let torch's global generators be this member's for a while."""
+        device = self.model.backbone.device
+        before = generator_state(device)
+        set_generator_state(self.generator, device)
+        try:
+            yield
+        finally:
+            self.generator = generator_state(device)
+            set_generator_state(before, device)
+
+    def training_prompt(self) -> Tensor:
+        """The folded prompt, with dropout in its encoder and of its virtual tokens."""
+        with self.drawing():
+            return self.model.prompt()
+
+    def step(self, config: TrainConfig, step: int, steps: int) -> None:
+        """Move along the gradient that was collected, then move the average along."""
+        set_rates(self.optimizer, config, step, steps)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._move_average(config.average, step)
+
+    def clip(self, limit: float) -> float:
+        """Scale the gradient down to a norm of at most `limit`; returns the norm that it had."""
+        return clip_gradients(self.model, limit)
+
+    @torch.no_grad()
+    def _move_average(self, decay: float, step: int) -> None:
+        """A plain mean over the first steps, exponential later on."""
+        share = max(1 - decay, 1 / (1 + step)) if decay else 1.0
+        for name, tensor in self.model.trainable_state().items():
+            self.average[name].lerp_(tensor, share)
+
+
+def copy_state(model: Model) -> State:
+    """The trained state, apart from the model."""
+    return {name: tensor.detach().clone() for name, tensor in model.trainable_state().items()}

@@ -21,7 +21,7 @@ import ptune
 from ptune.data.batch import collate, training_batches
 from ptune.data.encode import Encoded
 from ptune.predict import TextClassifier
-from ptune.training.config import TrainConfig
+from ptune.training.config import Task, TrainConfig
 from ptune.training.optim import clip_gradients, make_optimizer, set_rates
 
 BATCH = 32
@@ -103,7 +103,7 @@ def ptune_runner(backbone, rows: list[Encoded], labels: list[int], method: str) 
     model = ptune.PromptClassifier.from_backbone(
         backbone, prompt, labels=[str(n) for n in range(max(labels) + 1)]
     ).train()
-    config = TrainConfig().settle(model.config)
+    config = TrainConfig().settle(model.config, Task(len(rows), len(model.labels), backbone.output_width))
     optimizer = make_optimizer(model, config)
 
     def run(steps: int, seed: int) -> int:

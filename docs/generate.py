@@ -1,16 +1,39 @@
-"""Write the pages that come from the code: docs/cli.md and docs/families.md. `make docs` runs it.
+"""Write the pages that come from the code and from measurements. `make docs` runs it.
 
-A test compares the files with what this writes, so they cannot fall behind.
+docs/cli.md and docs/families.md come from the code; docs/quality.md and the table in README.md from the newest results
+of benchmarks/quality.py. A test compares the files with what this writes, so they cannot fall behind.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 COMMANDS = ("train", "evaluate", "predict", "inspect", "demo")
 WIDTH = 100
+RESULTS = DOCS.parent / "benchmarks" / "results"
+README = DOCS.parent / "README.md"
+BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"
+METHODS = {
+    "full": "full fine-tuning",
+    "guide": "PEFT, the guide's recipe",
+    "prefix": "PEFT, prefix tuning",
+    "p-tuning": "ptune, `p-tuning`",
+    "default": "**ptune, defaults**",
+    "ensemble": "ptune, `--seeds 5 --ensemble`",
+}
+TASKS = {
+    "mrpc": "MRPC",
+    "sst2": "SST-2, 10,000 rows",
+    "trec6": "TREC-6",
+    "clinc150": "CLINC150",
+    "sms": "SMS spam",
+    "qnli": "QNLI, 4,366 rows",
+}
 
 
 def cli_page() -> str:
@@ -47,6 +70,95 @@ def families_page() -> str:
         )
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join([_FAMILIES_TEXT, *rows, ""])
+
+
+def quality_page() -> str:
+    """What each method reaches on each task, with spread, size and time."""
+    parts = [_QUALITY_TEXT]
+    for results in newest_results():
+        facts, backbone = results["facts"], results["backbone"]
+        parts.append(f"## {backbone}\n")
+        parts.append(
+            f"{facts['date']}, {facts['processor']}, torch {facts['versions']['torch']}, "
+            f"peft {facts['versions']['peft']}.\n"
+        )
+        parts.append(_QUALITY_HEAD)
+        for line in _ordered(results["summary"]):
+            cells = [TASKS.get(line["task"], line["task"]), METHODS.get(line["method"], line["method"])]
+            cells += [_spread(line, "validation"), _spread(line, "test"), f"{line['validation']['lowest']:.1f}"]
+            cells += [f"{line['trained_percent']:.2f}", f"{line['seconds']}", ", ".join(map(str, line["seeds"]))]
+            parts.append("| " + " | ".join(cells) + " |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def quality_table() -> str:
+    """The README's table: tasks by methods, mean accuracy over seeds on test where there is one, else validation."""
+    results = next(results for results in newest_results() if "minilm" in results["backbone"])
+    lines = {(line["task"], line["method"]): line for line in results["summary"]}
+    tasks = [task for task in TASKS if (task, "default") in lines]
+    methods = [method for method in METHODS if any((task, method) in lines for task in tasks)]
+    rows = ["| | " + " | ".join(TASKS[task] for task in tasks) + " | trained |", "|---" * (len(tasks) + 2) + "|"]
+    for method in methods:
+        cells = [_mean(lines.get((task, method))) for task in tasks]
+        share = max(line["trained_percent"] for (_, other), line in lines.items() if other == method)
+        rows.append(f"| {METHODS[method]} | " + " | ".join(cells) + f" | {share:.2f} % |")
+    return "\n".join(rows)
+
+
+def readme() -> str:
+    """README.md with its table as measured."""
+    text = README.read_text(encoding="utf-8")
+    return re.sub(f"{BEGIN}.*?{END}", f"{BEGIN}\n{quality_table()}\n{END}", text, flags=re.DOTALL)
+
+
+def newest_results() -> list[dict[str, Any]]:
+    """The newest results file of benchmarks/quality.py for each backbone."""
+    newest: dict[str, dict[str, Any]] = {}
+    for path in sorted(RESULTS.glob("quality-*.json"), key=lambda path: path.stem[-10:]):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        newest[results["backbone"]] = results
+    return list(newest.values())
+
+
+def _ordered(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    tasks, methods = list(TASKS), list(METHODS)
+
+    def place(line: dict[str, Any]) -> tuple[int, int]:
+        task, method = line["task"], line["method"]
+        return (
+            tasks.index(task) if task in tasks else len(tasks),
+            methods.index(method) if method in methods else len(methods),
+        )
+
+    return sorted(summary, key=place)
+
+
+def _spread(line: dict[str, Any], split: str) -> str:
+    if split not in line:
+        return ""
+    own = line[split]
+    return f"{own['accuracy']:.1f} ± {own['spread']:.1f} / {own['f1']:.1f}"
+
+
+def _mean(line: dict[str, Any] | None) -> str:
+    """Accuracy where several seeds stand behind it; one seed alone is marked."""
+    if line is None:
+        return ""
+    split = "validation" if line["task"] == "mrpc" or "test" not in line else "test"
+    return f"{line[split]['accuracy']:.1f}" + ("" if len(line["seeds"]) > 2 else f" ({len(line['seeds'])})")
+
+
+_QUALITY_TEXT = """# Quality
+
+Made from the results of `benchmarks/quality.py` by `make docs`.
+
+Every method sees the same rows and keeps its best epoch on validation. Accuracy and F1 (binary with two classes, else
+macro) in percent, mean over seeds ± standard deviation; "lowest" is the lowest accuracy of any seed on validation.
+Full fine-tuning has the best of three learning rates.
+"""
+_QUALITY_HEAD = """| task | method | validation | test | lowest | trained, % | seconds | seeds |
+|---|---|---|---|---|---|---|---|"""
 
 
 def _help(app, tokens: list[str]) -> str:

@@ -23,6 +23,7 @@ from ptune.training.config import TrainConfig
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
     from ptune.model.classifier import PromptClassifier
+    from ptune.training.config import SettledConfig
     from ptune.training.loop import TrainResult
 
 
@@ -118,14 +119,15 @@ def run(
     from ptune.atomic import make_folder
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
+    from ptune.training.loop import settle
     from ptune.training.loop import train as train_model
 
     output = output.expanduser()
     make_folder(output)  # better now than after an hour
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.from_backbone(loaded, prompt, labels=data.labels, seed=training.seed)
-    settled = training.settle(model.config)
-    terminal.say(_describe(model, settled))
+    training = settle(training, model, data)
+    terminal.say(_describe(model, training))
     terminal.say(model.describe_parameters())
     with progress_bar(training.epochs) as on_step:
         result = train_model(
@@ -165,12 +167,13 @@ def summary(result: TrainResult) -> dict[str, Any]:
     }
 
 
-def _describe(model: PromptClassifier, training: TrainConfig) -> str:
+def _describe(model: PromptClassifier, training: SettledConfig) -> str:
     prompt = model.config
     return (
         f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, softmax "
         f"{prompt.softmax}, pooling {prompt.pooling}; epochs {training.epochs}, batch {training.batch_size}, "
-        f"lr {training.lr:g}, head lr {training.head_lr:g}, {_seeds(training)}"
+        f"lr {training.lr:g}, head lr {training.head_lr:.3g}, averaged over about "
+        f"{1 / (1 - training.average):.0f} steps, {_seeds(training)}"
     )
 
 

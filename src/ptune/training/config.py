@@ -1,7 +1,9 @@
-"""Settings of a training run, and the defaults that depend on what is trained."""
+"""Settings of a training run, and the defaults that follow from what is trained."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,31 +11,44 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ptune.model.config import PromptConfig
 
 
+@dataclass(frozen=True)
+class Task:
+    """What the defaults follow from: training rows, classes, and the width of what the head reads."""
+
+    rows: int
+    classes: int
+    width: int
+
+
 class TrainConfig(BaseModel):
-    """How a prompt is trained. Rates left None follow from the method, see `settle`."""
+    """How a prompt is trained. Fields left None follow from method and task, see `settle`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(10, ge=1, le=10_000, description="Passes over the training rows.")
-    batch_size: int = Field(16, ge=1, le=65_536, description="Rows of a forward pass.")
+    epochs: int | None = Field(
+        None, ge=1, le=10_000, description="Passes over the training rows. Default: the fewer the rows, the more."
+    )
+    batch_size: int | None = Field(
+        None, ge=1, le=65_536, description="Rows of a forward pass. Default: 16; 8 for few rows."
+    )
     accumulate: int = Field(
         1, ge=1, le=4096, description="Batches whose gradients make one step; the loss stays a mean over rows."
     )
     lr: float | None = Field(None, gt=0, le=1000, description="Peak learning rate of the prompt. Default: by method.")
     head_lr: float | None = Field(
-        None, gt=0, le=1000, description="Peak learning rate of the head. Default: by method."
+        None, gt=0, le=1000, description="Peak learning rate of the head. Default: by method and the head's width."
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay of weights; biases and norms are spared.")
     warmup: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the rates rise from 0.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the rates go from their peak to 0 after the warm-up."
     )
-    average: float = Field(
-        0.99,
+    average: float | None = Field(
+        None,
         ge=0,
         lt=1,
         description="Decay of the moving average of prompt and head over the steps, which is what is evaluated and "
-        "kept; 0 keeps the last step's.",
+        "kept; 0 keeps the last step's. Default: 0.99, less in short runs.",
     )
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; longer ones are scaled down to it.")
     patience: int | None = Field(
@@ -62,10 +77,50 @@ class TrainConfig(BaseModel):
             raise ValueError("ensemble needs several prompts: give seeds 2 or more, such as 5")
         return self
 
-    def settle(self, prompt: PromptConfig) -> TrainConfig:
-        """Fill in the learning rates that were left None."""
-        prompt_lr, head_lr = _RATES[(prompt.method, prompt.encoder == "none")]
-        return self.model_copy(update={"lr": self.lr or prompt_lr, "head_lr": self.head_lr or head_lr})
+    def settle(self, prompt: PromptConfig, task: Task) -> SettledConfig:
+        """Fill in what was left None."""
+        lr, head_lr = _RATES[(prompt.method, prompt.encoder == "none")]
+        batch = self.batch_size or (FEW_ROWS_BATCH if task.rows < FEW_ROWS else BATCH)
+        epochs = self.epochs or default_epochs(task)
+        steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
+        settled = {
+            "epochs": epochs,
+            "batch_size": batch,
+            "lr": self.lr or lr,
+            "head_lr": self.head_lr or head_lr * math.sqrt(RATES_WIDTH / task.width),
+            "average": default_average(steps) if self.average is None else self.average,
+        }
+        return SettledConfig(**{**self.model_dump(), **settled})
+
+
+class SettledConfig(TrainConfig):
+    """Settings without a gap: what a run works with and what is recorded."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    head_lr: float
+    average: float
+
+
+BATCH = 16
+FEW_ROWS, FEW_ROWS_BATCH = 400, 8
+RATES_WIDTH = 384  # of the backbone that the heads' rates below were found on
+
+# Rows that training sees over all epochs, and what bounds the epochs. See docs/log.md for the measurements.
+ROWS_SEEN = 30_000
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
+
+
+def default_epochs(task: Task) -> int:
+    """Passes so that about ROWS_SEEN rows are seen; more classes need to see more."""
+    seen = ROWS_SEEN * max(1.0, math.sqrt(task.classes / 10))
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / task.rows)))
+
+
+def default_average(steps: int) -> float:
+    """Over the last hundred steps, or the last tenth of a shorter run."""
+    return round(1 - min(1.0, 1 / min(100.0, max(1.0, steps / 10))), 4)
 
 
 # Peak rates of (prompt, head), by method and by whether the prompt is made of free vectors. See docs/log.md.

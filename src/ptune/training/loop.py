@@ -12,7 +12,7 @@ from ptune.errors import DataError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.predict import TextClassifier
-from ptune.training.config import TrainConfig
+from ptune.training.config import SettledConfig, Task, TrainConfig
 from ptune.training.run import OnEpoch, OnStep, Rows, Run
 
 
@@ -53,7 +53,7 @@ def train(
     Args:
         model: what to train; only its prompt encoder and head change.
         data: with the splits train and validation.
-        config: settings; rates left None follow from the method.
+        config: settings; those left None follow from the method and the task.
         output: folder of the adapter, its metrics.jsonl and its checkpoint.
         max_length: tokens to cut texts to; at most, and by default, what the backbone holds beside the prompt.
         resume: go on from the checkpoint in `output`, if there is one, as if never stopped.
@@ -64,7 +64,7 @@ def train(
         ConfigError: `resume` finds a checkpoint of another run.
         DataError: validation has no labels. OutputError: `output` cannot be written.
     """
-    config = (config or TrainConfig()).settle(model.config)
+    config = settle(config or TrainConfig(), model, data)
     folder = Path(output).expanduser()
     make_folder(folder)
     models = [model, *(_another(model, config.seed + number) for number in range(1, config.seeds))]
@@ -77,6 +77,11 @@ def train(
         run.resume()
     run.go()
     return _result(run, data)
+
+
+def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
+    """Settings with all defaults filled in, as a run on this data will have them."""
+    return config.settle(model.config, Task(len(data.train), len(model.labels), model.backbone.output_width))
 
 
 def _another(model: PromptClassifier, seed: int) -> PromptClassifier:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model
-from ptune.training.config import TrainConfig
+from ptune.training.config import SettledConfig
 from ptune.training.optim import clip_gradients, generator_state, make_optimizer, set_generator_state, set_rates
 
 State = dict[str, Tensor]
@@ -24,7 +24,7 @@ class Member:
         seed: of its generator and of the order of its rows.
     """
 
-    def __init__(self, model: PromptClassifier, seed: int, config: TrainConfig) -> None:
+    def __init__(self, model: PromptClassifier, seed: int, config: SettledConfig) -> None:
         self.model = model
         self.seed = seed
         self.optimizer = make_optimizer(model, config)
@@ -50,7 +50,7 @@ class Member:
         with self.drawing():
             return self.model.prompt()
 
-    def step(self, config: TrainConfig, step: int, steps: int) -> None:
+    def step(self, config: SettledConfig, step: int, steps: int) -> None:
         """Move along the gradient that was collected, then move the average along."""
         set_rates(self.optimizer, config, step, steps)
         self.optimizer.step()

@@ -10,10 +10,10 @@ from torch import nn
 from torch.optim import AdamW
 
 from ptune.model.classifier import PromptClassifier
-from ptune.training.config import TrainConfig
+from ptune.training.config import SettledConfig
 
 
-def make_optimizer(model: PromptClassifier, config: TrainConfig) -> AdamW:
+def make_optimizer(model: PromptClassifier, config: SettledConfig) -> AdamW:
     """AdamW (arXiv 1711.05101) over prompt encoder and head; each group keeps its peak rate under `peak`."""
     groups: list[dict[str, Any]] = []
     for module, rate in ((model.prompt_encoder, config.lr), (model.head, config.head_lr)):
@@ -23,14 +23,14 @@ def make_optimizer(model: PromptClassifier, config: TrainConfig) -> AdamW:
     return AdamW([group for group in groups if group["params"]], lr=0.0, fused=model.backbone.device.type == "cuda")
 
 
-def set_rates(optimizer: AdamW, config: TrainConfig, step: int, steps: int) -> None:
+def set_rates(optimizer: AdamW, config: SettledConfig, step: int, steps: int) -> None:
     """Set each group's rate for a step (counted from 0) of so many."""
     share = rate_share(config, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
 
 
-def rate_share(config: TrainConfig, step: int, steps: int) -> float:
+def rate_share(config: SettledConfig, step: int, steps: int) -> float:
     """The schedule: from 0 to 1 of the peak rate. Warm-up rises to 1, decay ends at 0 after the last step."""
     warmup = math.ceil(config.warmup * steps)
     if step < warmup:

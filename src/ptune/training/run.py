@@ -31,7 +31,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble, combine, shared_logits, stack_prompts
 from ptune.predict import TextClassifier, run_member_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
-from ptune.training.config import TrainConfig
+from ptune.training.config import SettledConfig
 from ptune.training.member import Member, copy_state
 from ptune.training.report import MetricsFile, versions
 from ptune.training.stop import StopSignal
@@ -69,7 +69,7 @@ class Run:
         models: Sequence[PromptClassifier],
         train_rows: Rows,
         validation_rows: Rows,
-        config: TrainConfig,
+        config: SettledConfig,
         folder: Path,
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,

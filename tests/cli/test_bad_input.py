@@ -28,7 +28,7 @@ from ptune.training.loop import train
 
 Fails = Callable[..., str]
 # What a command may have said on stdout before it failed.
-NOTES = ("data: ", "columns: ", "split: ", "sample: ", "method ", "trainable params: ")
+NOTES = ("data: ", "columns: ", "problem type: ", "split: ", "sample: ", "method ", "trainable params: ")
 GOOD = "text,label\na good film,pos\na bad film,neg\na fine plot,pos\na poor plot,neg\n"
 
 

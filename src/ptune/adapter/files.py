@@ -110,7 +110,7 @@ def adapter_tensors(model: PromptClassifier) -> dict[str, Tensor]:
     folded = model.eval().prompt_encoder()
     model.train(was_training)
     prefix = "base_model." if model.config.pooling == "peft" else "head."
-    head = {prefix + name: tensor for name, tensor in model.head.state_dict().items()}
+    head = {prefix + name: tensor for name, tensor in model.folded_head().items()}
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in {PROMPT_KEY: folded, **head}.items()}
 
 
@@ -170,7 +170,8 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
     if surplus:
         raise AdapterError(f"adapter '{folder}': {WEIGHTS_FILE} holds unexpected tensors: {', '.join(surplus)}")
     tensors = file.tensors()
-    model = PromptClassifier(backbone, config, labels)
+    model = PromptClassifier(backbone, config, labels, problem_type=record.problem_type)
+    model.fresh_head = False
     model.load_trainable_state(
         model.trainable_state()
         | {

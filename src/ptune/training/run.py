@@ -19,12 +19,14 @@ from ptune.adapter.files import note_backbone, save_adapter
 from ptune.adapter.layout import Record
 from ptune.data.batch import collate, training_batches
 from ptune.data.encode import Encoded
+from ptune.data.targets import REGRESSION
 from ptune.errors import TrainingError
-from ptune.metrics import collapsed, evaluate_logits
+from ptune.metrics import describe_collapse, evaluate_logits
 from ptune.model.classifier import PromptClassifier
+from ptune.model.objective import Objective, balanced_weights
 from ptune.predict import TextClassifier, run_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
-from ptune.training.config import TrainConfig
+from ptune.training.config import LESS_IS_BETTER, TrainConfig
 from ptune.training.optim import clip_gradients, generator_state, make_optimizer, set_generator_state, set_rates
 from ptune.training.report import MetricsFile, versions
 from ptune.training.stop import StopSignal
@@ -39,10 +41,10 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Rows:
-    """An encoded split."""
+    """An encoded split. labels: what TextData.targets gives."""
 
     encoded: list[Encoded]
-    labels: list[int]
+    labels: Tensor
 
     @property
     def lengths(self) -> list[int]:
@@ -72,22 +74,35 @@ class Run:
         self.on_epoch = on_epoch
         self.stop = StopSignal()
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
+        self.objective = self._objective()
         torch.manual_seed(config.seed)  # dropout in prompt and prompt encoder draws from the global generator
         self.state = RunState(self.model, make_optimizer(self.model, config), Progress(), _copy(self.model), {})
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
+
+    def _objective(self) -> Objective:
+        """The loss, with weights and units counted on the training rows."""
+        model, targets = self.model, self.train_rows.labels
+        if model.problem_type == REGRESSION:
+            model.standardise(targets)
+            return Objective(model.problem_type, scale=float(model.target_scale))
+        weights = None
+        if self.config.class_weights is not None:
+            weights = balanced_weights(model.problem_type, targets, len(model.labels)).to(model.backbone.device)
+        return Objective(model.problem_type, weights, self.config.focal, self.config.label_smoothing)
 
     @cached_property  # it reads all rows, and every checkpoint carries it
     def identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to belong to this run."""
         content = hashlib.sha256()
         for rows in (self.train_rows, self.validation_rows):
-            for row, label in zip(rows.encoded, rows.labels, strict=True):
+            for row, label in zip(rows.encoded, rows.labels.tolist(), strict=True):
                 content.update(f"{row.ids} {label}\n".encode())
         return {
             "prompt": self.model.config.model_dump(),
             "training": self.config.model_dump(exclude={"checkpoint_steps"}),
             "labels": self.model.labels,
+            "problem_type": self.model.problem_type,
             "backbone": self.model.backbone.fingerprint(),
             "dtype": str(self.model.backbone.dtype).removeprefix("torch."),
             "data": content.hexdigest()[:16],
@@ -163,7 +178,8 @@ class Run:
         for batch_rows in group:
             batch = collate(self.train_rows.encoded, self.train_rows.labels, batch_rows, self.classifier.pad_id)
             batch = batch.to(device)
-            loss = self.model(**batch.inputs, labels=batch.labels).loss * (len(batch_rows) / rows)
+            assert batch.labels is not None
+            loss = self.objective(self.model(**batch.inputs).logits, batch.labels) * (len(batch_rows) / rows)
             loss.backward()
             total += float(loss.detach())
         norm = clip_gradients(self.model, self.config.clip)
@@ -174,7 +190,7 @@ class Run:
         optimizer.step()
         optimizer.zero_grad()
         self._average()
-        self.progress.loss_sum += total * rows
+        self.progress.loss_sum += total * self.objective.scale**2 * rows  # in the targets' own unit
         self.progress.rows += rows
         self.progress.rows_seen += rows
 
@@ -223,8 +239,8 @@ class Run:
         """The epoch's line of the metrics file; notes the state if it is the best."""
         started = time.perf_counter()
         logits = self.evaluate()
-        labels = torch.tensor(self.validation_rows.labels)
-        metrics = evaluate_logits(logits, labels)
+        labels = self.validation_rows.labels
+        metrics = evaluate_logits(logits, labels, self.model.problem_type)
         self.progress.seconds += time.perf_counter() - started
         better = math.isfinite(metrics["loss"]) and self._better(metrics)
         if better:
@@ -241,13 +257,14 @@ class Run:
         }
 
     def _warn_of_collapse(self, logits: Tensor, labels: Tensor) -> None:
-        only = collapsed(logits, labels)
-        if only is not None:
+        collapse = describe_collapse(logits, labels, self.model.labels, self.model.problem_type)
+        if collapse is not None:
             logger.warning(
-                "epoch %d: every prediction is '%s'; the model has not learned to tell classes apart. If this lasts, "
-                "change --lr (now %g) or train longer",
+                "epoch %d: %s; the model has not learned to tell %s apart. If this lasts, change --lr (now %g) or "
+                "train longer",
                 self.progress.epoch,
-                self.model.labels[only],
+                collapse,
+                "texts" if self.model.problem_type == REGRESSION else "classes",
                 self.config.lr,
             )
 
@@ -259,9 +276,9 @@ class Run:
         best = self.progress.best_metrics
         if not best:
             return True
-        if self.config.best == "loss":
-            return metrics["loss"] < best["loss"]
-        return (metrics[self.config.best], -metrics["loss"]) > (best[self.config.best], -best["loss"])
+        figure = self.config.best or "loss"
+        sign = -1 if figure in LESS_IS_BETTER else 1
+        return (sign * metrics[figure], -metrics["loss"]) > (sign * best[figure], -best["loss"])
 
     @property
     def ended(self) -> bool:
@@ -280,6 +297,7 @@ class Run:
             backbone=note_backbone(self.model.backbone),
             labels=self.model.labels,
             classes=len(self.model.labels),
+            problem_type=self.model.problem_type,
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
             columns=self.classifier.columns,

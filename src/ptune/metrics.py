@@ -47,14 +47,24 @@ def _single_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _multi_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    from sklearn.metrics import f1_score
-
-    truth, predicted = labels.int().numpy(), applies(logits).int().numpy()
+    # By hand: scikit-learn takes a single column for two classes, not for one label that applies or not.
+    right, named, there = _counts(logits, labels)
     return {
-        "accuracy": float((truth == predicted).all(axis=1).mean()),
-        "f1": float(f1_score(truth, predicted, average="micro", zero_division=0)),
-        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "accuracy": float((applies(logits) == (labels == 1)).all(dim=1).double().mean()),
+        "f1": float(_share(2 * right.sum(), named.sum() + there.sum())),
+        "f1_macro": float(_share(2 * right, named + there).mean()),
     }
+
+
+def _counts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each label, [C]: rows where it is rightly named, where it is named, where it applies."""
+    named, there = applies(logits), labels == 1
+    return (named & there).sum(dim=0), named.sum(dim=0), there.sum(dim=0)
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole; 0 of nothing."""
+    return part.double() / whole.clamp_min(1)
 
 
 def _regression(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -100,12 +110,10 @@ def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
 
 def by_label(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
     """precision, recall, f1 and support (rows that have it) of each label of a multi-label task."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    columns = precision_recall_fscore_support(labels.int().numpy(), applies(logits).int().numpy(), zero_division=0)
+    right, named, there = _counts(logits, labels)
+    columns = (_share(right, named), _share(right, there), _share(2 * right, named + there), there)
     names = ("precision", "recall", "f1", "support")
-    rows = zip(*(column.tolist() for column in columns), strict=True)  # with support as whole numbers
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
 def collapsed(logits: Tensor, labels: Tensor) -> int | None:

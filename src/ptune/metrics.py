@@ -84,8 +84,8 @@ def _regression(logits: Tensor, labels: Tensor) -> dict[str, float]:
 def _correlation(one: Tensor, other: Tensor) -> float:
     """Pearson's, from -1 to 1; 0 where one of them does not vary, as then nothing goes along with anything."""
     one, other = one - one.mean(), other - other.mean()
-    norm = float(one.norm() * other.norm())
-    return max(-1.0, min(1.0, float(one @ other) / norm)) if norm else 0.0
+    norm = one.norm() * other.norm()
+    return float((one @ other / norm).clamp(-1, 1)) if norm else 0.0
 
 
 def _ranks(values: Tensor) -> Tensor:

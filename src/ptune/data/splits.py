@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VALIDATION_SHARE = 0.1
+_NONE = -1  # stands for the label of a row without any, where rows are shared out
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,10 @@ def _by_size(targets: Sequence[float], kept: int, seed: int) -> list[int]:
 def _by_label(labels: Sequence[tuple[int, ...]], kept: int, seed: int, both: bool) -> list[int]:
     """`kept` rows of a multi-label task by iterative stratification (Sechidis and others, 2011).
 
-    Labels are shared out from the rarest on, as only for rare ones the few rows that are left matter. A label of
-    two rows or more goes into the part and, with `both`, into the rest too, as long as they have room.
+    Labels are shared out from the rarest on, as the few rows of a rare one leave no choice, and rows without any
+    last. A label of two rows or more goes into the part and, with `both`, into the rest too, as long as they have room.
     """
-    sets = [own or (-1,) for own in labels]  # no label counts as one, so that such rows are shared out as well
+    sets = [own or (_NONE,) for own in labels]
     rows: dict[int, list[int]] = {}
     for row in random.Random(seed).sample(range(len(sets)), len(sets)):
         for label in sets[row]:
@@ -196,7 +197,7 @@ def _by_label(labels: Sequence[tuple[int, ...]], kept: int, seed: int, both: boo
     side: dict[int, bool] = {}
     left = {label: len(own) for label, own in rows.items()}
     while left:
-        rarest = min(left, key=lambda label: (left[label], label))
+        rarest = min(left, key=lambda label: (label == _NONE, left[label], label))
         for row in rows[rarest]:
             if row in side:
                 continue

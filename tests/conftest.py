@@ -126,13 +126,14 @@ def backbone(backbone_folder: Callable[..., Path]) -> Callable[..., Backbone]:
     return load
 
 
+def _drawer(seed: int) -> Callable[[list[str], int], list[str]]:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda options, size: [options[i] for i in torch.randint(len(options), (size,), generator=generator)]
+
+
 def review_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
     """Texts whose label shows in one word: 'good' or 'fine' is positive, 'bad' or 'poor' negative."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(options: list[str], size: int) -> list[str]:
-        return [options[i] for i in torch.randint(len(options), (size,), generator=generator)]
-
+    draw = _drawer(seed)
     rows = []
     for number in range(count):
         positive = number % 2 == 0
@@ -140,6 +141,29 @@ def review_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
         words.insert(number % len(words), draw(["good", "fine"] if positive else ["bad", "poor"], 1)[0])
         rows.append({"text": " ".join(words), "label": "positive" if positive else "negative"})
     return rows
+
+
+TOPICS = {"color": ["red", "blue"], "praise": ["good", "fine"], "number": ["one", "two"]}
+
+
+def topic_rows(count: int, seed: int = 0) -> list[dict[str, object]]:
+    """Texts with none to three labels, each of which shows in a word of its own."""
+    draw = _drawer(seed)
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        labels = [name for place, name in enumerate(TOPICS) if number % 8 >> place & 1]
+        words = draw(WORDS[5:20], 3)
+        for label in labels:
+            words.insert(number % len(words), draw(TOPICS[label], 1)[0])
+        rows.append({"text": " ".join(words), "labels": labels})
+    return rows
+
+
+def star_rows(count: int, seed: int = 0) -> list[dict[str, object]]:
+    """Texts with a number: 100, and 2.5 more for each 'good' of four words that are 'good' or 'bad'."""
+    draw = _drawer(seed)
+    texts = [draw(["good", "bad"], 4) for _ in range(count)]
+    return [{"text": " ".join(words), "stars": 100 + 2.5 * words.count("good")} for words in texts]
 
 
 def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> Path:

@@ -6,9 +6,11 @@ import json
 import logging
 
 import pytest
+import torch
 
 import ptune
 from ptune import predict as predict_module
+from ptune.data.targets import MULTI, REGRESSION
 from ptune.errors import ConfigError, DataError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
@@ -117,3 +119,46 @@ def test_loading_takes_a_backbone_that_is_there_already(backbone, reviews, tmp_p
     again = ptune.load(tmp_path / "a", loaded)
     assert again.model.backbone is loaded
     assert again.predict("good film") == result.classifier.predict("good film")
+
+
+def of_type(backbone, problem_type, labels) -> TextClassifier:
+    config = PromptConfig(virtual_tokens=4, pooling="mean")
+    return TextClassifier.around(PromptClassifier(backbone, config, labels, seed=1, problem_type=problem_type))
+
+
+def test_where_several_labels_may_apply_those_over_a_half_are_named(backbone) -> None:
+    model = of_type(backbone("bert"), MULTI, LABELS)
+    with torch.no_grad():
+        model.model.head.linear.bias.copy_(torch.tensor([9.0, -9.0, 9.0]))
+    (answer,) = model.predict("a good film")
+    assert list(answer) == ["labels", "scores"]
+    assert answer["labels"] == ["low", "high"]
+    assert list(answer["scores"]) == LABELS
+    assert answer["scores"]["low"] > 0.99 > 0.01 > answer["scores"]["middle"]
+    with torch.no_grad():
+        model.model.head.linear.bias.fill_(-9)
+    assert model.predict("a good film")[0]["labels"] == []
+
+
+def test_a_regression_answers_with_a_number_in_the_targets_unit(backbone) -> None:
+    model = of_type(backbone("bert"), REGRESSION, ["stars"])
+    model.model.standardise(torch.tensor([90.0, 110.0, 100.0]))
+    (answer,) = model.predict("a good film")
+    assert answer == {"value": pytest.approx(100, abs=20)}
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "names", "kept"),
+    [
+        (MULTI, LABELS, {"label": "gold", "input_labels": ["x"], "value": 7}),
+        (REGRESSION, ["stars"], {"label": "gold", "labels": ["x"], "input_value": 7}),
+    ],
+)
+def test_a_files_own_columns_are_renamed_where_an_answer_has_their_name(
+    problem_type, names, kept, backbone, tmp_path
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"text": "good film", "label": "gold", "labels": ["x"], "value": 7}) + "\n")
+    model = of_type(backbone("bert"), problem_type, names)
+    (answer,) = model.stream_file(path)
+    assert answer == {"text": "good film", **kept, **model.predict("good film")[0]}

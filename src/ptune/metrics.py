@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ptune.calibration import expected_calibration_error
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.model.objective import Objective
 
 
-def evaluate_logits(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> dict[str, float]:
+def evaluate_logits(
+    logits: Tensor, labels: Tensor, problem_type: ProblemType = SINGLE, temperature: float = 1.0
+) -> dict[str, float]:
     """Figures of one split.
 
     Args:
-        logits: [N, C]
-        labels: [N], class indices
-        temperature: what the adapter divides logits by before it takes probabilities
+        logits: [N, C]; of a regression [N, 1], in the targets' unit
+        labels: [N], class indices; multi-label [N, C], 0 or 1; regression [N], numbers
+        temperature: of a single label, what the adapter divides logits by before it takes probabilities
 
     Returns:
-        accuracy, f1 (binary with two classes, class 1 the positive one; else macro), f1_macro,
-        matthews (from -1 to 1), loss (mean cross-entropy of the logits as they are, nats), ece (expected
-        calibration error of the probabilities, from 0 to 1), ece_raw (the same at temperature 1), count.
+        Single label: accuracy, f1 (binary with two classes, class 1 the positive one; else macro), f1_macro,
+        matthews (from -1 to 1), ece (expected calibration error of the probabilities, from 0 to 1), ece_raw (the same
+        at temperature 1). Multi-label, a label applying where its probability is over 0.5: accuracy (share of
+        rows with all labels right), f1 (micro), f1_macro. Regression: mse, mae, pearson and spearman (0 where
+        predictions or targets are all the same), r2. And always: loss (mean cross-entropy in nats, or squared error),
+        count.
     """
+    figures = {SINGLE: _single_label, MULTI: _multi_label, REGRESSION: _regression}[problem_type](logits, labels)
+    if problem_type == SINGLE:
+        figures["ece"] = expected_calibration_error((logits / temperature).softmax(dim=1), labels)
+        figures["ece_raw"] = expected_calibration_error(logits.softmax(dim=1), labels)
+    objective = Objective(problem_type)
+    targets = labels if problem_type == SINGLE else labels.double()
+    return {**figures, "loss": float(objective(logits.double(), targets)), "count": len(labels)}
+
+
+def _single_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     truth, predicted = labels.tolist(), logits.argmax(dim=1).tolist()
@@ -34,11 +51,61 @@ def evaluate_logits(logits: Tensor, labels: Tensor, temperature: float = 1.0) ->
         "f1": float(f1_score(truth, predicted, zero_division=0)) if binary else macro,
         "f1_macro": macro,
         "matthews": float(matthews_corrcoef(truth, predicted)),
-        "loss": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
-        "ece": expected_calibration_error((logits / temperature).softmax(dim=1), labels),
-        "ece_raw": expected_calibration_error(logits.softmax(dim=1), labels),
-        "count": len(truth),
     }
+
+
+def _multi_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    # By hand: scikit-learn takes a single column for two classes, not for one label that applies or not.
+    right, named, there = _counts(logits, labels)
+    return {
+        "accuracy": float((applies(logits) == (labels == 1)).all(dim=1).double().mean()),
+        "f1": float(_share(2 * right.sum(), named.sum() + there.sum())),
+        "f1_macro": float(_share(2 * right, named + there).mean()),
+    }
+
+
+def _counts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each label, [C]: rows where it is rightly named, where it is named, where it applies."""
+    named, there = applies(logits), labels == 1
+    return (named & there).sum(dim=0), named.sum(dim=0), there.sum(dim=0)
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole; 0 of nothing."""
+    return part.double() / whole.clamp_min(1)
+
+
+def _regression(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    predicted, truth = logits[:, 0].double(), labels.double()
+    errors = predicted - truth
+    spread = float((truth - truth.mean()).square().sum())
+    squares = float(errors.square().sum())
+    return {
+        "mse": squares / len(truth),
+        "mae": float(errors.abs().mean()),
+        "pearson": _correlation(predicted, truth),
+        "spearman": _correlation(_ranks(predicted), _ranks(truth)),
+        "r2": 1 - squares / spread if spread else float(squares == 0),
+    }
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """Pearson's, from -1 to 1; 0 where one of them does not vary, as then nothing goes along with anything."""
+    one, other = one - one.mean(), other - other.mean()
+    norm = one.norm() * other.norm()
+    return float((one @ other / norm).clamp(-1, 1)) if norm else 0.0
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    return (last - (counts - 1) / 2)[place]
+
+
+def applies(logits: Tensor) -> Tensor:
+    """Which labels of a multi-label task apply, bool [N, C]: those of a probability over 0.5."""
+    return logits.sigmoid() > 0.5
 
 
 def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
@@ -49,9 +116,33 @@ def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
     return matrix.tolist()
 
 
+def by_label(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
+    """precision, recall, f1 and support (rows that have it) of each label of a multi-label task."""
+    right, named, there = _counts(logits, labels)
+    columns = (_share(right, named), _share(right, there), _share(2 * right, named + there), there)
+    names = ("precision", "recall", "f1", "support")
+    return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
+
+
 def collapsed(logits: Tensor, labels: Tensor) -> int | None:
     """The one class that every prediction names though the truth has several, or None."""
     predicted = logits.argmax(dim=1).unique()
     if len(predicted) == 1 and len(labels.unique()) > 1:
         return int(predicted)
     return None
+
+
+def describe_collapse(logits: Tensor, labels: Tensor, names: Sequence[str], problem_type: ProblemType) -> str | None:
+    """In words, that every prediction is the same though the truth is not; None where they differ."""
+    if problem_type == SINGLE:
+        only = collapsed(logits, labels)
+        return None if only is None else f"every prediction is '{names[only]}'"
+    if len(labels.unique(dim=0)) == 1:
+        return None
+    if problem_type == MULTI:
+        found = applies(logits)
+        given = ", ".join(f"'{name}'" for name, given in zip(names, found[0].tolist(), strict=True) if given)
+        return None if (found != found[0]).any() else f"every prediction is {given or 'that no label applies'}"
+    # A thousandth of the truth's deviation is nothing that anyone would call an answer.
+    constant = float(logits.std()) < 1e-3 * float(labels.std())
+    return f"every prediction is {float(logits[0, 0]):.4g}" if constant else None

@@ -1,4 +1,4 @@
-"""Texts in, labelled probabilities out.
+"""Texts in, labelled probabilities out; of a regression, numbers.
 
 `TextClassifier` is a trained model with its tokenizer: what an adapter becomes
 when it is loaded. `run_logits` is the one loop that evaluation, prediction and
@@ -22,7 +22,9 @@ from ptune.data.columns import Columns, choose_columns, kept_names, text_of, who
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_rows
 from ptune.data.splits import Split
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import AdapterError, ConfigError, DataError
+from ptune.metrics import applies
 from ptune.model.backbone import UNLIMITED, Backbone
 from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.loading import load_backbone
@@ -33,16 +35,22 @@ BATCH_SIZE = 32
 WINDOW = 1024
 
 _OPTIONS = ("--text-column", "--text-pair-column", "--label")  # of `ptune predict`, for messages
-PREDICTION_KEYS = ("label", "score", "scores")
 
 Text = str | tuple[str, str]
-Prediction = dict[str, Any]  # {"label": str, "score": float, "scores": {label: probability}}
+# {"label": str, "score": float, "scores": {label: probability}}; where several labels may apply,
+# {"labels": [str], "scores": {label: probability}}; of a regression {"value": float}
+Prediction = dict[str, Any]
+PREDICTION_KEYS: dict[ProblemType, tuple[str, ...]] = {
+    SINGLE: ("label", "score", "scores"),
+    MULTI: ("labels", "scores"),
+    REGRESSION: ("value",),
+}
 
 
 def run_logits(model: Model, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE) -> Tensor:
     """Logits [N, C] of encoded rows, on the CPU, in the rows' order; an ensemble's members are combined."""
     ensemble = model if isinstance(model, PromptEnsemble) else PromptEnsemble([model])
-    return combine(run_member_logits(ensemble, encoded, pad_id, batch_size))
+    return combine(run_member_logits(ensemble, encoded, pad_id, batch_size), ensemble.problem_type)
 
 
 @torch.no_grad()
@@ -106,12 +114,8 @@ class TextClassifier:
         self.encoder.warn_of_cuts(len(split))
         return logits
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities of logits [N, C]."""
-        return (logits / self.temperature).softmax(dim=1)
-
     def predict(self, texts: Text | Sequence[Text], batch_size: int = BATCH_SIZE) -> list[Prediction]:
-        """Label, its probability and all classes' probabilities for each text or (text, pair).
+        """An answer for each text or (text, pair): what of them, says `Prediction`.
 
         Raises:
             DataError: an empty text; single texts and pairs mixed.
@@ -126,10 +130,9 @@ class TextClassifier:
         while window := list(islice(iterator, WINDOW)):
             first, second = _unzip(window, seen)
             seen += len(window)
-            for row in self.probabilities(self.logits(first, second, batch_size)).tolist():
-                best = max(range(len(row)), key=row.__getitem__)
-                scores = dict(zip(self.labels, row, strict=True))
-                yield {"label": self.labels[best], "score": row[best], "scores": scores}
+            yield from answers(
+                self.logits(first, second, batch_size), self.labels, self.model.problem_type, self.temperature
+            )
         self.encoder.warn_of_cuts(seen)
 
     def stream_file(
@@ -146,11 +149,12 @@ class TextClassifier:
 
         def texts() -> Iterator[Text]:
             columns: Columns | None = None
+            keys = PREDICTION_KEYS[self.model.problem_type]
             for number, row in enumerate(read_rows(path), 1):
                 columns = columns or self._columns(list(row), text, text_pair, str(path))
                 where = f"data file '{path}', row {number}"
                 first = text_of(row, columns.text, where)
-                kept.append({new: row[name] for name, new in kept_names(row, PREDICTION_KEYS).items()})
+                kept.append({new: row[name] for name, new in kept_names(row, keys).items()})
                 pair = columns.text_pair
                 yield first if pair is None else (first, text_of(row, pair, where))
 
@@ -165,6 +169,22 @@ class TextClassifier:
         return choose_columns(
             names, text, text_pair, None, where=f"data file '{where}'", need_label=False, options=_OPTIONS
         )
+
+
+def answers(
+    logits: Tensor, labels: Sequence[str], problem_type: ProblemType, temperature: float = 1.0
+) -> Iterator[Prediction]:
+    """Logits [N, C] in words. Those of a single label are divided by the temperature, see `ptune.calibration`."""
+    if problem_type == REGRESSION:
+        yield from ({"value": value} for value in logits[:, 0].tolist())
+    elif problem_type == MULTI:
+        for row, given in zip(logits.sigmoid().tolist(), applies(logits).tolist(), strict=True):
+            named = [label for label, applied in zip(labels, given, strict=True) if applied]
+            yield {"labels": named, "scores": dict(zip(labels, row, strict=True))}
+    else:
+        for row in (logits / temperature).softmax(dim=1).tolist():
+            best = max(range(len(row)), key=row.__getitem__)
+            yield {"label": labels[best], "score": row[best], "scores": dict(zip(labels, row, strict=True))}
 
 
 def load(

@@ -220,3 +220,27 @@ def test_an_endless_json_file_is_refused_unread(adapter) -> None:
         file.truncate(2**30)
     with pytest.raises(AdapterError, match="has 1073741824 bytes; at most"):
         read_adapter(folder)
+
+
+def test_a_record_that_names_no_problem_type_is_of_one_label_a_row(adapter, backbone) -> None:
+    folder, _ = adapter()
+    content = json.loads((folder / "ptune.json").read_text())
+    assert content.pop("problem_type") == "single_label_classification"
+    (folder / "ptune.json").write_text(json.dumps(content))
+    assert read_adapter(folder).record.problem_type == "single_label_classification"
+    assert ptune.load(folder, backbone("bert")).model.problem_type == "single_label_classification"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"problem_type": "regression"}, "a regression gives one number, but there are 3 classes"),
+        ({"problem_type": "ranking"}, "problem_type"),
+    ],
+)
+def test_a_record_whose_problem_type_does_not_fit_is_refused(changes, said, adapter) -> None:
+    folder, _ = adapter()
+    content = json.loads((folder / "ptune.json").read_text())
+    (folder / "ptune.json").write_text(json.dumps(content | changes))
+    with pytest.raises(AdapterError, match=said):
+        read_adapter(folder)

@@ -28,7 +28,7 @@ from ptune.training.loop import train
 
 Fails = Callable[..., str]
 # What a command may have said on stdout before it failed.
-NOTES = ("data: ", "columns: ", "split: ", "sample: ", "method ", "trainable params: ")
+NOTES = ("data: ", "columns: ", "problem type: ", "split: ", "sample: ", "method ", "trainable params: ")
 GOOD = "text,label\na good film,pos\na bad film,neg\na fine plot,pos\na poor plot,neg\n"
 
 
@@ -296,6 +296,57 @@ class TestData:
         rows = "".join(f"text {n},{'abc'[n % 3]}\n" for n in range(18))
         said = complains(data("text,label\n" + rows), "--max-train-rows", 2)
         assert "3 classes" in said
+
+
+class TestProblemTypes:
+    """Labels and options that do not go together: told before a backbone is loaded."""
+
+    @pytest.mark.parametrize(
+        ("content", "options", "expected"),
+        [
+            (GOOD, ["--problem-type", "regression"], ["row 1", "'label'", "'pos'", "a number such as 3.5"]),
+            (GOOD, ["--problem-type", "multi_label_classification"], ["row 1", "'pos'", "--label-separator"]),
+            (GOOD, ["--problem-type", "ranking"], ["--problem-type", "ranking"]),
+            (GOOD, ["--label-separator", ""], ["--label-separator"]),
+            (GOOD, ["--label-separator", "|", "--problem-type", "regression"], ["label separator", "regression"]),
+            ("text,label\na,1.5\nb,\nc,2\n", [], ["row 2", "'label'", "no number"]),
+            ("text,label\na,1.5\nb,1e99\nc,2\n", [], ["row 2", "1e99", "1e+15"]),
+            ("text,label\na,1.5\nb,2\n", [], ["2 rows cannot be parted", "give more rows"]),
+            ("text,label\na,x|x\nb,y\n", ["--label-separator", "|"], ["row 1", "'x' twice"]),
+        ],
+    )
+    def test_labels_of_another_kind_are_named_by_their_row(
+        self, fails: Fails, data: Any, content: str, options: list[str], expected: list[str]
+    ) -> None:
+        said = fails("train", "--backbone", "/none/such", "--data", data(content), "--output", "o", *options)
+        assert all(part in said for part in expected), said
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (["--best", "accuracy"], "use one of pearson, spearman, r2, mse, mae, loss"),
+            (["--class-weights", "balanced"], "class_weights and focal"),
+            (["--focal", "2"], "class_weights and focal"),
+            (["--label-smoothing", "0.1"], "label_smoothing is for single_label_classification"),
+            (["--best", "ranking"], "--best"),
+            (["--focal", "-1"], "--focal"),
+            (["--label-smoothing", "1"], "--label-smoothing"),
+            (["--class-weights", "unbalanced"], "--class-weights"),
+        ],
+    )
+    def test_settings_that_a_regression_has_no_use_for_are_named(
+        self, fails: Fails, data: Any, tmp_path: Path, options: list[str], expected: str
+    ) -> None:
+        rows = "".join(f"text {n},{n / 2}\n" for n in range(20))
+        arguments = ("--backbone", "/none/such", "--data", data("text,label\n" + rows), "--output", tmp_path / "o")
+        assert expected in fails("train", *arguments, *options, notes=True)
+
+    def test_data_of_another_kind_than_the_adapters_are_named_by_row(
+        self, fails: Fails, trained: dict[str, Path], data: Any
+    ) -> None:
+        path = data('{"text": "a film", "labels": ["positive", "negative"]}\n', "a.jsonl")
+        said = fails("evaluate", trained["deep"], "--data", path)
+        assert "row 1: column 'labels' holds several labels at once" in said
 
 
 class TestTraining:

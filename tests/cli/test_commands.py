@@ -11,6 +11,8 @@ import pytest
 
 from ptune.cli import main
 from ptune.data.files import read_rows
+from ptune.data.sources import load_data
+from tests.conftest import star_rows, topic_rows, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +227,114 @@ main(["predict", {str(trained)!r}, "--text", "a good film"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def topics(backbone_folder, tmp_path_factory):
+    """The folder of an adapter for several labels a row, and the CSV file that it learned from."""
+    folder = tmp_path_factory.mktemp("topics")
+    path = folder / "topics.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "topic"])
+        writer.writerows([row["text"], "|".join(row["labels"])] for row in topic_rows(64))
+    arguments = train_arguments(backbone_folder("bert"), path, folder / "adapter")
+    main([*arguments, "--label-separator", "|", "--epochs", "2", "--class-weights", "balanced", "--focal", "1"])
+    return folder / "adapter", path
+
+
+@pytest.fixture(scope="module")
+def stars(backbone_folder, tmp_path_factory):
+    """The folder of an adapter that gives a number, and the file that it learned from."""
+    folder = tmp_path_factory.mktemp("stars")
+    path = write_jsonl(folder / "stars.jsonl", star_rows(64))
+    arguments = train_arguments(backbone_folder("bert"), path, folder / "adapter")
+    main([*arguments, "--label", "stars", "--problem-type", "regression", "--epochs", "2"])
+    return folder / "adapter", path
+
+
+def test_train_says_what_it_took_the_labels_for(backbone_folder, tmp_path, capsys) -> None:
+    cases = {
+        "multi_label_classification (the labels are lists)": (topic_rows(40), "labels"),
+        "regression (the labels are fractions)": (star_rows(40), "stars"),
+    }
+    for said, (rows, label) in cases.items():
+        path = write_jsonl(tmp_path / "a.jsonl", rows)
+        arguments = train_arguments(backbone_folder("bert"), path, tmp_path / "a")
+        main([*arguments, "--label", label, "--epochs", "1"])
+        out, _ = capsys.readouterr()
+        assert f"problem type: {said}" in out
+        assert "best epoch 1: validation " in out
+        assert ("3 labels: color, number, praise" in out) == (label == "labels")
+        assert ("targets 'stars' from 100 to 110, mean " in out) == (label == "stars")
+        assert ("Pearson" in out) == (label == "stars")
+
+
+def test_evaluate_several_labels_with_a_table_of_them(topics, capsys) -> None:
+    adapter, path = topics
+    main(["evaluate", str(adapter), "--data", str(path), "--label-separator", "|"])
+    out, _ = capsys.readouterr()
+    assert "precision" in out
+    assert "confusion" not in out
+    main(["evaluate", str(adapter), "--data", str(path), "--label-separator", "|", "--json"])
+    answer = last_json(capsys.readouterr().out)
+    assert {"accuracy", "f1", "f1_macro", "loss", "count", "split", "labels", "by_label"} == answer.keys()
+    assert answer["by_label"]["praise"].keys() == {"precision", "recall", "f1", "support"}
+    assert answer["by_label"]["praise"]["support"] == 32
+    assert answer["count"] == 64
+
+
+def test_evaluate_a_regression(stars, capsys) -> None:
+    adapter, path = stars
+    main(["evaluate", str(adapter), "--data", str(path), "--label", "stars", "--json"])
+    answer = last_json(capsys.readouterr().out)
+    assert {"mse", "mae", "pearson", "spearman", "r2", "loss", "count", "split", "labels"} == answer.keys()
+    assert answer["labels"] == ["stars"]
+
+
+def test_predict_one_text_with_several_labels_and_with_a_number(topics, stars, capsys) -> None:
+    main(["predict", str(topics[0]), "--text", "a good film", "--json"])
+    answer = last_json(capsys.readouterr().out)
+    assert list(answer) == ["labels", "scores"]
+    assert answer["labels"] == [name for name, score in answer["scores"].items() if score > 0.5]
+    main(["predict", str(topics[0]), "--text", "a good film"])
+    assert "praise" in capsys.readouterr().out
+    main(["predict", str(stars[0]), "--text", "good good", "--json"])
+    answer = last_json(capsys.readouterr().out)
+    assert answer == {"value": pytest.approx(105, abs=15)}
+    main(["predict", str(stars[0]), "--text", "good good"])
+    assert capsys.readouterr().out == f"stars  {answer['value']:.6g}\n"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+def test_predicted_files_of_several_labels_are_data_again(ending, topics, tmp_path, capsys) -> None:
+    adapter, path = topics
+    target = tmp_path / f"out.{ending}"
+    main(["predict", str(adapter), "--input", str(path), "--output", str(target), "--json"])
+    out, err = capsys.readouterr()
+    answer = last_json(out)
+    assert answer["rows"] == 64
+    assert "64 rows in" in err
+    data = load_data(target, label="labels", only="test", labels=["color", "number", "praise"], label_separator="|")
+    assert sum(map(len, data.test.labels)) == sum(answer["labels"].values())
+    assert next(read_rows(target))["topic"] == ""
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+def test_predicted_files_of_numbers_hold_a_value(ending, stars, tmp_path, capsys) -> None:
+    adapter, path = stars
+    target = tmp_path / f"out.{ending}"
+    main(["predict", str(adapter), "--input", str(path), "--output", str(target), "--json"])
+    answer = last_json(capsys.readouterr().out)
+    rows = list(read_rows(target))
+    assert list(rows[0]) == ["text", "stars", "value"]
+    values = [float(row["value"]) for row in rows]
+    assert (answer["min"], answer["max"]) == (min(values), max(values))
+    assert answer["mean"] == pytest.approx(sum(values) / 64)
+
+
+def test_inspect_says_the_problem_type(stars, capsys) -> None:
+    main(["inspect", str(stars[0]), "--json"])
+    answer = last_json(capsys.readouterr().out)
+    assert (answer["problem_type"], answer["labels"]) == ("regression", ["stars"])
+    assert answer["training"]["best"] == "pearson"

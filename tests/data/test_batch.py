@@ -102,3 +102,10 @@ def test_a_batch_moves_whole() -> None:
     assert {tensor.device.type for tensor in (batch.input_ids, batch.attention_mask, batch.labels)} == {"meta"}
     assert batch.token_type_ids is None
     assert batch.rows == [0, 1]
+
+
+def test_rows_of_zeros_and_ones_are_picked_whole() -> None:
+    targets = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
+    batch = collate(encoded(2, 4, 3), targets, [2, 0], pad_id=9)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [[1, 1], [1, 0]]

@@ -1,12 +1,10 @@
-"""Which columns are taken, and what their values mean."""
+"""Which columns are taken, and the text of a row."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ptune.data.columns import Columns, choose_columns, label_of, text_of
+from ptune.data.columns import Columns, choose_columns, text_of
 from ptune.errors import DataError
 
 WHERE = "train.csv, row 7"
@@ -100,45 +98,3 @@ def test_half_a_character_is_named_by_row_and_column() -> None:
 def test_a_row_without_the_column_has_no_text() -> None:
     with pytest.raises(DataError, match="row 7: column 'text' has no text"):
         text_of({"label": "1"}, "text", WHERE)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("positive", "positive"),
-        (" positive ", "positive"),
-        ("3", 3),
-        ("-1", -1),
-        (4, 4),
-        (2.0, 2),
-        (True, "true"),
-        (False, "false"),
-        ("007", "007"),
-        ("+5", "+5"),
-        ("1.5", "1.5"),
-        ("-0", "-0"),
-        ("--5", "--5"),
-        ("-", "-"),
-        ("٣", "٣"),
-        ("1" * 5000, "1" * 5000),
-    ],
-)
-def test_labels_that_read_like_whole_numbers_are_numbers(value: object, expected: object) -> None:
-    label = label_of({"label": value}, "label", WHERE)
-    assert label == expected
-    assert type(label) is type(expected)
-
-
-@pytest.mark.parametrize(
-    "value", [None, "", "  ", float("nan"), 1.5, float("inf"), ["a", "b"], ("a",), {"a": 1}, b"positive"]
-)
-def test_what_is_no_label_is_named_by_row(value: object) -> None:
-    with pytest.raises(DataError) as caught:
-        label_of({"label": value}, "label", WHERE)
-    assert str(caught.value).startswith(WHERE)
-
-
-@given(st.integers() | st.text(min_size=1).filter(str.strip))
-def test_a_label_means_the_same_as_text_and_as_number(value: int | str) -> None:
-    as_text = label_of({"label": str(value)}, "label", WHERE)
-    assert str(as_text) == str(value).strip()

@@ -479,3 +479,131 @@ def test_files_that_are_no_shards_are_not_put_together(names, reason, write: Wri
     for name in ["train.csv", *names]:
         write(name, rows_of("a", "b", "a", "b"))
     assert reason in message(tmp_path)
+
+
+def topics_of(*labels: list[object]) -> list[Row]:
+    """Rows with a list of labels each."""
+    return [{"text": f"text {number}", "labels": own} for number, own in enumerate(labels)]
+
+
+TOPICS: list[list[object]] = [["b", "a"], [], ["c"], ["a"], ["b", "c"], ["a", "b"], ["c"], [], ["b"], ["a", "c"]]
+
+
+def label_sets(data: TextData, split: str) -> dict[str, list[str]]:
+    """Label names by text."""
+    part = data.split(split)
+    return {
+        text: [data.labels[place] for place in own]  # type: ignore[union-attr]
+        for text, own in zip(part.texts, part.labels or [], strict=True)
+    }
+
+
+def test_lists_are_several_labels_a_row_and_a_row_may_have_none(write: Write) -> None:
+    data = load_data(write("a.jsonl", topics_of(*TOPICS)))
+    assert data.problem_type == "multi_label_classification"
+    assert "problem type: multi_label_classification (the labels are lists)" in data.notes
+    assert data.labels == ["a", "b", "c"]
+    found = {**label_sets(data, "train"), **label_sets(data, "validation")}
+    assert found == {f"text {number}": sorted(own) for number, own in enumerate(TOPICS)}  # type: ignore[type-var]
+
+
+def test_text_that_a_separator_parts_loads_like_lists(write: Write) -> None:
+    cells = [{"text": f"text {n}", "labels": " | ".join(map(str, own))} for n, own in enumerate(TOPICS)]
+    parted = load_data(write("a.csv", cells), label_separator="|")
+    lists = load_data(write("b.jsonl", topics_of(*TOPICS)))
+    assert (parted.splits, parted.labels, parted.problem_type) == (lists.splits, lists.labels, lists.problem_type)
+    assert "problem type: multi_label_classification (labels are parted by '|')" in parted.notes
+
+
+@pytest.mark.parametrize("kind", ["List", "old"])
+def test_names_of_a_parquet_files_label_lists_are_kept(kind: str, tmp_path: Path) -> None:
+    inner = {"names": ["up", "left", "down"], "_type": "ClassLabel"}
+    feature = {"feature": inner, "_type": "List"} if kind == "List" else [inner]
+    metadata = {"huggingface": json.dumps({"info": {"features": {"labels": feature}}})}
+    table = pyarrow.table({"text": [f"text {n}" for n in range(8)], "labels": [[2, 0], [0], [], [2]] * 2})
+    parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    data = load_data(tmp_path / "a.parquet")
+    assert data.labels == ["up", "left", "down"]
+    assert {**label_sets(data, "train"), **label_sets(data, "validation")}["text 0"] == ["up", "down"]
+
+
+def test_a_hub_data_set_of_label_lists_brings_their_names(monkeypatch) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "labels": datasets.List(datasets.ClassLabel(names=["b", "a"]))}
+    )
+    rows = {"text": ["one", "two", "three"], "labels": [[0, 1], [], [1]]}
+    part = datasets.Dataset.from_dict(rows, features=features)
+    hub = datasets.DatasetDict({"train": part, "validation": part})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)
+    data = load_data("owner/set")
+    assert data.labels == ["b", "a"]
+    assert data.train.labels == [(0, 1), (), (1,)]
+
+
+def test_numbers_in_lists_are_labels_too_and_places_of_an_adapters(write: Write) -> None:
+    path = write("a.jsonl", topics_of([3, 10], [], ["3"], [10]))
+    assert load_data(path, only="train").labels == ["3", "10"]
+    path = write("b.jsonl", topics_of([1, 0], [], [2]))
+    data = load_data(path, only="test", labels=["x", "y", "z"], problem_type="multi_label_classification")
+    assert data.test.labels == [(0, 1), (), (2,)]
+
+
+def test_fractions_are_a_regression(write: Write) -> None:
+    data = load_data(write("a.csv", rows_of(*[0.5, 3, 2.25, 4, 5] * 4)))
+    assert data.problem_type == "regression"
+    assert data.labels == ["label"]
+    assert "problem type: regression (the labels are fractions)" in data.notes
+    assert set(data.train.labels or []) <= {0.5, 3.0, 2.25, 4.0, 5.0}
+    assert (len(data.train), len(data.validation)) == (18, 2)
+
+
+def test_whole_numbers_are_a_regression_where_it_is_asked_for(write: Write) -> None:
+    path = write("a.csv", rows_of(*[1, 2, 3, 4, 5] * 4))
+    data = load_data(path, problem_type="regression", max_train_rows=7)
+    assert {type(target) for target in data.train.labels or []} == {float}
+    assert len(data.train) == 7
+    assert load_data(path).problem_type == "single_label_classification"
+    assert "problem type: regression (as asked)" in data.notes
+
+
+def test_numbers_of_an_unlabelled_test_split_leave_it_out(write: Write, tmp_path: Path) -> None:
+    write("train.csv", rows_of(0.5, 1, 2, 3))
+    write("dev.csv", rows_of(1, 2))
+    write("test.csv", rows_of(-1, -1))
+    data = load_data(tmp_path)
+    assert set(data.splits) == {"train", "validation"}
+    assert data.validation.labels == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "said"),
+    [
+        ([["a"], "b", ["a"]], {}, "row 2: column 'label' holds 'b'; a list of labels is expected"),
+        (["a", ["a", "b"], "b"], {}, "row 2: column 'label' holds several labels"),
+        ([["a"], ["b"], None], {}, "row 3: column 'label' holds nothing"),
+        ([["a"], [], [1.5]], {}, "row 3: label 1.5 is a fraction"),
+        ([[], [], []], {}, "no row has a label"),
+        ([["a"], ["a"], ["a"]], {}, "every row has the same target, ['a']"),
+        ([0.5, 1.5, "b"], {}, "row 1: label 0.5 is a fraction"),
+        ([0.5, 1.5, None], {}, "row 3: column 'label' has no number"),
+        ([0.5, 0.5, 0.5], {}, "every row has the same target, 0.5"),
+        (["a", "b", "a"], {"problem_type": "regression"}, "row 1: column 'label' holds 'a'; a number such as 3.5"),
+        (["a", "b"], {"problem_type": "multi_label_classification"}, "row 1: column 'label' holds 'a'; a list"),
+        ([["a"], ["b"]], {"problem_type": "single_label_classification"}, "row 1: column 'label' holds several"),
+        ([[1.5]], {"problem_type": "regression"}, "row 1: column 'label' holds a list"),
+    ],
+)
+def test_mixed_and_unsuitable_labels_are_named_by_file_and_row(
+    labels: list[object], options: dict[str, Any], said: str, write: Write
+) -> None:
+    found = message(write("a.jsonl", rows_of(*labels)), **options)
+    assert "a.jsonl" in found
+    assert said in found
+
+
+def test_an_unseen_label_in_a_list_is_named_by_file_and_row(write: Write, tmp_path: Path) -> None:
+    write("train.jsonl", topics_of(["a"], ["b"], []))
+    write("dev.jsonl", topics_of([], ["a", "z"]))
+    assert "dev.jsonl, row 2: label 'z' is not among the known labels (a, b)" in message(tmp_path)

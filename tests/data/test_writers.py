@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptune.data.files import Row, read_rows
+from ptune.data.targets import labels_of
 from ptune.data.writers import check_output, open_writer, print_json_lines
 from ptune.errors import ConfigError, OutputError, PtuneError
 
@@ -239,3 +240,32 @@ def test_printed_json_lines_are_an_object_each() -> None:
     file = io.StringIO()
     print_json_lines(iter(TWO), file)
     assert [json.loads(line) for line in file.getvalue().splitlines()] == TWO
+
+
+@pytest.mark.parametrize("ending", TABLES)
+def test_several_labels_are_read_back_by_their_separator(tmp_path: Path, ending: str) -> None:
+    scores = {"down": 0.75, "up": 0.5, "so-so": 0.625}
+    rows = [{"text": str(n), "labels": own, "scores": scores} for n, own in enumerate(([], ["down", "so-so"], ["up"]))]
+    write(tmp_path / f"a.{ending}", rows)
+    read = list(read_rows(tmp_path / f"a.{ending}"))
+    assert list(read[0]) == ["text", "labels", "score_down", "score_up", "score_so-so"]
+    parted = [labels_of(row["labels"], "labels", "", "|") for row in read]
+    assert parted == [[], ["down", "so-so"], ["up"]]
+
+
+def test_a_parquet_column_that_starts_with_empty_lists_is_written(tmp_path: Path) -> None:
+    scores = dict.fromkeys(LABELS, 0.5)
+    rows = ({"labels": ["up"] if number > 1050 else [], "scores": scores} for number in range(1100))
+    write(tmp_path / "a.parquet", rows)
+    assert [row["labels"] for row in read_rows(tmp_path / "a.parquet")] == [[]] * 1051 + [["up"]] * 49
+
+
+@pytest.mark.parametrize("ending", TABLES)
+def test_numbers_have_a_column_of_their_own_and_no_scores(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    open_writer(path)(
+        [{"text": "a", "scores": "mine", "value": 2.5}, {"text": "b", "scores": "", "value": -1.0}], path, []
+    )
+    read = list(read_rows(path))
+    assert [float(row["value"]) for row in read] == [2.5, -1]
+    assert read[0]["scores"] == "mine"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
 from ptune.model.backbone import Hidden
 from ptune.model.classifier import PromptClassifier
@@ -166,3 +167,68 @@ def test_rows_padded_on_the_left_are_refused(backbone) -> None:
     model = PromptClassifier(backbone("gpt2"), PromptConfig(), LABELS)
     with pytest.raises(ValueError, match="pad on the right"):
         model(torch.tensor([[0, 5, 6]]), torch.tensor([[0, 1, 1]]))
+
+
+def batch_of(rows: int = 3) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.tensor([[2, 5 + row, 7, 9 + row, 3] for row in range(rows)])}
+
+
+def test_the_loss_of_a_forward_pass_is_the_plain_one_of_the_problem_type(backbone) -> None:
+    targets = {
+        SINGLE: torch.tensor([0, 3, 1]),
+        MULTI: torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]]),
+        REGRESSION: torch.tensor([1.0, 2.5, -1.0]),
+    }
+    losses = {
+        SINGLE: torch.nn.functional.cross_entropy,
+        MULTI: torch.nn.functional.binary_cross_entropy_with_logits,
+        REGRESSION: lambda logits, labels: torch.nn.functional.mse_loss(logits[:, 0], labels),
+    }
+    for problem_type, labels in targets.items():
+        names = LABELS[:1] if problem_type == REGRESSION else LABELS
+        model = PromptClassifier(backbone("bert"), PromptConfig(), names, problem_type=problem_type).eval()
+        output = model(**batch_of(), labels=labels)
+        torch.testing.assert_close(output.loss, losses[problem_type](output.logits, labels))
+
+
+def test_a_regression_has_one_output(backbone) -> None:
+    with pytest.raises(ConfigError, match="a regression gives one number, but 4 labels are named"):
+        PromptClassifier(backbone("bert"), PromptConfig(), LABELS, problem_type=REGRESSION)
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [("bert", "mean"), ("roberta", "peft"), ("distilbert", "peft"), ("modernbert", "peft"), ("gpt2", "peft")],
+)
+def test_targets_are_standardised_and_folded_into_the_last_layer(family, pooling, backbone) -> None:
+    targets = torch.tensor([1000.0, 1004.0, 990.0, 1010.0])
+    config = PromptConfig(method="prompt-tuning", virtual_tokens=3, pooling=pooling)
+    model = PromptClassifier(backbone(family), config, ["x"], seed=1, problem_type=REGRESSION).eval()
+    before = model(**batch_of()).logits
+    model.standardise(targets)
+    logits = model(**batch_of()).logits
+    if family == "gpt2":  # its head has no bias
+        scale, shift = float(targets.square().mean().sqrt()), 0.0
+    else:
+        scale, shift = float(targets.std(correction=0)), float(targets.mean())
+    torch.testing.assert_close(logits, before * scale + shift)
+    assert "target_scale" not in model.trainable_state()
+
+    plain = PromptClassifier(backbone(family), config, ["x"], seed=1, problem_type=REGRESSION).eval()
+    plain.head.load_state_dict(model.folded_head())
+    torch.testing.assert_close(plain(**batch_of()).logits, logits)
+
+    model.standardise(targets / 10)  # learned by now: its answers stay
+    assert float(model.target_scale) == pytest.approx(scale / 10)
+    torch.testing.assert_close(model(**batch_of()).logits, logits)
+
+
+def test_targets_that_are_all_the_same_have_a_unit_too(backbone) -> None:
+    model = PromptClassifier(backbone("bert"), PromptConfig(), ["x"], problem_type=REGRESSION)
+    model.standardise(torch.full((4,), 7.0))
+    assert (float(model.target_scale), float(model.target_shift)) == (1, 7)
+
+
+def test_other_heads_are_folded_as_they_are(backbone) -> None:
+    model = PromptClassifier(backbone("bert"), PromptConfig(), LABELS)
+    assert all(torch.equal(tensor, model.head.state_dict()[name]) for name, tensor in model.folded_head().items())

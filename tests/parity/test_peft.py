@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import ptune
-from ptune.adapter.files import save_adapter
+from ptune.adapter.files import note_backbone, save_adapter
 from ptune.adapter.layout import Record
 from ptune.model.families import FAMILIES
 
@@ -71,8 +71,6 @@ def random_classifier(backbone, **settings) -> ptune.PromptClassifier:
 
 
 def saved(model: ptune.PromptClassifier, folder: Path) -> Path:
-    from ptune.adapter.files import note_backbone
-
     record = Record(prompt=model.config, backbone=note_backbone(model.backbone), labels=LABELS, classes=len(LABELS))
     save_adapter(folder, model, record)
     return folder
@@ -200,3 +198,29 @@ def test_an_adapter_in_a_layout_that_peft_cannot_read_is_not_offered_to_it(famil
     assert ptune.read_adapter(folder).peft is False
     with pytest.raises(ValueError, match=r"adapter_config\.json"):
         PeftConfig.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("family", GUIDE_FAMILIES)
+def test_regressions_of_ptune_give_the_same_numbers_in_peft_and_back(
+    family, backbone, backbone_folder, tmp_path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    config = ptune.PromptConfig(method="p-tuning", virtual_tokens=P, encoder_hidden_size=8)
+    model = ptune.PromptClassifier(backbone(family), config, ["stars"], seed=5, problem_type="regression")
+    model.standardise(torch.tensor([1.0, 2.0, 4.5]))
+    note = note_backbone(model.backbone)
+    record = Record(prompt=model.config, backbone=note, labels=["stars"], classes=1, problem_type="regression")
+    save_adapter(tmp_path, model, record)
+    expected = ptune_logits(model)
+    assert expected.shape == (3, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = AutoModelForSequenceClassification.from_pretrained(backbone_folder(family), num_labels=1).eval()
+        peft_model = PeftModel.from_pretrained(whole, tmp_path).eval()
+    torch.testing.assert_close(peft_logits(peft_model), expected, atol=1e-5, rtol=1e-5)
+    (tmp_path / "ptune.json").unlink()  # as PEFT would write it
+    classifier = ptune.load(tmp_path, backbone(family))
+    assert classifier.model.problem_type == "regression"
+    torch.testing.assert_close(ptune_logits(classifier.model), expected, atol=1e-5, rtol=1e-5)

@@ -36,7 +36,7 @@ def run(backbone, data_folder, output, *, resume=False, on_step=None, settings=N
 
 def figures(classifier: ptune.TextClassifier, data) -> dict[str, float]:
     logits = classifier.split_logits(data.validation, 5)
-    return evaluate_logits(logits, torch.tensor(data.validation.labels), classifier.temperature)
+    return evaluate_logits(logits, torch.tensor(data.validation.labels), temperature=classifier.temperature)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_finished_run_is_not_run_again(backbone, reviews, tmp_path) -> None:
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(backbone, reviews, tmp_path) -> None:
     run(backbone("bert"), reviews, tmp_path, epochs=1)
-    with pytest.raises(ConfigError, match=r"is of a run with training\.epochs 1, this one has 4"):
+    with pytest.raises(ConfigError, match=r"of another run: .*training\.epochs was 1, is 4"):
         run(backbone("bert"), reviews, tmp_path, resume=True)
 
 

@@ -118,7 +118,7 @@ def _tensors(model: PromptClassifier) -> dict[str, Tensor]:
     folded = model.eval().prompt_encoder()
     model.train(was_training)
     prefix = "base_model." if model.config.pooling == "peft" else "head."
-    head = {prefix + name: tensor for name, tensor in model.head.state_dict().items()}
+    head = {prefix + name: tensor for name, tensor in model.folded_head().items()}
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in {PROMPT_KEY: folded, **head}.items()}
 
 
@@ -181,9 +181,10 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     tensors = file.tensors()
     own = {name: tensors[names[name]] for name in expected}
     if record.members == 1:
-        return _filled(PromptClassifier(backbone, config, labels), own)
+        return _filled(PromptClassifier(backbone, config, labels, problem_type=record.problem_type), own)
     parts = [{name: tensor[member] for name, tensor in own.items()} for member in range(record.members)]
-    return PromptEnsemble([_filled(PromptClassifier(backbone, config, labels), part) for part in parts]).eval()
+    models = [PromptClassifier(backbone, config, labels, problem_type=record.problem_type) for _ in parts]
+    return PromptEnsemble([_filled(model, part) for model, part in zip(models, parts, strict=True)]).eval()
 
 
 def _filled(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassifier:
@@ -192,6 +193,7 @@ def _filled(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassi
         ("prompt_encoder.embedding.weight" if name == PROMPT_KEY else f"head.{name}"): tensor
         for name, tensor in tensors.items()
     }
+    model.fresh_head = False
     model.load_trainable_state(model.trainable_state() | state)
     return model.eval()
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.model.config import PromptConfig
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -47,7 +48,8 @@ class Record(BaseModel):
     prompt: PromptConfig = Field(description="As trained. The stored prompt is folded: its encoder is gone.")
     backbone: BackboneNote
     labels: list[str] | None = Field(min_length=1, description="Label names in index order; None: ask the backbone.")
-    classes: int = Field(ge=1, description="C, number of classes.")
+    classes: int = Field(ge=1, description="C, number of classes; 1 of a regression.")
+    problem_type: ProblemType = Field(SINGLE, description="What the C numbers mean, by transformers' names.")
     members: int = Field(
         1, ge=1, le=100, description="M, prompts of an ensemble. With several, every tensor is [M, ...]."
     )
@@ -68,4 +70,6 @@ class Record(BaseModel):
     def _check(self) -> Record:
         if self.labels is not None and len(self.labels) != self.classes:
             raise ValueError(f"{len(self.labels)} labels are named, but there are {self.classes} classes")
+        if self.problem_type == REGRESSION and self.classes != 1:
+            raise ValueError(f"a regression gives one number, but there are {self.classes} classes")
         return self

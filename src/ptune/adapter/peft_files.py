@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ptune.adapter.layout import BackboneNote, Record
+from ptune.data.targets import REGRESSION, SINGLE
 from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
 from ptune.model.config import MAX_VIRTUAL_TOKENS, PromptConfig
@@ -92,7 +93,10 @@ def from_peft(content: dict[str, Any], classes: int, where: str) -> Record:
         layers=_positive(content, "num_layers", where),
     )
     versions = {"peft": str(content["peft_version"])} if content.get("peft_version") else {}
-    return Record(prompt=prompt, backbone=note, labels=None, classes=classes, versions=versions)
+    problem_type = REGRESSION if classes == 1 else SINGLE  # as transformers takes it where nothing says otherwise
+    return Record(
+        prompt=prompt, backbone=note, labels=None, classes=classes, problem_type=problem_type, versions=versions
+    )
 
 
 def prompt_shape(content: dict[str, Any], where: str) -> tuple[int, int]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json
 from ptune.cli.terminal import Terminal
+from ptune.data.targets import MULTI, SINGLE, ProblemType
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LARGEST_MATRIX = 20  # classes up to which the confusion matrix fits a terminal
 
@@ -23,7 +29,9 @@ def evaluate(
     """Measure an adapter on labelled data.
 
     Prints accuracy, F1 (binary and macro), Matthews correlation, loss, expected calibration error (of the calibrated
-    probabilities and of the raw ones), count, and the confusion matrix.
+    probabilities and of the raw ones), count, and the confusion matrix. Where rows may have several labels: the share
+    of rows with all labels right, F1 (micro and macro), and precision, recall and F1 of each label. Of a regression:
+    errors (mse, mae), correlations (pearson, spearman) and r2.
 
     Examples:
       ptune evaluate mrpc --data glue/mrpc
@@ -42,11 +50,9 @@ def evaluate(
     backbone
         The backbone, where the adapter's own note of it does not lead to one.
     """
-    import torch
-
     from ptune.data.sources import load_data
     from ptune.errors import DataError
-    from ptune.metrics import confusion, evaluate_logits
+    from ptune.metrics import evaluate_logits
     from ptune.predict import load
 
     terminal = Terminal(json)
@@ -59,20 +65,39 @@ def evaluate(
         text_pair=columns.text_pair,
         label=columns.label,
         labels=classifier.labels,
+        problem_type=classifier.model.problem_type,
+        label_separator=columns.label_separator,
         only=split,
     )
     part = rows.split(split)
     if part.labels is None:
         raise DataError(f"data '{data}': the rows of {split} have no labels, so there is nothing to compare with")
     terminal.say(rows.notes[0])
-    truth = torch.tensor(part.labels)
+    truth = rows.targets(split)
     logits = classifier.split_logits(part, batch_size)
-    metrics = evaluate_logits(logits, truth, classifier.temperature)
-    matrix = confusion(logits, truth)
+    metrics = evaluate_logits(logits, truth, rows.problem_type, classifier.temperature)
     terminal.table([(name, f"{value:.4f}" if name != "count" else str(value)) for name, value in metrics.items()])
-    _print_matrix(terminal, classifier.labels, matrix)
-    answer = {**metrics, "split": split, "labels": classifier.labels, "confusion_matrix": matrix}
-    terminal.answer(answer)
+    detail = _details(terminal, rows.problem_type, classifier.labels, logits, truth)
+    terminal.answer({**metrics, "split": split, "labels": classifier.labels, **detail})
+
+
+def _details(
+    terminal: Terminal, problem_type: ProblemType, labels: list[str], logits: Tensor, truth: Tensor
+) -> dict[str, Any]:
+    """What there is beyond the figures: printed, and as a part of the JSON answer."""
+    from ptune.metrics import by_label, confusion
+
+    if problem_type == SINGLE:
+        matrix = confusion(logits, truth)
+        _print_matrix(terminal, labels, matrix)
+        return {"confusion_matrix": matrix}
+    if problem_type == MULTI:
+        figures = dict(zip(labels, by_label(logits, truth), strict=True))
+        heads = ("precision", "recall", "f1")
+        lines = [(name, *(f"{own[head]:.4f}" for head in heads), str(own["support"])) for name, own in figures.items()]
+        terminal.table([("label", *heads, "support"), *lines])
+        return {"by_label": figures}
+    return {}
 
 
 def _print_matrix(terminal: Terminal, labels: list[str], matrix: list[list[int]]) -> None:

@@ -30,6 +30,7 @@ def inspect(adapter: str, /, *, json: Json = False) -> None:
     facts: dict[str, Any] = {
         "method": record.prompt.method,
         "backbone": record.backbone.name,
+        "problem_type": record.problem_type,
         "labels": record.labels or [f"LABEL_{index}" for index in range(record.classes)],
         "virtual_tokens": record.prompt.virtual_tokens,
         "pooling": record.prompt.pooling,

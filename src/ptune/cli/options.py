@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 from pydantic import BaseModel, ConfigDict, Field
 
+from ptune.data.targets import ProblemType
 from ptune.model.config import PromptConfig
 from ptune.training.config import TrainConfig
 
@@ -25,10 +26,21 @@ class ColumnOptions(_Options):
     text: str | None = Field(None, description="Column of the text. Default: guessed from its name.")
     text_pair: str | None = Field(None, description="Column of a second text. Default: guessed.")
     label: str | None = Field(None, description="Column of the label. Default: guessed.")
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between the labels of a row, such as | in CSV files whose rows may have several.",
+    )
 
 
 class DataOptions(ColumnOptions):
     """Data to train on."""
+
+    problem_type: ProblemType | None = Field(
+        None,
+        description="What the labels are: one of several, any number of several, or a number to be learned. Default: "
+        "guessed: lists are several labels, fractions are numbers to be learned.",
+    )
 
     max_train_rows: int | None = Field(
         None, ge=2, description="Train on a stratified sample of so many rows. Default: all."

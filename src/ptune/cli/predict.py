@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from ptune.cli.options import BatchSize, ColumnOptions, Device, DeviceOptions, Json
 from ptune.cli.terminal import Terminal
+from ptune.data.targets import MULTI, REGRESSION, ProblemType
 from ptune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def predict(
     """Label texts, with the probability of every class.
 
     Give one text, or a file; files are streamed, so any size will do. An answer is
-    {"label", "score", "scores": {label: probability}}; a file's answers come in its order, with the row's
-    other columns kept (a column named label, score or scores is kept as input_label and so on).
+    {"label", "score", "scores": {label: probability}}; {"labels": [those over 0.5], "scores"} where several may
+    apply; {"value"} of a regression. A file's answers come in its order, with the row's other columns kept (a column
+    named as a part of the answer is kept as input_label and so on). CSV and TSV hold several labels as a|b.
 
     Examples:
       ptune predict reviews --text "What a film."
@@ -100,9 +102,16 @@ def _peek(path: Path) -> None:
 
 def _predict_one(terminal: Terminal, classifier: TextClassifier, text: str, pair: str | None) -> None:
     prediction = classifier.predict(text if pair is None else (text, pair))[0]
-    terminal.say(f"{prediction['label']}  {prediction['score']:.4f}")
-    ranked = sorted(prediction["scores"].items(), key=lambda item: -item[1])
-    terminal.table([(label, f"{100 * score:.2f} %") for label, score in ranked])
+    problem_type = classifier.model.problem_type
+    if problem_type == REGRESSION:
+        terminal.say(f"{classifier.labels[0]}  {prediction['value']:.6g}")
+    elif problem_type == MULTI:
+        terminal.say(", ".join(prediction["labels"]) or "no label")
+    else:
+        terminal.say(f"{prediction['label']}  {prediction['score']:.4f}")
+    if problem_type != REGRESSION:
+        ranked = sorted(prediction["scores"].items(), key=lambda item: -item[1])
+        terminal.table([(label, f"{100 * score:.2f} %") for label, score in ranked])
     terminal.answer(prediction)
 
 
@@ -116,20 +125,45 @@ def _predict_file(
 ) -> None:
     from ptune.data.writers import open_writer, print_json_lines
 
-    started, counts = time.perf_counter(), Counter[str]()
-
-    def counted() -> Iterator[dict[str, Any]]:
-        for row in classifier.stream_file(path, wanted.text, wanted.text_pair, batch_size):
-            counts[row["label"]] += 1
-            yield row
-
+    started, tally = time.perf_counter(), _Tally(classifier.model.problem_type)
+    rows = map(tally.add, classifier.stream_file(path, wanted.text, wanted.text_pair, batch_size))
     if output is None:
-        print_json_lines(counted(), sys.stdout)
+        print_json_lines(rows, sys.stdout)
     else:
-        open_writer(output)(counted(), output, classifier.labels)
+        open_writer(output)(rows, output, () if classifier.model.problem_type == REGRESSION else classifier.labels)
     seconds = time.perf_counter() - started
-    total = sum(counts.values())
-    shares = ", ".join(f"{label} {count}" for label, count in counts.most_common(8))
-    print(f"ptune: {total} rows in {seconds:.1f} s: {shares}", file=sys.stderr)
+    print(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}", file=sys.stderr)
     if output is not None:
-        terminal.answer({"rows": total, "labels": dict(counts), "output": str(output), "seconds": round(seconds, 3)})
+        found = {"rows": tally.rows, **tally.answer(), "output": str(output), "seconds": round(seconds, 3)}
+        terminal.answer(found)
+
+
+class _Tally:
+    """What was answered, over all rows."""
+
+    def __init__(self, problem_type: ProblemType) -> None:
+        self.problem_type = problem_type
+        self.rows = 0
+        self.labels = Counter[str]()
+        self.sum, self.least, self.most = 0.0, math.inf, -math.inf  # of a regression
+
+    def add(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Count a row, and give it back."""
+        self.rows += 1
+        if self.problem_type == REGRESSION:
+            value = row["value"]
+            self.sum, self.least, self.most = self.sum + value, min(self.least, value), max(self.most, value)
+        else:
+            self.labels.update(row["labels"] if self.problem_type == MULTI else [row["label"]])
+        return row
+
+    def answer(self) -> dict[str, Any]:
+        """For the JSON answer."""
+        if self.problem_type != REGRESSION:
+            return {"labels": dict(self.labels)}
+        return {"mean": self.sum / self.rows, "min": self.least, "max": self.most} if self.rows else {}
+
+    def __str__(self) -> str:
+        if self.problem_type != REGRESSION:
+            return ", ".join(f"{label} {count}" for label, count in self.labels.most_common(8))
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.answer().items())

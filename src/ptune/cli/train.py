@@ -17,6 +17,7 @@ from ptune.cli.options import (
     TrainSettings,
 )
 from ptune.cli.terminal import Terminal, progress_bar
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.model.config import PromptConfig
 from ptune.training.config import TrainConfig
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from ptune.model.classifier import PromptClassifier
     from ptune.training.config import SettledConfig
     from ptune.training.loop import TrainResult
+
+# Figures of an epoch's line and of the last one, with their names for people.
+_SHOWN: dict[ProblemType, tuple[tuple[str, str], ...]] = {
+    SINGLE: (("accuracy", "accuracy"), ("f1", "F1")),
+    MULTI: (("f1", "F1"), ("f1_macro", "macro F1"), ("accuracy", "all labels right")),
+    REGRESSION: (("pearson", "Pearson"), ("spearman", "Spearman"), ("mae", "mean absolute error")),
+}
 
 
 def train(
@@ -48,6 +56,8 @@ def train(
       ptune train --backbone roberta-large --data glue/mrpc --output mrpc
       ptune train --backbone ./my-bert --data reviews.csv --output reviews --epochs 5
       ptune train --backbone gpt2 --data folder/ --output out --method p-tuning --json
+      ptune train --backbone ./my-bert --data topics.csv --output topics --label-separator "|"
+      ptune train --backbone ./my-bert --data stars.csv --output stars --problem-type regression
       ptune train --config run.yaml --seed 1
       ptune train --backbone ./my-bert --data reviews.csv --output reviews --resume
 
@@ -66,14 +76,15 @@ def train(
         YAML, TOML or JSON file with any of these options; the command line wins.
     """
     terminal = Terminal(json)
+    training = training or TrainConfig()
     result = run(
         terminal,
         backbone,
-        load(terminal, data, data_options or DataOptions(), (training or TrainConfig()).seed),
+        load(terminal, data, data_options or DataOptions(), training.seed),
         output,
         backbone_options or BackboneOptions(),
         prompt or PromptConfig(),
-        training or TrainConfig(),
+        training,
         resume,
     )
     terminal.answer(summary(result))
@@ -88,6 +99,8 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
         text=options.text,
         text_pair=options.text_pair,
         label=options.label,
+        problem_type=options.problem_type,
+        label_separator=options.label_separator,
         seed=seed,
         max_train_rows=options.max_train_rows,
         revision=options.data_revision,
@@ -99,8 +112,13 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
 def say_data(terminal: Terminal, data: TextData) -> None:
     """What was found: sizes, labels, and what was guessed or drawn."""
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
-    labels = ", ".join(data.labels[:8]) + (", …" if len(data.labels) > 8 else "")
-    terminal.say(f"data: {sizes} rows; {len(data.labels)} labels: {labels}")
+    if data.problem_type == REGRESSION:
+        targets = data.targets("train")
+        low, high, mean = (f"{float(value):g}" for value in (targets.min(), targets.max(), targets.mean()))
+        what = f"targets '{data.labels[0]}' from {low} to {high}, mean {mean}"
+    else:
+        what = f"{len(data.labels)} labels: " + ", ".join(data.labels[:8]) + (", …" if len(data.labels) > 8 else "")
+    terminal.say(f"data: {sizes} rows; {what}")
     for note in data.notes:
         terminal.say(note)
 
@@ -124,8 +142,11 @@ def run(
 
     output = output.expanduser()
     make_folder(output)  # better now than after an hour
+    training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
-    model = PromptClassifier.from_backbone(loaded, prompt, labels=data.labels, seed=training.seed)
+    model = PromptClassifier.from_backbone(
+        loaded, prompt, labels=data.labels, seed=training.seed, problem_type=data.problem_type
+    )
     training = settle(training, model, data)
     terminal.say(_describe(model, training))
     terminal.say(model.describe_parameters())
@@ -138,16 +159,14 @@ def run(
             max_length=options.max_length,
             resume=resume,
             on_step=on_step,
-            on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs)),
+            on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs, data.problem_type)),
         )
-    terminal.say(
-        f"best epoch {result.best_epoch}: validation accuracy {result.metrics['accuracy']:.4f} "
-        f"(majority class {result.majority:.4f}), F1 {result.metrics['f1']:.4f}, loss {result.metrics['loss']:.4f}"
-    )
-    terminal.say(
-        f"calibrated with temperature {result.classifier.temperature:.3f}: expected calibration error "
-        f"{result.metrics['ece_raw']:.4f} -> {result.metrics['ece']:.4f} (fitted on these rows)"
-    )
+    terminal.say(_best_line(result, data.problem_type))
+    if data.problem_type == SINGLE:
+        terminal.say(
+            f"calibrated with temperature {result.classifier.temperature:.3f}: expected calibration error "
+            f"{result.metrics['ece_raw']:.4f} -> {result.metrics['ece']:.4f} (fitted on these rows)"
+        )
     terminal.say(f"{result.seconds:.0f} s, {result.examples_per_second:.0f} examples/s; adapter: {result.adapter}")
     return result
 
@@ -189,8 +208,16 @@ def _seeds(training: TrainConfig) -> str:
     return f"seeds {training.seed} to {training.seed + training.seeds - 1}, {kept}"
 
 
-def _epoch_line(line: dict[str, Any], epochs: int) -> str:
+def _epoch_line(line: dict[str, Any], epochs: int, problem_type: ProblemType) -> str:
+    figures = ", ".join(f"{said} {line[name]:.4f}" for name, said in _SHOWN[problem_type])
     return (
         f"epoch {line['epoch']}/{epochs}: train loss {line['train_loss']:.4f}, validation loss {line['loss']:.4f}, "
-        f"accuracy {line['accuracy']:.4f}, F1 {line['f1']:.4f}{_by_seed(line)}{'  best' if line['best'] else ''}"
+        f"{figures}{_by_seed(line)}{'  best' if line['best'] else ''}"
     )
+
+
+def _best_line(result: TrainResult, problem_type: ProblemType) -> str:
+    figures = [f"{said} {result.metrics[name]:.4f}" for name, said in _SHOWN[problem_type]]
+    if problem_type == SINGLE:
+        figures[0] += f" (majority class {result.majority:.4f})"
+    return f"best epoch {result.best_epoch}: validation {', '.join(figures)}, loss {result.metrics['loss']:.4f}"

@@ -26,7 +26,7 @@ class Batch:
     input_ids: Tensor  # [B, T]
     attention_mask: Tensor | None  # [B, T]
     token_type_ids: Tensor | None  # [B, T]
-    labels: Tensor | None  # [B]
+    labels: Tensor | None  # [B], or [B, C] of a multi-label task
     rows: list[int]
 
     def to(self, device: torch.device) -> Batch:
@@ -44,8 +44,10 @@ class Batch:
         }
 
 
-def collate(encoded: Sequence[Encoded], labels: Sequence[int] | None, rows: Sequence[int], pad_id: int) -> Batch:
-    """Put the given rows into one batch, padded on the right to its longest."""
+def collate(
+    encoded: Sequence[Encoded], labels: Tensor | Sequence[int] | None, rows: Sequence[int], pad_id: int
+) -> Batch:
+    """Put the given rows into one batch, padded on the right to its longest. labels: of all rows of the split."""
     chosen = [encoded[row] for row in rows]
     length = max(len(row) for row in chosen)
     padded = any(len(row) < length for row in chosen)
@@ -56,9 +58,13 @@ def collate(encoded: Sequence[Encoded], labels: Sequence[int] | None, rows: Sequ
         torch.tensor([row.ids + [pad_id] * (length - len(row)) for row in chosen]),
         torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in chosen]) if padded else None,
         segments,
-        None if labels is None else torch.tensor([labels[row] for row in rows]),
+        None if labels is None else _pick(labels, list(rows)),
         list(rows),
     )
+
+
+def _pick(labels: Tensor | Sequence[int], rows: list[int]) -> Tensor:
+    return labels[rows] if isinstance(labels, Tensor) else torch.tensor([labels[row] for row in rows])
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -1,17 +1,14 @@
-"""Which columns hold the text, its pair and the label, and what their values mean."""
+"""Which columns hold the text, its pair and the label, and the text of a row."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ptune.errors import DataError
 
-# A number written the usual way: '007', '+5' and '-0' are names. Longer ones Python itself refuses.
-_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,999}")
 OPTIONS = ("--text", "--text-pair", "--label")
 
 # Common names, the most telling first. Matched without regard to case.
@@ -156,33 +153,6 @@ def whole_characters(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def label_of(row: dict[str, Any], column: str, where: str) -> str | int:
-    """The label in a row's column: a whole number where it is or reads like one, else its name.
-
-    Raises:
-        DataError: missing, empty, a list (several labels) or a fraction.
-    """
-    value = row.get(column)
-    if isinstance(value, (list, tuple, dict)):
-        raise DataError(f"{where}: column '{column}' holds several labels at once; one label a row is expected")
-    if isinstance(value, bytes):
-        raise DataError(f"{where}: column '{column}' holds bytes; names or whole numbers are expected")
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        if value != value:
-            raise DataError(f"{where}: column '{column}' has no label")
-        if not value.is_integer():
-            raise DataError(f"{where}: label {value} is a fraction; names or whole numbers are expected")
-        return int(value)
-    if isinstance(value, int):
-        return value
-    name = "" if value is None else str(value).strip()
-    if not name:
-        raise DataError(f"{where}: column '{column}' has no label")
-    return int(name) if _NUMBER.fullmatch(name) else name
 
 
 def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:

@@ -56,9 +56,19 @@ def read_class_names(path: Path) -> dict[str, list[str]]:
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     except (OSError, ValueError, AttributeError):
         return {}
-    return {
-        name: feature["names"] for name, feature in features.items() if isinstance(feature, dict) and "names" in feature
-    }
+    return {name: names for name, feature in features.items() if (names := _names_in(feature)) is not None}
+
+
+def _names_in(feature: Any) -> list[str] | None:
+    """Those of a ClassLabel, or of lists of them."""
+    while isinstance(feature, (dict, list)) and feature:
+        if isinstance(feature, list):  # how older files write a list of a feature
+            feature = feature[0]
+        elif isinstance(feature.get("names"), list):
+            return feature["names"]
+        else:
+            feature = feature.get("feature")
+    return None
 
 
 def _read_csv(path: Path) -> Iterator[Row]:

@@ -1,9 +1,9 @@
 """Labelled text from a folder, a file or the Hub, checked row by row.
 
-`load_data` gives a `TextData`: splits with texts, pairs and class indices, and
-the label names in index order. Labels may be names or numbers; numbers keep
-their order, names are sorted, and names that a Parquet file or a Hub data set
-brings are kept as they are.
+`load_data` gives a `TextData`: splits with texts, pairs and targets, and the
+label names in index order. Labels may be names or numbers; numbers keep their
+order, names are sorted, and names that a Parquet file or a Hub data set brings
+are kept as they are. Which kind of target a label column holds, `targets` says.
 """
 
 from __future__ import annotations
@@ -17,9 +17,20 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from ptune.data.columns import Columns, choose_columns, label_of, text_of
+from ptune.data.columns import Columns, choose_columns, text_of
 from ptune.data.files import SUFFIXES, Row, read_class_names, read_rows
 from ptune.data.splits import Split, TextData, hold_back, sample
+from ptune.data.targets import (
+    MULTI,
+    REGRESSION,
+    SINGLE,
+    ProblemType,
+    Target,
+    label_of,
+    labels_of,
+    number_of,
+    settle_problem_type,
+)
 from ptune.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -45,11 +56,13 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Raw:
+    """One split read. labels: its cells, at first as they come, then as names, lists of names, or numbers."""
+
     where: str
     starts: list[tuple[int, str]]  # first row's index of each file
     texts: list[str]
     pairs: list[str] | None
-    labels: list[str | int] | None
+    labels: list[Any] | None
     class_names: list[str] | None
 
     def at(self, index: int) -> str:
@@ -65,6 +78,8 @@ def load_data(
     text_pair: str | None = None,
     label: str | None = None,
     labels: Sequence[str] | None = None,
+    problem_type: ProblemType | None = None,
+    label_separator: str | None = None,
     only: str | None = None,
     seed: int = 0,
     max_train_rows: int | None = None,
@@ -77,6 +92,9 @@ def load_data(
             configuration (`glue/mrpc`). Where there is no validation split, a stratified tenth of train becomes it.
         text, text_pair, label: column names; guessed where None.
         labels: label names in index order, where they are known (an adapter's); else taken from train.
+        problem_type: what the labels are; None: lists are several labels at once, fractions a regression's
+            targets, all else one label a row.
+        label_separator: what stands between the labels of a row in text, such as '|' in a CSV file.
         only: read just this split, for evaluation; with one file, all of it.
         seed: of the split and of the sample for `max_train_rows`.
         max_train_rows: train on a stratified sample of this many rows.
@@ -84,6 +102,7 @@ def load_data(
 
     Raises:
         DataError: names the file, the row and what was expected.
+        ConfigError: a separator for labels of another type.
     """
     tables = _find_tables(str(source), only, revision)
     raw: dict[str, _Raw] = {}
@@ -93,11 +112,15 @@ def load_data(
         raw[name], found = _read_table(table, (text, text_pair, label), columns, may_lack)
         columns = columns or found
     assert columns is not None
-    names = (
-        _label_names(raw[only or "train"]) if labels is None else _adapter_names(list(labels), next(iter(raw.values())))
-    )
-    splits = {name: _index(part, names) for name, part in raw.items() if name == "train" or only or part.labels}
-    data = TextData(splits, names, columns, str(source), (f"columns: {columns}",))
+    guide = raw[only or "train"]
+    settled, why = settle_problem_type(problem_type, label_separator, guide.labels or [])
+    raw = {name: _read_labels(part, columns.label or "", settled, label_separator) for name, part in raw.items()}
+    names = _names(raw[only or "train"], settled, labels, columns)
+    splits = {
+        name: _index(part, names, settled) for name, part in raw.items() if name == "train" or only or part.labels
+    }
+    notes = (f"columns: {columns}", f"problem type: {settled} ({why})")
+    data = TextData(splits, names, columns, str(source), notes, settled)
     if only is not None:
         return data
     _check_train(raw["train"], data)
@@ -171,12 +194,17 @@ def _hub_tables(source: str, only: str | None, revision: str | None) -> dict[str
         _SPLIT_NAMES.get(name, name): _Table(
             f"{source}, split {name}",
             zip(repeat(f"{source}, split {name}"), rows, strict=False),
-            {column: feature.names for column, feature in rows.features.items() if hasattr(feature, "names")},
+            {column: names for column, feature in rows.features.items() if (names := _feature_names(feature))},
         )
         for name, rows in dataset.items()
         if name in _SPLIT_NAMES or name == only
     }
     return _choose(tables, source, only)
+
+
+def _feature_names(feature: Any) -> list[str] | None:
+    """Label names of a Hub column, of one label or of a list of them."""
+    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
 
 
 def _load_from_hub(source: str, revision: str | None) -> Any:
@@ -202,7 +230,7 @@ def _read_table(
 ) -> tuple[_Raw, Columns]:
     texts: list[str] = []
     pairs: list[str] = []
-    labels: list[str | int] = []
+    labels: list[Any] = []
     columns = known
     names: list[str] | None = None
     starts: list[tuple[int, str]] = []
@@ -222,11 +250,31 @@ def _read_table(
         texts.append(text_of(row, columns.text, where))
         if columns.text_pair is not None:
             pairs.append(text_of(row, columns.text_pair, where))
-        labels.append(-1 if columns.label is None else _named(label_of(row, columns.label, where), names, where))
+        labels.append(-1 if columns.label is None else row.get(columns.label))
     if columns is None or not texts:
         raise DataError(f"{table.where}: no rows")
-    unlabelled = all(value == -1 for value in labels)  # how GLUE's test splits say so
+    unlabelled = all(str(value).strip() in ("-1", "-1.0") for value in labels)  # how GLUE's test splits say so
     return _Raw(table.where, starts, texts, pairs or None, None if unlabelled else labels, names), columns
+
+
+def _read_labels(raw: _Raw, column: str, problem_type: ProblemType, separator: str | None) -> _Raw:
+    """Its cells read as labels of the type.
+
+    Raises:
+        DataError: a cell that is none: names the row.
+    """
+    if raw.labels is None:
+        return raw
+    names = raw.class_names
+
+    def read(cell: Any, where: str) -> Any:
+        if problem_type == REGRESSION:
+            return number_of(cell, column, where)
+        if problem_type == MULTI:
+            return [_named(label, names, where) for label in labels_of(cell, column, where, separator)]
+        return _named(label_of(cell, column, where), names, where)
+
+    return replace(raw, labels=[read(cell, raw.at(number)) for number, cell in enumerate(raw.labels)])
 
 
 def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
@@ -243,9 +291,15 @@ def _adapter_names(labels: list[str], raw: _Raw) -> list[str]:
     return raw.class_names if unnamed and raw.class_names and len(raw.class_names) == len(labels) else labels
 
 
+def _names(raw: _Raw, problem_type: ProblemType, known: Sequence[str] | None, columns: Columns) -> list[str]:
+    """Label names in index order; of a regression, the name of what is measured."""
+    if problem_type == REGRESSION:
+        return list(known or [columns.label or "value"])
+    return _label_names(raw) if known is None else _adapter_names(list(known), raw)
+
+
 def _label_names(train: _Raw) -> list[str]:
-    values = set(train.labels or [])
-    if not values:
+    if not train.labels or not (values := set(_each(train.labels))):
         raise DataError(f"{train.where}: no row has a label")
     if train.class_names is not None:
         return train.class_names
@@ -254,32 +308,51 @@ def _label_names(train: _Raw) -> list[str]:
     return sorted(str(value) for value in values)
 
 
-def _index(raw: _Raw, names: list[str]) -> Split:
+def _each(labels: list[Any]) -> Iterator[str | int]:
+    """The labels of all rows, one after the other."""
+    for label in labels:
+        yield from label if isinstance(label, list) else [label]
+
+
+def _index(raw: _Raw, names: list[str], problem_type: ProblemType) -> Split:
     """Labels as class indices. Numbers stand for themselves as names, or else for the index."""
-    if raw.labels is None:
-        return Split(raw.texts, raw.pairs, None)
+    if raw.labels is None or problem_type == REGRESSION:
+        return Split(raw.texts, raw.pairs, raw.labels)
     index = {name: position for position, name in enumerate(names)}
-    by_number = all(isinstance(value, int) and str(value) not in index for value in raw.labels)
+    by_number = all(isinstance(value, int) and str(value) not in index for value in _each(raw.labels))
     places = {str(position): position for position in range(len(names))} if by_number else index
-    labels = []
-    for number, value in enumerate(raw.labels):
+
+    def place(value: str | int, number: int) -> int:
         position = places.get(str(value))
         if position is None:
             known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
             raise DataError(f"{raw.at(number)}: label '{value}' is not among the known labels ({known})")
-        labels.append(position)
-    return Split(raw.texts, raw.pairs, labels)
+        return position
+
+    targets: list[Target] = [
+        tuple(sorted(place(part, number) for part in value)) if problem_type == MULTI else place(value, number)
+        for number, value in enumerate(raw.labels)
+    ]
+    return Split(raw.texts, raw.pairs, targets)
 
 
 def _check_train(raw: _Raw, data: TextData) -> None:
-    counts = Counter(data.train.labels or [])
+    """Whether there is anything to tell apart. A label of a multi-label task may occur once: its rows have others."""
+    targets = data.train.labels or []
+    counts = Counter(targets)
+    if data.problem_type == REGRESSION and not counts:
+        raise DataError(f"{raw.where}: no row has a label")
     if len(counts) < 2:
-        only = data.labels[next(iter(counts))]
-        raise DataError(f"{raw.where}: every row has label '{only}'; a classifier needs at least two classes")
+        only = next(iter(raw.labels or [""]))
+        if data.problem_type == SINGLE:
+            raise DataError(f"{raw.where}: every row has label '{only}'; a classifier needs at least two classes")
+        raise DataError(f"{raw.where}: every row has the same target, {only}; there is nothing to learn")
+    if data.problem_type != SINGLE:
+        return
     for label, count in counts.items():
         if count == 1:
-            row = (data.train.labels or []).index(label)
+            row = targets.index(label)
             raise DataError(
-                f"{raw.at(row)}: label '{data.labels[label]}' occurs once; every label needs at least two "
-                "rows, to learn from and to check with"
+                f"{raw.at(row)}: label '{raw.labels[row] if raw.labels else label}' occurs once; every label needs at "
+                "least two rows, to learn from and to check with"
             )

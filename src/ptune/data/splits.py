@@ -1,4 +1,4 @@
-"""Splits of labelled text, and how one is parted in two with every class in both."""
+"""Splits of labelled text, and how one is parted in two with every class, or every size of target, in both."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from ptune.data.columns import Columns
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, Target
 from ptune.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 VALIDATION_SHARE = 0.1
+_NONE = -1  # stands for the label of a row without any, where rows are shared out
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split. pairs is None for single texts, labels for rows without labels."""
+    """Rows of one split. pairs is None for single texts, labels for rows without labels.
+
+    labels: class indices; of a multi-label task, sorted tuples of them; of a regression, numbers.
+    """
 
     texts: list[str]
     pairs: list[str] | None
-    labels: list[int] | None
+    labels: Sequence[Target] | None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -35,13 +45,17 @@ class Split:
 
 @dataclass(frozen=True)
 class TextData:
-    """Splits by name (train, validation, test), label names in index order, and how the rows were read."""
+    """Splits by name (train, validation, test), label names in index order, and how the rows were read.
+
+    A regression has one name, that of what is measured.
+    """
 
     splits: dict[str, Split]
     labels: list[str]
     columns: Columns
     source: str
     notes: tuple[str, ...] = ()
+    problem_type: ProblemType = SINGLE
 
     def split(self, name: str) -> Split:
         """A split by its name.
@@ -65,8 +79,29 @@ class TextData:
     def test(self) -> Split:
         return self.split("test")
 
-    def majority_share(self, name: str = "validation") -> float:
-        """Accuracy, from 0 to 1, of always answering the split's commonest label."""
+    def targets(self, name: str) -> Tensor:
+        """What a model should answer for a split's rows: [N] class indices, [N, C] of 0 and 1, or [N] numbers.
+
+        Raises:
+            DataError: there is no such split, or its rows have no labels.
+        """
+        import torch
+
+        labels = self.split(name).labels
+        if labels is None:
+            raise DataError(f"data '{self.source}': the rows of {name} have no labels")
+        if self.problem_type != MULTI:
+            return torch.tensor(labels, dtype=torch.float32 if self.problem_type == REGRESSION else torch.long)
+        targets = torch.zeros(len(labels), len(self.labels))
+        pairs = [(row, label) for row, own in enumerate(labels) for label in _indices(own)]
+        if pairs:
+            targets[tuple(torch.tensor(pairs).T)] = 1.0
+        return targets
+
+    def majority_share(self, name: str = "validation") -> float | None:
+        """Accuracy, from 0 to 1, of always answering the split's commonest label or set of labels."""
+        if self.problem_type == REGRESSION:
+            return None
         labels = self.split(name).labels or [0]
         return max(Counter(labels).values()) / len(labels)
 
@@ -76,8 +111,8 @@ def hold_back(data: TextData, seed: int, share: float = VALIDATION_SHARE) -> Tex
     if "validation" in data.splits:
         return data
     train = data.train
-    size = max(len(data.labels), round(share * len(train)))
-    kept, held = _stratified(train.labels or [], len(train) - size, seed, data.source, both=True)
+    size = max(2 if data.problem_type == REGRESSION else len(data.labels), round(share * len(train)))
+    kept, held = _part(data, len(train) - size, seed, both=True)
     note = f"split: {len(held)} of {len(train)} rows held back for validation, stratified, seed {seed}"
     splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}
     return replace(data, splits=splits, notes=(*data.notes, note))
@@ -87,12 +122,32 @@ def sample(data: TextData, seed: int, rows: int | None) -> TextData:
     train = data.train
     if rows is None or rows >= len(train):
         return data
-    kept, _ = _stratified(train.labels or [], rows, seed, data.source, both=False)
+    kept, _ = _part(data, rows, seed, both=False)
     note = f"sample: {rows} of {len(train)} training rows, stratified, seed {seed}"
     return replace(data, splits={**data.splits, "train": train.select(kept)}, notes=(*data.notes, note))
 
 
-def _stratified(labels: list[int], kept: int, seed: int, source: str, both: bool) -> tuple[list[int], list[int]]:
+def _part(data: TextData, kept: int, seed: int, both: bool) -> tuple[list[int], list[int]]:
+    """Row numbers of a part of `kept` training rows and of the rest, in file order.
+
+    With `both`, the rest matters as well as the part.
+
+    Raises:
+        DataError: there are too few rows.
+    """
+    labels: Sequence[Any] = data.train.labels or []
+    if data.problem_type == SINGLE:
+        return _stratified(labels, kept, seed, data.source, both)
+    if not 1 <= kept <= len(labels) - both:
+        raise DataError(
+            f"data '{data.source}': {len(labels)} rows cannot be parted into {max(0, kept)} and "
+            f"{len(labels) - max(0, kept)}; give more rows"
+        )
+    first = set(_by_label(labels, kept, seed, both) if data.problem_type == MULTI else _by_size(labels, kept, seed))
+    return sorted(first), [row for row in range(len(labels)) if row not in first]
+
+
+def _stratified(labels: Sequence[int], kept: int, seed: int, source: str, both: bool) -> tuple[list[int], list[int]]:
     """Row numbers of a part of `kept` rows and of the rest, in file order, labels shared out by their counts.
 
     The part has every class; with `both`, the rest has too. (scikit-learn's split lets rare classes fall out.)
@@ -116,3 +171,59 @@ def _stratified(labels: list[int], kept: int, seed: int, source: str, both: bool
     generator = random.Random(seed)
     first = {row for label in sorted(rows) for row in generator.sample(rows[label], share[label])}
     return sorted(first), [row for row in range(len(labels)) if row not in first]
+
+
+def _by_size(targets: Sequence[float], kept: int, seed: int) -> list[int]:
+    """Rows of a regression: one drawn from each of `kept` runs of like targets, so that all sizes are there."""
+    order = sorted(range(len(targets)), key=lambda row: targets[row])
+    generator = random.Random(seed)
+    borders = [number * len(order) // kept for number in range(kept + 1)]
+    return [generator.choice(order[start:end]) for start, end in pairwise(borders)]
+
+
+def _by_label(labels: Sequence[tuple[int, ...]], kept: int, seed: int, both: bool) -> list[int]:
+    """`kept` rows of a multi-label task by iterative stratification (Sechidis and others, 2011).
+
+    Labels are shared out from the rarest on, as the few rows of a rare one leave no choice, and rows without any
+    last. A label of two rows or more goes into the part and, with `both`, into the rest too, as long as they have room.
+    """
+    sets = [own or (_NONE,) for own in labels]
+    rows: dict[int, list[int]] = {}
+    for row in random.Random(seed).sample(range(len(sets)), len(sets)):
+        for label in sets[row]:
+            rows.setdefault(label, []).append(row)
+    room = {True: kept, False: len(sets) - kept}
+    due = {label: _due(len(own), kept / len(sets), both) for label, own in rows.items()}
+    side: dict[int, bool] = {}
+    left = {label: len(own) for label, own in rows.items()}
+    while left:
+        rarest = min(left, key=lambda label: (label == _NONE, left[label], label))
+        for row in rows[rarest]:
+            if row in side:
+                continue
+            own = due[rarest]
+            inside = room[False] == 0 or (
+                room[True] > 0 and (own[True], room[True] / kept) >= (own[False], room[False] / (len(sets) - kept))
+            )
+            side[row] = inside
+            room[inside] -= 1
+            for label in sets[row]:
+                due[label][inside] -= 1
+                if label in left:
+                    left[label] -= 1
+        del left[rarest]
+    return [row for row, inside in side.items() if inside]
+
+
+def _due(count: int, share: float, both: bool) -> dict[bool, float]:
+    """How many of a label's rows either part should get: its share, but one at least where there are two."""
+    inside = max(1.0, share * count)
+    if both and count > 1:
+        inside = min(inside, count - 1.0)
+    return {True: inside, False: count - inside}
+
+
+def _indices(target: Target) -> tuple[int, ...]:
+    """A multi-label target."""
+    assert isinstance(target, tuple)
+    return target

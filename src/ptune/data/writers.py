@@ -1,6 +1,7 @@
 """Predicted rows to files: JSON Lines, CSV, TSV, Parquet. Streamed, and named only when whole.
 
-In CSV, TSV and Parquet the `scores` of a row become a column a label, `score_<label>`.
+In CSV, TSV and Parquet the `scores` of a row become a column a label, `score_<label>`. In CSV and TSV the
+`labels` of a row that may have several are parted by "|".
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ptune.errors import ConfigError, DataError
 
 Writer = Callable[[Iterable[Row], Path, Sequence[str]], None]
 _PARQUET_ROWS = 1024
+LABEL_SEPARATOR = "|"
 
 
 def check_output(path: Path) -> None:
@@ -64,7 +66,7 @@ def _write_tsv(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
 def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], delimiter: str) -> None:
     with written_file(path) as file:
         writer: csv.DictWriter[str] | None = None
-        for row in _flat(rows, path, labels):
+        for row in map(_in_cells, _flat(rows, path, labels)):
             if writer is None:
                 options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n", "restval": ""}
                 writer = csv.DictWriter(cast("IO[str]", file), list(row), **options)
@@ -72,6 +74,12 @@ def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], del
                 writer.writeheader()
             # Before Python 3.13 a lone carriage return is not put in quotation marks by itself.
             (quoted if any("\r" in str(value) for value in row.values()) else writer).writerow(row)
+
+
+def _in_cells(row: Row) -> Row:
+    """With several labels as one text, as `--label-separator '|'` reads them."""
+    labels = row.get("labels")
+    return {**row, "labels": LABEL_SEPARATOR.join(map(str, labels))} if isinstance(labels, list) else row
 
 
 def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
@@ -100,20 +108,24 @@ def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> No
 
 
 def _schema(schema: Any) -> Any:
-    """With text where the first rows of a column hold nothing that would tell its kind."""
+    """With text where the first rows of a column, or their lists, hold nothing that would tell its kind."""
     import pyarrow
 
-    return pyarrow.schema(
-        [field.with_type(pyarrow.string()) if pyarrow.types.is_null(field.type) else field for field in schema]
-    )
+    def settled(kind: Any) -> Any:
+        if pyarrow.types.is_list(kind):
+            return pyarrow.list_(settled(kind.value_type))
+        return pyarrow.string() if pyarrow.types.is_null(kind) else kind
+
+    return pyarrow.schema([field.with_type(settled(field.type)) for field in schema])
 
 
 def _flat(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Row]:
-    """Rows of a table: scores in columns; columns as the first row has them."""
+    """Rows of a table: scores, where there are labels, in columns; columns as the first row has them."""
     columns: set[str] | None = None
     for number, row in enumerate(rows, 1):
         scores = {f"score_{name}": row["scores"][name] for name in labels}
-        flat = {new: row[name] for name, new in kept_names(row, scores).items() if name != "scores"} | scores
+        flat = {new: row[name] for name, new in kept_names(row, scores).items() if not (scores and name == "scores")}
+        flat |= scores
         columns = columns or set(flat)
         if surplus := [name for name in flat if name not in columns]:
             raise DataError(

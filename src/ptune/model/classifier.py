@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone
+from ptune.model.backbone import Backbone, Hidden
 from ptune.model.config import PromptConfig
-from ptune.model.head import PeftHead, TextHead, make_head
+from ptune.model.head import PeftHead, TextHead, make_head, output_layer
 from ptune.model.loading import load_backbone
+from ptune.model.objective import Objective
 from ptune.model.prompt import PromptEncoder, split_layers
 
 if TYPE_CHECKING:
@@ -26,18 +28,23 @@ logger = logging.getLogger(__name__)
 class PromptClassifier(nn.Module):
     """A frozen backbone that classifies text by a learned prompt and a small head.
 
-    Only `prompt_encoder` and `head` are trained.
+    Only `prompt_encoder` and `head` are trained. A regression's head learns targets of mean 0 and deviation 1, see
+    `standardise`; `logits` gives them in their own unit.
 
     Args:
         backbone: the frozen model; many classifiers may share one.
         config: what is learned. None fields are settled for the backbone's family.
-        labels: label names in index order, C of them.
+        labels: label names in index order, C of them; of a regression one, the name of what is measured.
         tokenizer: of the backbone; needed to start from a text or to tie virtual token 0.
         seed: the generator's, for prompt and head.
+        problem_type: what logits mean; see `ptune.data.targets`.
 
     Raises:
         ConfigError: the configuration does not suit the backbone.
     """
+
+    target_scale: Tensor
+    target_shift: Tensor
 
     def __init__(
         self,
@@ -46,16 +53,24 @@ class PromptClassifier(nn.Module):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerBase | None = None,
         seed: int = 0,
+        problem_type: ProblemType = SINGLE,
     ) -> None:
         super().__init__()
         self.config = config.settle(backbone.family)
         self.labels = list(labels)
+        self.problem_type = problem_type
         self.backbone = backbone
         _check_fit(self.config, backbone)
+        if problem_type == REGRESSION and len(self.labels) != 1:
+            raise ConfigError(f"a regression gives one number, but {len(self.labels)} labels are named; name one")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.prompt_encoder = _make_encoder(self.config, backbone, tokenizer).to(backbone.device)
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
+        # Of a regression. Not trained and not saved: an adapter holds them in the head, see `folded_head`.
+        self.register_buffer("target_scale", torch.ones((), device=backbone.device), persistent=False)
+        self.register_buffer("target_shift", torch.zeros((), device=backbone.device), persistent=False)
+        self.fresh_head = True  # whether the head was drawn, and has learned nothing in any unit
 
     @classmethod
     def from_backbone(
@@ -68,13 +83,15 @@ class PromptClassifier(nn.Module):
         device: str = "auto",
         dtype: str = "float32",
         revision: str | None = None,
+        problem_type: ProblemType = SINGLE,
     ) -> PromptClassifier:
         """Load a backbone by its name (see `load_backbone`) and put a fresh prompt and head on it."""
         from ptune.model.tokenizer import load_tokenizer
 
         if isinstance(backbone, str):
             backbone = load_backbone(backbone, revision, dtype, device)
-        return cls(backbone, config or PromptConfig(), labels, load_tokenizer(backbone.location), seed)
+        tokenizer = load_tokenizer(backbone.location)
+        return cls(backbone, config or PromptConfig(), labels, tokenizer, seed, problem_type)
 
     def forward(
         self,
@@ -83,13 +100,13 @@ class PromptClassifier(nn.Module):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits of a batch, and its mean cross-entropy where labels are given.
+        """Logits of a batch, and its loss where labels are given: the plain one of the problem type, as transformers'.
 
         Args:
             input_ids: [B, T], padded on the right.
             attention_mask: [B, T], 1 for text; None where nothing is padded.
             token_type_ids: [B, T], segments of a pair.
-            labels: [B], class indices.
+            labels: [B], class indices; multi-label [B, C], 0 or 1; regression [B], numbers.
 
         Raises:
             ValueError: a row is padded on the left.
@@ -100,7 +117,7 @@ class PromptClassifier(nn.Module):
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
         logits = self.logits(self.prompt(), input_ids, attention_mask, token_type_ids)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        loss = None if labels is None else Objective(self.problem_type)(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
     def prompt(self) -> Tensor:
@@ -118,8 +135,42 @@ class PromptClassifier(nn.Module):
         token_type_ids: Tensor | None = None,
     ) -> Tensor:
         """Logits [B, C] under a prompt that was folded before, so that evaluation folds it once."""
-        hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, **self.config.entry)
-        return self.head(hidden)
+        return self.read(self.backbone(input_ids, attention_mask, token_type_ids, prompt, **self.config.entry))
+
+    def read(self, hidden: Hidden) -> Tensor:
+        """Logits [B, C] of hidden states; of a regression [B, 1], in the targets' unit."""
+        logits = self.head(hidden)
+        return logits * self.target_scale + self.target_shift if self.problem_type == REGRESSION else logits
+
+    @torch.no_grad()
+    def standardise(self, targets: Tensor) -> None:
+        """Let a regression's head learn in units in which these targets [N] have mean 0 and deviation 1.
+
+        A head without a bias gets no shift, and the targets' root mean square as unit. One that has learned already,
+        in memory or out of a file, goes on giving the answers that it gave.
+        """
+        values = targets.double()
+        layer = output_layer(self.head)
+        shift = values.mean() if layer.bias is not None else torch.zeros(())
+        scale = (values - shift).square().mean().sqrt()
+        scale = torch.where(scale > 0, scale, 1.0)  # of targets that are all the same
+        scale, shift = scale.to(self.target_scale), shift.to(self.target_shift)
+        if not self.fresh_head:
+            layer.weight.mul_(self.target_scale / scale)
+            if layer.bias is not None:
+                layer.bias.mul_(self.target_scale / scale).add_((self.target_shift - shift) / scale)
+        self.target_scale, self.target_shift, self.fresh_head = scale, shift, False
+
+    def folded_head(self) -> dict[str, Tensor]:
+        """The head's tensors, a regression's scale and shift folded into its last layer: it gives logits by itself."""
+        state = dict(self.head.state_dict())
+        if self.problem_type == REGRESSION:
+            layer = output_layer(self.head)
+            name = next(name for name, module in self.head.named_modules() if module is layer)
+            state[f"{name}.weight"] = layer.weight * self.target_scale
+            if layer.bias is not None:
+                state[f"{name}.bias"] = layer.bias * self.target_scale + self.target_shift
+        return state
 
     def train(self, mode: bool = True) -> PromptClassifier:
         """Training mode reaches the prompt encoder alone: backbone and head have no dropout."""

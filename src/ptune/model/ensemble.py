@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.model.backbone import Backbone, Hidden
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
@@ -41,6 +42,10 @@ class PromptEnsemble(nn.Module):
     @property
     def config(self) -> PromptConfig:
         return self.first.config
+
+    @property
+    def problem_type(self) -> ProblemType:
+        return self.first.problem_type
 
     @property
     def labels(self) -> list[str]:
@@ -86,10 +91,17 @@ class PromptEnsemble(nn.Module):
 Model = PromptClassifier | PromptEnsemble
 
 
-def combine(logits: Tensor) -> Tensor:
-    """Members' logits [M, N, C] -> [N, C]: the logarithm of their mean probabilities; one member's stay as they are."""
+def combine(logits: Tensor, problem_type: ProblemType = SINGLE) -> Tensor:
+    """Members' logits [M, N, C] -> [N, C]: those of their mean probabilities; of a regression their mean.
+
+    One member's stay as they are.
+    """
     if len(logits) == 1:
         return logits[0]
+    if problem_type == REGRESSION:
+        return logits.mean(dim=0)
+    if problem_type == MULTI:
+        return logits.sigmoid().mean(dim=0).logit(eps=1e-6)
     return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits))
 
 
@@ -120,7 +132,7 @@ def shared_logits(
         prompt = prompt.repeat_interleave(rows, dim=-3)
     hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, **first.config.entry)
     return [
-        member.head(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
+        member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
         for number, member in enumerate(members)
     ]
 

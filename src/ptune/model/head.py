@@ -107,6 +107,11 @@ def head_shapes(backbone: Backbone, pooling: Pooling, classes: int) -> dict[str,
     }
 
 
+def output_layer(head: nn.Module) -> nn.Linear:
+    """The last linear layer of a head, the one that gives logits."""
+    return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+
+
 def head_parts(kind: str) -> tuple[str, ...]:
     """Names of the modules that make up transformers' head of this kind."""
     return _PARTS[kind]

@@ -117,12 +117,12 @@ def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tenso
 def _same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
     """Compare setting by setting."""
     saved, now = _flat(saved), _flat(json.loads(json.dumps(identity)))  # as JSON, in which a tuple is a list
-    for key in sorted(saved.keys() | now.keys()):
-        if saved.get(key) != now.get(key):
-            raise ConfigError(
-                f"checkpoint '{path}' is of a run with {key} {saved.get(key)!r}, this one has {now.get(key)!r}; "
-                "give the same options, or train without --resume"
-            )
+    differing = [key for key in sorted(saved.keys() | now.keys()) if saved.get(key) != now.get(key)]
+    if differing:
+        said = ", ".join(f"{key} was {saved.get(key)!r}, is {now.get(key)!r}" for key in differing)
+        raise ConfigError(
+            f"checkpoint '{path}' is of another run: {said}; give the same options, or train without --resume"
+        )
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:

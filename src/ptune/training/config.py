@@ -8,16 +8,28 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.errors import ConfigError
 from ptune.model.config import PromptConfig
+
+Figure = Literal["accuracy", "f1", "f1_macro", "matthews", "mse", "mae", "pearson", "spearman", "r2", "loss"]
+# Those that a problem type has, its default for the best epoch first.
+FIGURES: dict[ProblemType, tuple[Figure, ...]] = {
+    SINGLE: ("accuracy", "f1", "f1_macro", "matthews", "loss"),
+    MULTI: ("f1", "f1_macro", "accuracy", "loss"),
+    REGRESSION: ("pearson", "spearman", "r2", "mse", "mae", "loss"),
+}
+LESS_IS_BETTER = ("loss", "mse", "mae")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the defaults follow from: training rows, classes, and the width of what the head reads."""
+    """What the defaults follow from: training rows, classes, the width of what the head reads, what is learned."""
 
     rows: int
     classes: int
     width: int
+    problem_type: ProblemType = SINGLE
 
 
 class TrainConfig(BaseModel):
@@ -54,8 +66,21 @@ class TrainConfig(BaseModel):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many epochs without a better one. Default: run all epochs."
     )
-    best: Literal["accuracy", "f1", "loss"] = Field(
-        "accuracy", description="The validation figure that picks the best epoch; ties go to the lower loss."
+    best: Figure | None = Field(
+        None,
+        description="The validation figure that picks the best epoch; ties go to the lower loss. Default: accuracy; f1 "
+        "of several labels a row; pearson of a regression.",
+    )
+    class_weights: Literal["balanced"] | None = Field(
+        None,
+        description="balanced: rows count by how rare their class is among the training rows, a label that applies by "
+        "how rare it is. Default: all count alike.",
+    )
+    focal: float = Field(
+        0.0, ge=0, le=10, description="Gamma of the focal loss: the higher, the less count rows that are right already."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of a row's class that is spread over all classes (one label a row)."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the split, the start of prompt and head, and the order.")
     seeds: int = Field(
@@ -78,7 +103,12 @@ class TrainConfig(BaseModel):
         return self
 
     def settle(self, prompt: PromptConfig, task: Task) -> SettledConfig:
-        """Fill in what was left None."""
+        """Fill in what was left None.
+
+        Raises:
+            ConfigError: a setting that the problem type has no use for.
+        """
+        self.check_use(task.problem_type)
         lr, head_lr = _RATES[(prompt.method, prompt.encoder == "none")]
         batch = self.batch_size or (FEW_ROWS_BATCH if task.rows < FEW_ROWS else BATCH)
         epochs = self.epochs or default_epochs(task)
@@ -89,8 +119,23 @@ class TrainConfig(BaseModel):
             "lr": self.lr or lr,
             "head_lr": self.head_lr or head_lr * math.sqrt(RATES_WIDTH / task.width),
             "average": default_average(steps) if self.average is None else self.average,
+            "best": self.best or FIGURES[task.problem_type][0],
         }
         return SettledConfig(**{**self.model_dump(), **settled})
+
+    def check_use(self, problem_type: ProblemType) -> None:
+        """Whether the problem type has a use for all settings.
+
+        Raises:
+            ConfigError: it has not; names the setting, and those that there are.
+        """
+        figures = FIGURES[problem_type]
+        if self.best is not None and self.best not in figures:
+            raise ConfigError(f"best '{self.best}' is no figure of {problem_type}; use one of {', '.join(figures)}")
+        if self.label_smoothing and problem_type != SINGLE:
+            raise ConfigError(f"label_smoothing is for {SINGLE}, these data are {problem_type}; leave it at 0")
+        if (self.class_weights or self.focal) and problem_type == REGRESSION:
+            raise ConfigError("class_weights and focal are for labels, and a regression has none; leave them out")
 
 
 class SettledConfig(TrainConfig):
@@ -101,6 +146,7 @@ class SettledConfig(TrainConfig):
     lr: float
     head_lr: float
     average: float
+    best: Figure
 
 
 BATCH = 16

@@ -8,7 +8,7 @@ from typing import Any
 
 from ptune.atomic import make_folder
 from ptune.data.splits import TextData
-from ptune.errors import DataError
+from ptune.errors import ConfigError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.predict import TextClassifier
@@ -18,7 +18,10 @@ from ptune.training.run import OnEpoch, OnStep, Rows, Run
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run gave. metrics are the best epoch's on validation; seconds are of training and evaluation."""
+    """What a run gave. metrics are the best epoch's on validation; seconds are of training and evaluation.
+
+    majority: accuracy of always giving the commonest answer; None of a regression.
+    """
 
     metrics: dict[str, float]
     best_epoch: int
@@ -28,7 +31,7 @@ class TrainResult:
     seconds: float
     examples_per_second: float
     adapter: str
-    majority: float
+    majority: float | None
     history: list[dict[str, Any]]
     classifier: TextClassifier
 
@@ -61,9 +64,11 @@ def train(
 
     Raises:
         TrainingError: the loss is no longer a number. The last good state is in the checkpoint.
-        ConfigError: `resume` finds a checkpoint of another run.
+        ConfigError: model and data are of different problem types; a setting does not suit them; `resume` finds a
+            checkpoint of another run.
         DataError: validation has no labels. OutputError: `output` cannot be written.
     """
+    _check_fit(model, data)
     config = settle(config or TrainConfig(), model, data)
     folder = Path(output).expanduser()
     make_folder(folder)
@@ -81,19 +86,33 @@ def train(
 
 def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
     """Settings with all defaults filled in, as a run on this data will have them."""
-    return config.settle(model.config, Task(len(data.train), len(model.labels), model.backbone.output_width))
+    task = Task(len(data.train), len(model.labels), model.backbone.output_width, model.problem_type)
+    return config.settle(model.config, task)
 
 
 def _another(model: PromptClassifier, seed: int) -> PromptClassifier:
     """A fresh model over the same backbone."""
-    return PromptClassifier.from_backbone(model.backbone, model.config, labels=model.labels, seed=seed)
+    return PromptClassifier.from_backbone(
+        model.backbone, model.config, labels=model.labels, seed=seed, problem_type=model.problem_type
+    )
+
+
+def _check_fit(model: PromptClassifier, data: TextData) -> None:
+    if model.problem_type != data.problem_type:
+        raise ConfigError(
+            f"data '{data.source}' are {data.problem_type}, but the model was made for {model.problem_type}; make it "
+            "with problem_type=data.problem_type, or read the data with another problem_type"
+        )
+    if len(model.labels) != len(data.labels):
+        raise ConfigError(
+            f"data '{data.source}' have {len(data.labels)} labels, but the model was made for {len(model.labels)}; "
+            "make it with labels=data.labels"
+        )
 
 
 def _encode(classifier: TextClassifier, data: TextData, name: str) -> Rows:
-    split = data.split(name)
-    if split.labels is None:
-        raise DataError(f"data '{data.source}': the rows of {name} have no labels")
-    return Rows(classifier.encoder.encode(split.texts, split.pairs), split.labels)
+    targets, split = data.targets(name), data.split(name)
+    return Rows(classifier.encoder.encode(split.texts, split.pairs), targets)
 
 
 def _result(run: Run, data: TextData) -> TrainResult:

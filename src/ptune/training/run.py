@@ -18,20 +18,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ptune.adapter.files import note_backbone, save_adapter
 from ptune.adapter.layout import Record
 from ptune.calibration import fit_temperature
 from ptune.data.batch import collate, training_batches
 from ptune.data.encode import Encoded
+from ptune.data.targets import REGRESSION, SINGLE
 from ptune.errors import TrainingError
-from ptune.metrics import collapsed, evaluate_logits
+from ptune.metrics import describe_collapse, evaluate_logits
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble, combine, shared_logits, stack_prompts
+from ptune.model.objective import Objective, balanced_weights
 from ptune.predict import TextClassifier, run_member_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
-from ptune.training.config import SettledConfig
+from ptune.training.config import LESS_IS_BETTER, SettledConfig
 from ptune.training.member import Member, copy_state
 from ptune.training.report import MetricsFile, versions
 from ptune.training.stop import StopSignal
@@ -46,10 +47,10 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Rows:
-    """An encoded split."""
+    """An encoded split. labels: what TextData.targets gives."""
 
     encoded: list[Encoded]
-    labels: list[int]
+    labels: Tensor
 
     @property
     def lengths(self) -> list[int]:
@@ -84,23 +85,37 @@ class Run:
         self.on_epoch = on_epoch
         self.stop = StopSignal()
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
+        self.objective = self._objective(models)
         self.members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.ensemble = PromptEnsemble(models)
         self.state = RunState(self.members, Progress(), {})
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
 
+    def _objective(self, models: Sequence[PromptClassifier]) -> Objective:
+        """The loss, with weights and units counted on the training rows."""
+        model, targets = models[0], self.train_rows.labels
+        if model.problem_type == REGRESSION:
+            for member in models:
+                member.standardise(targets)
+            return Objective(model.problem_type, scale=float(model.target_scale))
+        weights = None
+        if self.config.class_weights is not None:
+            weights = balanced_weights(model.problem_type, targets, len(model.labels)).to(model.backbone.device)
+        return Objective(model.problem_type, weights, self.config.focal, self.config.label_smoothing)
+
     @cached_property  # it reads all rows, and every checkpoint carries it
     def identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to belong to this run."""
         content = hashlib.sha256()
         for rows in (self.train_rows, self.validation_rows):
-            for row, label in zip(rows.encoded, rows.labels, strict=True):
+            for row, label in zip(rows.encoded, rows.labels.tolist(), strict=True):
                 content.update(f"{row.ids} {label}\n".encode())
         return {
             "prompt": self.kept.config.model_dump(),
             "training": self.config.model_dump(exclude={"checkpoint_steps"}),
             "labels": self.kept.labels,
+            "problem_type": self.kept.problem_type,
             "backbone": self.kept.backbone.fingerprint(),
             "dtype": str(self.kept.backbone.dtype).removeprefix("torch."),
             "data": content.hexdigest()[:16],
@@ -184,7 +199,7 @@ class Run:
             self._diverged(float(totals.sum()), self.progress.step + 1)
         for member in self.members:
             member.step(self.config, self.progress.step, self.total_steps)
-        self.progress.loss_sum += float(totals.mean()) * rows
+        self.progress.loss_sum += float(totals.mean()) * self.objective.scale**2 * rows  # in the targets' own unit
         self.progress.rows += rows
         self.progress.rows_seen += rows * len(self.members)
 
@@ -197,7 +212,7 @@ class Run:
         logits = shared_logits([member.model for member in self.members], prompt, **inputs.inputs)  # type: ignore[arg-type]
         assert inputs.labels is not None
         labels = inputs.labels.chunk(len(self.members))
-        return torch.stack([cross_entropy(own, truth) for own, truth in zip(logits, labels, strict=True)])
+        return torch.stack([self.objective(own, truth) for own, truth in zip(logits, labels, strict=True)])
 
     def _diverged(self, loss: float, step: int) -> None:
         """Save the state at hand, which this step has not changed, and the best epoch's adapter; then stop."""
@@ -245,16 +260,16 @@ class Run:
         """The epoch's line of the metrics file; notes the state if it is the best."""
         started = time.perf_counter()
         members = self.evaluate()
-        labels = torch.tensor(self.validation_rows.labels)
-        figures = [evaluate_logits(logits, labels) for logits in members]
+        labels, problem_type = self.validation_rows.labels, self.kept.problem_type
+        figures = [evaluate_logits(logits, labels, problem_type) for logits in members]
         if self.config.ensemble:
-            logits, state, seed = combine(members), self.ensemble.trainable_state(), None
+            logits, state, seed = combine(members, problem_type), self.ensemble.trainable_state(), None
         else:
             place = max(range(len(figures)), key=lambda number: self._rank(figures[number]))
             logits = members[place]
             state, seed = self.members[place].average, self.members[place].seed
-        temperature = fit_temperature(logits, labels)
-        metrics = evaluate_logits(logits, labels, temperature)
+        temperature = fit_temperature(logits, labels) if problem_type == SINGLE else 1.0
+        metrics = evaluate_logits(logits, labels, problem_type, temperature)
         self.progress.seconds += time.perf_counter() - started
         better = math.isfinite(metrics["loss"]) and self._better(metrics)
         if better:
@@ -274,13 +289,14 @@ class Run:
         return line if len(figures) == 1 else {**line, "by_seed": by_seed}
 
     def _warn_of_collapse(self, logits: Tensor, labels: Tensor) -> None:
-        only = collapsed(logits, labels)
-        if only is not None:
+        collapse = describe_collapse(logits, labels, self.kept.labels, self.kept.problem_type)
+        if collapse is not None:
             logger.warning(
-                "epoch %d: every prediction is '%s'; the model has not learned to tell classes apart. If this lasts, "
-                "change --lr (now %g) or train longer",
+                "epoch %d: %s; the model has not learned to tell %s apart. If this lasts, change --lr (now %g) or "
+                "train longer",
                 self.progress.epoch,
-                self.kept.labels[only],
+                collapse,
+                "texts" if self.kept.problem_type == REGRESSION else "classes",
                 self.config.lr,
             )
 
@@ -298,9 +314,8 @@ class Run:
         """What is compared: the figure that picks the best, then the lower loss; without a finite loss, the last."""
         if not math.isfinite(metrics["loss"]):
             return (-math.inf,)
-        if self.config.best == "loss":
-            return (-metrics["loss"],)
-        return metrics[self.config.best], -metrics["loss"]
+        sign = -1 if self.config.best in LESS_IS_BETTER else 1
+        return sign * metrics[self.config.best], -metrics["loss"]
 
     @property
     def ended(self) -> bool:
@@ -319,6 +334,7 @@ class Run:
             backbone=note_backbone(self.kept.backbone),
             labels=self.kept.labels,
             classes=len(self.kept.labels),
+            problem_type=self.kept.problem_type,
             members=len(self.members) if self.config.ensemble else 1,
             temperature=self.progress.best_temperature,
             max_length=self.classifier.encoder.max_length,

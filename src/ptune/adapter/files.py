@@ -152,6 +152,7 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> PromptClassifier:
     labels = record.labels or labels_from(backbone, record.classes)
     config = record.prompt.model_copy(
         update={"encoder": "none", "init": "normal", "init_text": None, "tie_first": False}
+        | {"head": "linear", "verbalizer": None}  # what the head became is stored, where it started does not matter
     )
     expected = _expected_shapes(record, config, backbone)
     names = {_plain(name): name for name in file.shapes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def read_config(path: Path) -> dict[str, Any]:
     found = _unknown(values) + [problem for model in TRAIN_MODELS for problem in _wrong(model, values)]
     if found:
         raise ConfigError(f"configuration file '{path}': " + "; ".join(found))
-    return values
+    # A mapping goes on as JSON: as it is, it would be taken for options within an option.
+    return {key: json.dumps(value) if isinstance(value, dict) else value for key, value in values.items()}
 
 
 def _named_file(tokens: Sequence[str]) -> str | None:
@@ -56,7 +58,6 @@ def _named_file(tokens: Sequence[str]) -> str | None:
 
 
 def _parse(path: Path) -> Any:
-    import json
     import tomllib
 
     import yaml

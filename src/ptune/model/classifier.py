@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
-from ptune.model.head import PeftHead, TextHead, make_head
+from ptune.model.head import PeftHead, TextHead, make_head, start_at_words
 from ptune.model.loading import load_backbone
 from ptune.model.prompt import PromptEncoder
+from ptune.model.start import start_vectors, with_counted_tokens
+from ptune.model.words import label_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,11 +35,12 @@ class PromptClassifier(nn.Module):
         backbone: the frozen model; many classifiers may share one.
         config: what is learned. None fields are settled for the backbone's family.
         labels: label names in index order, C of them.
-        tokenizer: of the backbone; needed to start from a text or to tie virtual token 0.
+        tokenizer: of the backbone; needed to start from a text, to tie virtual token 0, and for a verbalizer.
         seed: the generator's, for prompt and head.
 
     Raises:
         ConfigError: the configuration does not suit the backbone.
+        BackboneError: a verbalizer is asked for, and the backbone has no pretrained language-model head.
     """
 
     def __init__(
@@ -49,7 +53,9 @@ class PromptClassifier(nn.Module):
     ) -> None:
         super().__init__()
         family = backbone.family
-        self.config = config.settle("p-tuning" if family.deep is None else "deep", family.default_pooling)
+        self.config = with_counted_tokens(config, backbone, tokenizer).settle(
+            "p-tuning" if family.deep is None else "deep", family.default_pooling, family.decoder
+        )
         self.labels = list(labels)
         self.backbone = backbone
         _check_fit(self.config, backbone)
@@ -57,6 +63,8 @@ class PromptClassifier(nn.Module):
             torch.manual_seed(seed)
             self.prompt_encoder = _make_encoder(self.config, backbone, tokenizer).to(backbone.device)
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
+        if self.config.head == "verbalizer":
+            start_at_words(self.head, backbone, _label_tokens(self.config, labels, tokenizer))
 
     @classmethod
     def from_backbone(
@@ -83,6 +91,7 @@ class PromptClassifier(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        mask_position: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Logits of a batch, and its mean cross-entropy where labels are given.
 
@@ -91,6 +100,7 @@ class PromptClassifier(nn.Module):
             attention_mask: [B, T], 1 for text; None where nothing is padded.
             token_type_ids: [B, T], segments of a pair.
             labels: [B], class indices.
+            mask_position: [B], of each row's mask token; needed by the pooling `mask` alone.
 
         Raises:
             ValueError: a row is padded on the left.
@@ -103,7 +113,7 @@ class PromptClassifier(nn.Module):
         prompt = self.prompt()
         if self.training and self.config.token_dropout:
             prompt = drop_tokens(prompt, self.config.token_dropout)
-        logits = self.logits(prompt, input_ids, attention_mask, token_type_ids)
+        logits = self.logits(prompt, input_ids, attention_mask, token_type_ids, mask_position)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
@@ -118,11 +128,12 @@ class PromptClassifier(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        mask_position: Tensor | None = None,
     ) -> Tensor:
         """Logits [B, C] under a prompt that was folded before, so that evaluation folds it once."""
-        shift = self.config.pooling == "peft"
+        shift = bool(self.config.shift_text)
         hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, shift_text=shift)
-        return self.head(hidden)
+        return self.head(replace(hidden, mask_position=mask_position))
 
     def train(self, mode: bool = True) -> PromptClassifier:
         """Training mode reaches the prompt encoder alone: backbone and head have no dropout."""
@@ -172,6 +183,19 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
             f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
             "takes no further keys and values; use --method p-tuning or prompt-tuning"
         )
+    if backbone.family.decoder and "{mask}" in (config.template or ""):
+        raise ConfigError(
+            f"a mask token is for masked language models; backbone '{backbone.name}' ({backbone.family.name}) goes on "
+            "where the text ends: leave {mask} and pooling 'mask' out, and let the template end where the answer begins"
+        )
+    if config.head == "verbalizer" and config.pooling not in (
+        ("last", "peft") if backbone.family.decoder else ("mask",)
+    ):
+        wanted = "'last' or 'peft'" if backbone.family.decoder else "'mask'"
+        raise ConfigError(
+            f"a verbalizer reads words where the language model answers, with pooling {wanted} in a "
+            f"{backbone.family.name} backbone, not '{config.pooling}'; leave --pooling out"
+        )
     if config.pooling == "first" and backbone.family.decoder:
         logger.warning("pooling 'first' of a decoder sees nothing of the text but its first token; use --pooling last")
     limit = backbone.max_positions
@@ -183,29 +207,24 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
 
 
 def _make_encoder(config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> PromptEncoder:
-    if not config.shallow:
-        return PromptEncoder(config, backbone.layers * 2 * backbone.kv_width, backbone.kv_width)
-    encoder = PromptEncoder(config, backbone.embedding_width, backbone.embedding_width)
-    table = backbone.word_embeddings.weight.detach()
-    if config.init in ("vocabulary", "text"):
-        tokens = _start_tokens(config, table.shape[0], tokenizer)
-        encoder.start_from(table[tokens.to(table.device)].float())
+    slice_width = backbone.embedding_width if config.shallow else backbone.kv_width
+    width = slice_width if config.shallow else backbone.layers * 2 * slice_width
+    encoder = PromptEncoder(config, width, slice_width)
+    start = start_vectors(config, backbone, tokenizer)
+    if start is not None:
+        encoder.start_from(start)
     if config.tie_first:
-        encoder.fixed_first = table[_first_special_token(backbone, tokenizer)].float()
+        first = _first_special_token(backbone, tokenizer)
+        encoder.fixed_first = backbone.word_embeddings.weight.detach()[first].float()
     return encoder
 
 
-def _start_tokens(config: PromptConfig, vocabulary: int, tokenizer: PreTrainedTokenizerBase | None) -> Tensor:
-    """Token ids [P] whose embeddings a prompt starts from; a text is repeated or cut to P."""
-    if config.init == "vocabulary":
-        return torch.randint(0, vocabulary, (config.virtual_tokens,))
+def _label_tokens(
+    config: PromptConfig, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase | None
+) -> list[list[int]]:
     if tokenizer is None:
-        raise ConfigError("init 'text' needs the backbone's tokenizer")
-    ids = tokenizer(config.init_text, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise ConfigError(f"init_text {config.init_text!r} has no tokens; give some words")
-    repeats = -(-config.virtual_tokens // len(ids))
-    return torch.tensor((ids * repeats)[: config.virtual_tokens])
+        raise ConfigError("a verbalizer needs the backbone's tokenizer")
+    return label_tokens(tokenizer, labels, config.verbalizer, config.template or "{text}")
 
 
 def _first_special_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> int:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from cyclopts import Parameter
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ptune.data.template import fields_of
+from ptune.model.words import parse_words
 
 Method = Literal["p-tuning", "deep", "prompt-tuning"]
 EncoderKind = Literal["none", "mlp", "lstm", "residual"]
-Pooling = Literal["first", "mean", "last", "peft"]
+Pooling = Literal["first", "mean", "last", "mask", "peft"]
+HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
 Init = Literal["normal", "vocabulary", "text"]
+
+# As much as any text has in common: a language model that has read this expects the label's name.
+DECODER_TEMPLATE = "{text}\nLabel:"
+ENCODER_TEMPLATE = "{text} {mask}"
 
 
 class PromptConfig(BaseModel):
@@ -24,7 +33,12 @@ class PromptConfig(BaseModel):
         "deep: keys and values in every layer. prompt-tuning: free virtual tokens at the input. "
         "Default: deep where the backbone's family allows it, else p-tuning.",
     )
-    virtual_tokens: int = Field(20, ge=1, le=MAX_VIRTUAL_TOKENS, description="Number of virtual tokens.")
+    virtual_tokens: int = Field(
+        20,
+        ge=1,
+        le=MAX_VIRTUAL_TOKENS,
+        description="Number of virtual tokens. Under init text the default is the text's own number of tokens.",
+    )
     encoder: EncoderKind | None = Field(
         None, description="Prompt encoder. Default: mlp for p-tuning, none for the others."
     )
@@ -42,8 +56,29 @@ class PromptConfig(BaseModel):
     )
     pooling: Pooling | None = Field(
         None,
-        description="What the head reads: first, mean or last of the text's positions, or peft, which is PEFT's "
-        "layout and head. Default: peft for p-tuning; else mean for encoders and last for decoders.",
+        description="What the head reads: first, mean or last of the text's positions; mask, the template's mask "
+        "token through the masked language model's own transform; or peft, which is PEFT's layout and head. "
+        "Default: peft for p-tuning; else mean for encoders (mask with a verbalizer) and last for decoders.",
+    )
+    head: HeadKind | None = Field(
+        None,
+        description="Where the head starts: linear at random; verbalizer at the language model's own rows for the "
+        "words that stand for the labels, so that it answers before it is trained. Default: linear, but verbalizer "
+        "where training rows are few and the backbone has a language-model head.",
+    )
+    verbalizer: Annotated[
+        dict[str, list[str]] | None,
+        # A line of text on the command line, a mapping in a configuration file, which arrives as JSON.
+        Parameter(accepts_keys=False, n_tokens=1, converter=lambda _, tokens: tokens[0].value),
+    ] = Field(
+        None,
+        description="Words that stand for the labels, such as 'negative=bad,awful;positive=great'; a mapping in a "
+        "configuration file. Default: the labels' own names.",
+    )
+    template: str | None = Field(
+        None,
+        description="Put around each text, such as 'Review: {text} Sentiment:'. {text} and {text_pair} are the texts, "
+        "{mask} the mask token. Default: none; for a verbalizer a line break and 'Label:' behind the text, or {mask}.",
     )
     tie_first: bool = Field(
         False,
@@ -52,36 +87,77 @@ class PromptConfig(BaseModel):
     )
     init: Init | None = Field(
         None,
-        description="Where prompts start: normal, vocabulary (embeddings of tokens drawn at random) or text. "
+        description="Where prompts start: normal, vocabulary (tokens drawn at random) or text. Input prompts start "
+        "at the tokens' embeddings, deep ones at the keys and values that the backbone has for them. "
         "Default: vocabulary for prompt-tuning, else normal.",
     )
-    init_text: str | None = Field(None, description="The text whose embeddings start the prompt (init text).")
+    init_text: str | None = Field(None, description="The text that starts the prompt (init text).")
+    shift_text: bool | None = Field(
+        None,
+        description="Count the text's positions from behind a deep prompt, as if it were text in front. Default: for "
+        "pooling peft, as PEFT does, and for decoders whose prompt starts from tokens.",
+    )
+
+    @field_validator("verbalizer", mode="before")
+    @classmethod
+    def _parse_words(cls, value: Any) -> Any:
+        return None if value is None else parse_words(value)
 
     @model_validator(mode="after")
     def _check(self) -> PromptConfig:
         if (self.init == "text") != (self.init_text is not None):
             raise ValueError("init 'text' and init_text go together: give both or neither")
+        self._check_head()
         if self.method == "deep":
             if self.tie_first:
                 raise ValueError("tie_first is for input prompts: a deep prompt has no first virtual token to tie")
-            if self.init in ("vocabulary", "text"):
-                raise ValueError(f"init '{self.init}' is for input prompts: a deep prompt starts from 'normal'")
+            if self.init in ("vocabulary", "text") and self.encoder in ("mlp", "lstm"):
+                raise ValueError(
+                    f"init '{self.init}' of a deep prompt needs the encoder 'none' or 'residual': what "
+                    f"'{self.encoder}' makes of keys and values is not the text any more"
+                )
         if self.encoder == "mlp" and self.encoder_dropout and self.method == "deep":
             raise ValueError("encoder_dropout has no place in the encoder 'mlp' of a deep prompt; leave it at 0")
         return self
+
+    def _check_head(self) -> None:
+        if self.verbalizer is not None and self.head == "linear":
+            raise ValueError("words are given, but head 'linear' reads none; use head 'verbalizer'")
+        fields = set() if self.template is None else fields_of(self.template)
+        if self.pooling == "mask" and self.template is not None and "mask" not in fields:
+            raise ValueError(f"pooling 'mask' reads the mask token, but template {self.template!r} has no {{mask}}")
 
     @property
     def shallow(self) -> bool:
         return self.method != "deep"
 
-    def settle(self, default_method: Method, default_pooling: str) -> PromptConfig:
+    @property
+    def has_words(self) -> bool:
+        """Whether the head is asked to start at words: by its name, or by words that are given."""
+        return self.head == "verbalizer" or self.verbalizer is not None
+
+    def settle(self, default_method: Method, default_pooling: str, decoder: bool) -> PromptConfig:
         """Fill every field that was left None; the result is checked again."""
         method = self.method or default_method
+        words = self.has_words
+        if words and not decoder:
+            default_pooling = "mask"
+        elif method == "p-tuning":
+            default_pooling = "peft"
+        pooling = self.pooling or default_pooling
+        init = self.init or ("vocabulary" if method == "prompt-tuning" else "normal")
+        template = self.template
+        if template is None and (words or pooling == "mask"):
+            template = DECODER_TEMPLATE if decoder and pooling != "mask" else ENCODER_TEMPLATE
+        like_text = decoder and method == "deep" and init != "normal"
         settled = {
             "method": method,
             "encoder": self.encoder or ("mlp" if method == "p-tuning" else "none"),
-            "pooling": self.pooling or ("peft" if method == "p-tuning" else default_pooling),
+            "pooling": pooling,
+            "head": "verbalizer" if words else "linear",
+            "template": template,
             "token_dropout": (0.15 if method == "deep" else 0.0) if self.token_dropout is None else self.token_dropout,
-            "init": self.init or ("vocabulary" if method == "prompt-tuning" else "normal"),
+            "init": init,
+            "shift_text": pooling == "peft" or like_text if self.shift_text is None else self.shift_text,
         }
         return PromptConfig(**{**self.model_dump(), **settled})

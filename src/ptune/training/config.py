@@ -39,8 +39,10 @@ class TrainConfig(BaseModel):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many epochs without a better one. Default: run all epochs."
     )
-    best: Literal["accuracy", "f1", "loss"] = Field(
-        "accuracy", description="The validation figure that picks the best epoch; ties go to the lower loss."
+    best: Literal["accuracy", "f1", "loss", "last"] = Field(
+        "accuracy",
+        description="The validation figure that picks the best epoch; ties go to the lower loss. last: the last epoch "
+        "is kept, whatever the figures.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the split, the start of prompt and head, and the order.")
     checkpoint_steps: int = Field(

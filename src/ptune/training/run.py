@@ -257,7 +257,7 @@ class Run:
 
     def _better(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best_metrics
-        if not best:
+        if not best or self.config.best == "last":
             return True
         if self.config.best == "loss":
             return metrics["loss"] < best["loss"]

@@ -715,3 +715,23 @@ class TestAdapters:
         said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, "--resume", notes=True)
         assert "damaged" in said
         assert "checkpoint.safetensors" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--verbalizer", "good"], "--verbalizer: 'good' is not label=word,word"),
+        (["--verbalizer", "neg=bad"], "the verbalizer has words for 'neg', but the labels are 'neg', 'pos'"),
+        (["--template", "Label:"], "--template: template 'Label:' has no {text}"),
+        (["--template", "{text} {mask}"], "a mask token is for masked language models"),
+        (["--verbalizer", "neg=very bad;pos=very good"], "begin with the same tokens, 'very'"),
+    ],
+)
+def test_words_and_templates_that_do_not_work(
+    options: list[str], reason: str, fails: Fails, language_model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text(GOOD, encoding="utf-8")
+    backbone = language_model_folder("llama")
+    said = fails("train", "--backbone", backbone, "--data", data, "--output", tmp_path / "o", *options, notes=True)
+    assert reason in said

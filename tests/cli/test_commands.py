@@ -225,3 +225,29 @@ main(["predict", {str(trained)!r}, "--text", "a good film"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_verbalizer_and_a_template_are_options_and_go_with_the_adapter(
+    language_model_folder, reviews, tmp_path, capsys
+) -> None:
+    arguments = train_arguments(language_model_folder("bert"), reviews, tmp_path / "a")
+    template = "{text} was {mask}"
+    main([*arguments, "--epochs", "1", "--verbalizer", "negative=bad,poor;positive=good", "--template", template])
+    capsys.readouterr()
+    main(["inspect", str(tmp_path / "a"), "--json"])
+    answer = last_json(capsys.readouterr().out)
+    assert (answer["head"], answer["template"], answer["pooling"]) == ("verbalizer", template, "mask")
+    main(["evaluate", str(tmp_path / "a"), "--data", str(reviews), "--json"])
+    assert last_json(capsys.readouterr().out)["accuracy"] == answer["metrics"]["accuracy"]
+    record = json.loads((tmp_path / "a" / "ptune.json").read_text())
+    assert record["prompt"]["verbalizer"] == {"negative": ["bad", "poor"], "positive": ["good"]}
+
+
+def test_words_in_a_configuration_file_are_a_mapping(language_model_folder, reviews, tmp_path, capsys) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 1\nverbalizer:\n  negative: [bad, poor]\n  positive: good\n")
+    arguments = train_arguments(language_model_folder("llama"), reviews, tmp_path / "a")
+    main([*arguments, "--config", str(file), "--init", "text", "--init-text", "the plot was"])
+    record = json.loads((tmp_path / "a" / "ptune.json").read_text())
+    assert record["prompt"]["verbalizer"] == {"negative": ["bad", "poor"], "positive": ["good"]}
+    assert record["prompt"]["virtual_tokens"] == 3

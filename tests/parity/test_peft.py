@@ -200,3 +200,19 @@ def test_an_adapter_in_a_layout_that_peft_cannot_read_is_not_offered_to_it(famil
     assert ptune.read_adapter(folder).peft is False
     with pytest.raises(ValueError, match=r"adapter_config\.json"):
         PeftConfig.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_verbalizer_behind_a_prompt_of_text_gives_the_same_logits_in_peft(
+    family, language_model, language_model_folder, tmp_path
+) -> None:
+    """The head is PEFT's score.weight, and PEFT counts the text's positions from behind the prompt anyway."""
+    config = ptune.PromptConfig(
+        head="verbalizer",
+        verbalizer={"red": "bad", "green": "good", "blue": "fine"},
+        pooling="peft",
+        init="text",
+        init_text="the plot was",
+    )
+    model = ptune.PromptClassifier.from_backbone(language_model(family), config, labels=LABELS)
+    assert_saved_as_and_read_by_peft("PREFIX_TUNING", model, tmp_path / "adapter", language_model_folder(family))

@@ -33,6 +33,8 @@ def inspect(adapter: str, /, *, json: Json = False) -> None:
         "labels": record.labels or [f"LABEL_{index}" for index in range(record.classes)],
         "virtual_tokens": record.prompt.virtual_tokens,
         "pooling": record.prompt.pooling,
+        "head": record.prompt.head,
+        "template": record.prompt.template,
         "max_length": record.max_length,
         "parameters": file.parameters,
         "bytes": file.bytes,

@@ -118,16 +118,17 @@ def run(
     from ptune.atomic import make_folder
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
+    from ptune.training.few_shot import settle_training
     from ptune.training.loop import train as train_model
 
     output = output.expanduser()
     make_folder(output)  # better now than after an hour
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
-    model = PromptClassifier.from_backbone(loaded, prompt, labels=data.labels, seed=training.seed)
-    settled = training.settle(model.config)
+    model = PromptClassifier.from_backbone(loaded, prompt, labels=data.labels, seed=training.seed, rows=len(data.train))
+    settled = settle_training(training, model.config, data)
     terminal.say(_describe(model, settled))
     terminal.say(model.describe_parameters())
-    with progress_bar(training.epochs) as on_step:
+    with progress_bar(settled.epochs) as on_step:
         result = train_model(
             model,
             data,
@@ -136,7 +137,7 @@ def run(
             max_length=options.max_length,
             resume=resume,
             on_step=on_step,
-            on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs)),
+            on_epoch=lambda line: terminal.say(_epoch_line(line, settled.epochs)),
         )
     terminal.say(
         f"best epoch {result.best_epoch}: validation accuracy {result.metrics['accuracy']:.4f} "
@@ -163,10 +164,11 @@ def summary(result: TrainResult) -> dict[str, Any]:
 
 def _describe(model: PromptClassifier, training: TrainConfig) -> str:
     prompt = model.config
+    words = f" over {prompt.template!r}" if prompt.template else ""
     return (
         f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, pooling "
-        f"{prompt.pooling}; epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, "
-        f"head lr {training.head_lr:g}, seed {training.seed}"
+        f"{prompt.pooling}, head {prompt.head}{words}; epochs {training.epochs}, batch {training.batch_size}, "
+        f"lr {training.lr:g}, head lr {training.head_lr:g}, seed {training.seed}"
     )
 
 

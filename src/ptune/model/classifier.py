@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
+from ptune.model.few_shot import FEW_ROWS, few_shot_config
 from ptune.model.head import PeftHead, TextHead, make_head, start_at_words
 from ptune.model.loading import load_backbone
 from ptune.model.prompt import PromptEncoder
@@ -77,13 +78,22 @@ class PromptClassifier(nn.Module):
         device: str = "auto",
         dtype: str = "float32",
         revision: str | None = None,
+        rows: int | None = None,
     ) -> PromptClassifier:
-        """Load a backbone by its name (see `load_backbone`) and put a fresh prompt and head on it."""
+        """Load a backbone by its name (see `load_backbone`) and put a fresh prompt and head on it.
+
+        Args:
+            rows: that there are to train on, where that is known: few of them change the defaults, see
+                `ptune.model.few_shot`.
+        """
         from ptune.model.tokenizer import load_tokenizer
 
         if isinstance(backbone, str):
             backbone = load_backbone(backbone, revision, dtype, device)
-        return cls(backbone, config or PromptConfig(), labels, load_tokenizer(backbone.location), seed)
+        config, tokenizer = config or PromptConfig(), load_tokenizer(backbone.location)
+        if rows is not None and rows <= FEW_ROWS:
+            config = few_shot_config(config, backbone, labels, tokenizer)
+        return cls(backbone, config, labels, tokenizer, seed)
 
     def forward(
         self,

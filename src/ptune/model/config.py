@@ -22,6 +22,11 @@ DECODER_TEMPLATE = "{text}\nLabel:"
 ENCODER_TEMPLATE = "{text} {mask}"
 
 
+def default_template(decoder: bool) -> str:
+    """Of a verbalizer."""
+    return DECODER_TEMPLATE if decoder else ENCODER_TEMPLATE
+
+
 class PromptConfig(BaseModel):
     """What is learned, and where the head reads. Fields left None are settled by `settle`."""
 
@@ -103,6 +108,13 @@ class PromptConfig(BaseModel):
     def _parse_words(cls, value: Any) -> Any:
         return None if value is None else parse_words(value)
 
+    @field_validator("template")
+    @classmethod
+    def _parse_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            fields_of(value)
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> PromptConfig:
         if (self.init == "text") != (self.init_text is not None):
@@ -148,7 +160,7 @@ class PromptConfig(BaseModel):
         init = self.init or ("vocabulary" if method == "prompt-tuning" else "normal")
         template = self.template
         if template is None and (words or pooling == "mask"):
-            template = DECODER_TEMPLATE if decoder and pooling != "mask" else ENCODER_TEMPLATE
+            template = default_template(decoder and pooling != "mask")
         like_text = decoder and method == "deep" and init != "normal"
         settled = {
             "method": method,

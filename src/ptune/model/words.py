@@ -68,6 +68,21 @@ def are_words(labels: Sequence[str]) -> bool:
     return not any(_NO_NAME.fullmatch(label) for label in labels)
 
 
+def words_of(labels: Sequence[str], words: dict[str, list[str]] | None) -> dict[str, list[str]]:
+    """The words of each label, in the labels' order; None: their own names.
+
+    Raises:
+        ConfigError: words for other labels than these.
+    """
+    words = {label: [word_of(label)] for label in labels} if words is None else words
+    if set(words) != set(labels):
+        raise ConfigError(
+            f"the verbalizer has words for {_listed(words)}, but the labels are {_listed(labels)}; give words for "
+            "every label and no other"
+        )
+    return {label: words[label] for label in labels}
+
+
 def label_tokens(
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
@@ -83,23 +98,21 @@ def label_tokens(
     Raises:
         ConfigError: words for other labels than these, a word that the vocabulary lacks, labels with equal tokens.
     """
-    words = {label: [word_of(label)] for label in labels} if words is None else words
-    if set(words) != set(labels):
-        raise ConfigError(
-            f"the verbalizer has words for {_listed(words)}, but the labels are {_listed(labels)}; give words for "
-            "every label and no other"
-        )
+    own_words = words_of(labels, words)
     before, masked = around_answer(template)
-    tokens = [list(dict.fromkeys(_first_token(tokenizer, word, before, masked) for word in words[x])) for x in labels]
+    tokens = [
+        list(dict.fromkeys(_first_token(tokenizer, word, before, masked) for word in listed))
+        for listed in own_words.values()
+    ]
     seen: dict[frozenset[int], str] = {}
     for label, own in zip(labels, tokens, strict=True):
         other = seen.setdefault(frozenset(own), label)
         if other != label:
             shown = ", ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(own))
+            first, second = (f"'{x}' ({_listed(own_words[x])})" for x in (other, label))
             raise ConfigError(
-                f"labels '{other}' ({_listed(words[other])}) and '{label}' ({_listed(words[label])}) begin with "
-                f"the same tokens, {shown}, so the model could not tell them apart; give other words with "
-                "--verbalizer, or use --head linear"
+                f"labels {first} and {second} begin with the same tokens, {shown}, so the model could not tell them "
+                "apart; give other words with --verbalizer, or use --head linear"
             )
     return tokens
 

@@ -52,9 +52,16 @@ class TrainConfig(BaseModel):
     def settle(self, prompt: PromptConfig) -> TrainConfig:
         """Fill in the learning rates that were left None."""
         prompt_lr, head_lr = _RATES[(prompt.method, prompt.encoder == "none")]
+        if prompt.head == "verbalizer":
+            head_lr = _VERBALIZER_RATE
+        if prompt.method == "deep" and prompt.init == "text":
+            prompt_lr = _TEXT_PROMPT_RATE
         return self.model_copy(update={"lr": self.lr or prompt_lr, "head_lr": self.head_lr or head_lr})
 
 
+# Of heads that start at words and keys and values that start at a text: they know something that larger steps undo.
+_VERBALIZER_RATE = 1e-4
+_TEXT_PROMPT_RATE = 1e-3
 # Peak rates of (prompt, head), by method and by whether the prompt is made of free vectors. See docs/log.md.
 _RATES: dict[tuple[str | None, bool], tuple[float, float]] = {
     ("deep", True): (2e-2, 2e-3),

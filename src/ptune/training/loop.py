@@ -12,6 +12,7 @@ from ptune.errors import DataError
 from ptune.model.classifier import PromptClassifier
 from ptune.predict import TextClassifier
 from ptune.training.config import TrainConfig
+from ptune.training.few_shot import settle_training
 from ptune.training.run import OnEpoch, OnStep, Rows, Run
 
 
@@ -51,7 +52,7 @@ def train(
     Args:
         model: what to train; only its prompt encoder and head change.
         data: with the splits train and validation.
-        config: settings; rates left None follow from the method.
+        config: settings; rates left None follow from the method, and more than rates where rows are few.
         output: folder of the adapter, its metrics.jsonl and its checkpoint.
         max_length: tokens to cut texts to; at most, and by default, what the backbone holds beside the prompt.
         resume: go on from the checkpoint in `output`, if there is one, as if never stopped.
@@ -62,7 +63,7 @@ def train(
         ConfigError: `resume` finds a checkpoint of another run.
         DataError: validation has no labels. OutputError: `output` cannot be written.
     """
-    config = (config or TrainConfig()).settle(model.config)
+    config = settle_training(config or TrainConfig(), model.config, data)
     folder = Path(output).expanduser()
     make_folder(folder)
     classifier = TextClassifier.around(model, max_length)

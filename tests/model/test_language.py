@@ -81,9 +81,9 @@ def test_a_decoders_own_logits_come_out(family, pooling, tied, language_model) -
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("family", "adds_start"), [("llama", False), ("llama", True), ("gpt2", False), ("bloom", False)]
-)
+# Without Qwen2, of whose tiny tokenizer AutoTokenizer makes another, and Gemma 3, whose windows do not bound a prompt.
+@pytest.mark.parametrize("family", [name for name in DECODERS if name not in ("qwen2", "gemma3_text")])
+@pytest.mark.parametrize("adds_start", [False, True])
 def test_an_untrained_prompt_of_text_is_that_text_in_front(family, adds_start, language_model, tmp_path) -> None:
     """A deep prompt from a text, under the words' head: the language model's answer to the text and the row."""
     backbone = language_model(family)

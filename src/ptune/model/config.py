@@ -17,8 +17,8 @@ HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
 Init = Literal["normal", "vocabulary", "text"]
 
-# As much as any text has in common: a language model that has read this expects the label's name.
-DECODER_TEMPLATE = "{text}\nLabel:"
+# Behind this a language model expects a label's name, whatever the task. See docs/log.md for others.
+DECODER_TEMPLATE = "Text: {text}\nCategory:"
 ENCODER_TEMPLATE = "{text} {mask}"
 
 

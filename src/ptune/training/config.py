@@ -61,7 +61,7 @@ class TrainConfig(BaseModel):
 
 # Of heads that start at words and keys and values that start at a text: they know something that larger steps undo.
 _VERBALIZER_RATE = 1e-4
-_TEXT_PROMPT_RATE = 1e-3
+_TEXT_PROMPT_RATE = 3e-3
 # Peak rates of (prompt, head), by method and by whether the prompt is made of free vectors. See docs/log.md.
 _RATES: dict[tuple[str | None, bool], tuple[float, float]] = {
     ("deep", True): (2e-2, 2e-3),

@@ -735,3 +735,24 @@ def test_words_and_templates_that_do_not_work(
     backbone = language_model_folder("llama")
     said = fails("train", "--backbone", backbone, "--data", data, "--output", tmp_path / "o", *options, notes=True)
     assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--verbalizer", "neg=bad;pos=good", "--template", "{text} is"], "template '{text} is' has no {mask}"),
+        (["--tie-first"], "tie_first is for input prompts"),
+        (["--encoder", "mlp", "--init", "text", "--init-text", "a film"], "needs the encoder 'none' or 'residual'"),
+        (["--verbalizer", "neg=bad;pos=good", "--max-length", "4"], "leaves no room for text in 4"),
+    ],
+)
+def test_settings_that_do_not_go_with_a_masked_language_models_defaults(
+    options: list[str], reason: str, fails: Fails, language_model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text(GOOD, encoding="utf-8")
+    backbone = language_model_folder("bert")
+    options = [*options, "--template", "the {text} {mask}"] if "--max-length" in options else options
+    assert reason in fails(
+        "train", "--backbone", backbone, "--data", data, "--output", tmp_path / "o", *options, notes=True
+    )

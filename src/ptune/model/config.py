@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ptune.data.template import fields_of
+from ptune.errors import ConfigError
 from ptune.model.words import parse_words
 
 Method = Literal["p-tuning", "deep", "prompt-tuning"]
@@ -152,7 +153,11 @@ class PromptConfig(BaseModel):
         return self.head == "verbalizer" or self.verbalizer is not None
 
     def settle(self, default_method: Method, default_pooling: str, decoder: bool) -> PromptConfig:
-        """Fill every field that was left None; the result is checked again."""
+        """Fill every field that was left None; the result is checked again.
+
+        Raises:
+            ConfigError: what was given does not go with what the rest is by default.
+        """
         method = self.method or default_method
         words = self.has_words
         if words and not decoder:
@@ -175,4 +180,7 @@ class PromptConfig(BaseModel):
             "init": init,
             "shift_text": pooling == "peft" or like_text if self.shift_text is None else self.shift_text,
         }
-        return PromptConfig(**{**self.model_dump(), **settled})
+        try:
+            return PromptConfig(**{**self.model_dump(), **settled})
+        except ValidationError as err:
+            raise ConfigError("; ".join(e["msg"].removeprefix("Value error, ") for e in err.errors())) from err

@@ -59,7 +59,7 @@ def describe_task(config: PromptConfig, labels: Sequence[str]) -> str:
 def _can_read(
     config: PromptConfig, backbone: Backbone, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> bool:
-    """Whether a verbalizer of the labels' names is possible; says why not, where it is not."""
+    """Whether a verbalizer of the labels' names is possible; why not, is for the log."""
     decoder = backbone.family.decoder
     template = config.template or default_template(decoder)
     fits = config.pooling in (None, "last", "peft") if decoder else config.pooling in (None, "mask")
@@ -69,6 +69,6 @@ def _can_read(
         label_tokens(tokenizer, labels, None, template)
         backbone.language_head()
     except (BackboneError, ConfigError) as err:
-        logger.info("few training rows, but no verbalizer: %s", err)
+        logger.debug("few training rows, but no verbalizer: %s", err)
         return False
     return True

@@ -107,6 +107,13 @@ def test_an_adapter_over_the_mask_needs_the_language_model_head_of_its_backbone(
         ptune.load(tmp_path / "adapter", str(bare))
 
 
+def test_text_that_is_not_shifted_is_not_offered_to_peft(adapter) -> None:
+    settings = {"method": "deep", "pooling": "peft"}
+    assert read_adapter(adapter("gpt2", name="shifted", **settings)[0]).peft
+    assert not read_adapter(adapter("gpt2", name="not", **settings, shift_text=False)[0]).peft
+    assert read_adapter(adapter("bloom", name="bloom", **settings, shift_text=False)[0]).peft
+
+
 def test_saving_again_over_a_peft_adapter_takes_its_configuration_away(adapter) -> None:
     folder, _ = adapter(method="p-tuning")
     assert read_adapter(folder).peft

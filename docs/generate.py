@@ -52,8 +52,8 @@ def families_page() -> str:
 
     rows = [
         "| family | `model_type` | kind | head of the `peft` layout | deep prompts | PEFT reads deep | positions | "
-        "segments | default pooling |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "segments | language-model head | default pooling |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     routes = {"attention": "attention function", "cache": "past keys and values", None: "no"}
     for family in FAMILIES.values():
@@ -66,6 +66,7 @@ def families_page() -> str:
             "yes" if family.peft_prefix else "no",
             family.positions.replace("_", " "),
             "yes" if family.token_types else "no",
+            ", ".join(f"`{name}`" for name in family.language_transform) or "linear",
             family.default_pooling,
         )
         rows.append("| " + " | ".join(cells) + " |")
@@ -185,6 +186,9 @@ Made from `ptune/model/families.py` by `make docs`. A backbone works if its conf
 - **positions**: `zero`: text counts from 0. `after padding`: from one after the embedding's padding position.
   `none`: the model takes no positions; BLOOM's attention counts distances.
 - **segments**: whether the two texts of a pair get segment ids.
+- **language-model head**: what a verbalizer reads words with. `linear`: a decoder's one layer. Else the modules of
+  transformers' masked language model in front of the words' weights. Checkpoints of sentence encoders, classifiers and
+  ELECTRA's discriminator lack it, and those of DeBERTa-v3 keep it in a form that is not read.
 
 Rows are padded on the right in every family. A tokenizer without a padding token pads with its end token, which is
 masked. Tokenizers that set the two texts of a pair side by side with nothing between them (GPT-2, Llama) get a line

@@ -66,8 +66,11 @@ def tiny_config(family: str, **extra: object) -> object:
     return AutoConfig.for_model(family, **settings)
 
 
-def save_tokenizer(folder: Path, decoder: bool) -> None:
-    """A word tokenizer; encoders get <s> text </s> pair </s>, decoders the bare words."""
+def save_tokenizer(folder: Path, decoder: bool, mask: bool = False) -> None:
+    """A word tokenizer; encoders get <s> text </s> pair </s>, decoders the bare words.
+
+    mask: with a token <mask> behind all others.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -81,7 +84,16 @@ def save_tokenizer(folder: Path, decoder: bool) -> None:
             single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 2), ("</s>", 3)]
         )
         names |= {"pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>"}
+    if mask:
+        names |= {"mask_token": "<mask>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+
+
+def spread_weights(model: torch.nn.Module) -> None:
+    """Weights of a pretrained model's scale: at 0.02 two tiny layers hardly tell inputs apart."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1 and "norm" not in name.lower():
+            torch.nn.init.normal_(parameter, std=0.3)
 
 
 @pytest.fixture(scope="session")
@@ -100,16 +112,57 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
             with torch.random.fork_rng():
                 torch.manual_seed(7)
                 model = AutoModelForSequenceClassification.from_config(tiny_config(family, **extra))
-                # Weights of a pretrained model's scale: at 0.02 two tiny layers hardly tell inputs apart.
-                for name, parameter in model.named_parameters():
-                    if parameter.dim() > 1 and "norm" not in name.lower():
-                        torch.nn.init.normal_(parameter, std=0.3)
+                spread_weights(model)
             model.base_model.save_pretrained(folder)
             save_tokenizer(folder, FAMILIES[family].decoder)
             made[key] = folder
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make, once a session, the folder of a tiny model with its language-model head; encoders know a mask token."""
+    import transformers
+
+    from ptune.model.families import FAMILIES
+
+    made: dict[str, Path] = {}
+
+    def make(family: str = "bert", **extra: object) -> Path:
+        key = json.dumps([family, extra], sort_keys=True)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"{family}-lm")
+            decoder = FAMILIES[family].decoder
+            kind = transformers.AutoModelForCausalLM if decoder else transformers.AutoModelForMaskedLM
+            with torch.random.fork_rng():
+                torch.manual_seed(8)
+                model = kind.from_config(tiny_config(family, vocab_size=VOCABULARY + 1, **extra))
+                spread_weights(model)
+                for name, parameter in model.named_parameters():
+                    if name.endswith("bias"):
+                        torch.nn.init.normal_(parameter, std=0.3)  # biases of zero would hide that they are forgotten
+            model.save_pretrained(folder)
+            save_tokenizer(folder, decoder, mask=not decoder)
+            made[key] = folder
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def language_model(language_model_folder: Callable[..., Path]) -> Callable[..., Backbone]:
+    """Load, once a session, a tiny backbone whose checkpoint has a language-model head."""
+    loaded: dict[Path, Backbone] = {}
+
+    def load(family: str = "bert", **extra: object) -> Backbone:
+        folder = language_model_folder(family, **extra)
+        if folder not in loaded:
+            loaded[folder] = load_backbone(str(folder), device="cpu")
+        return loaded[folder]
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ class TextClassifier:
             separator: in front of the second text of a pair; None: what suits the tokenizer.
 
         Raises:
-            ConfigError: max_length is more than the backbone holds.
+            ConfigError: max_length is more than the backbone holds, or the template does not fit in it.
         """
         tokenizer = load_tokenizer(model.backbone.location)
         room = _room(model, tokenizer.model_max_length)
@@ -97,7 +97,8 @@ class TextClassifier:
             )
         if separator is None:
             separator = pair_separator_for(tokenizer)
-        return cls(model, TextEncoder(tokenizer, max_length or room, separator), int(tokenizer.pad_token_id))
+        encoder = TextEncoder(tokenizer, max_length or room, separator, model.config.template)
+        return cls(model, encoder, int(tokenizer.pad_token_id))
 
     @property
     def labels(self) -> list[str]:

@@ -67,6 +67,53 @@ def test_a_saved_adapter_answers_as_before(family, settings, adapter, backbone) 
     assert loaded.labels == LABELS
 
 
+@pytest.mark.parametrize("family", ["bert", "distilbert", "llama"])
+def test_an_adapter_of_a_verbalizer_answers_as_before_with_template_and_all(family, language_model, tmp_path) -> None:
+    loaded = language_model(family)
+    config = ptune.PromptConfig(head="verbalizer", init="text", init_text="good film", template=None)
+    model = ptune.PromptClassifier.from_backbone(loaded, config, labels=["good", "bad"])
+    before = ptune.TextClassifier.around(model)
+    texts = ["a {slow} film", "the plot was warm and it ends"]
+    record = Record(prompt=model.config, backbone=note_backbone(loaded), labels=["good", "bad"], classes=2)
+    save_adapter(tmp_path, model, record)
+    assert sorted(load_file(tmp_path / "adapter_model.safetensors")) == [
+        "head.linear.bias",
+        "head.linear.weight",
+        "prompt_embeddings",
+    ]
+    after = ptune.load(tmp_path, loaded)
+    assert after.model.config.template == model.config.template
+    assert after.model.config.shift_text == model.config.shift_text
+    assert torch.equal(after.logits(texts), before.logits(texts))
+
+
+def test_an_adapter_over_the_mask_needs_the_language_model_head_of_its_backbone(
+    language_model, language_model_folder, tmp_path
+) -> None:
+    import shutil
+
+    from transformers import AutoModel
+
+    from ptune.errors import BackboneError
+
+    model = ptune.PromptClassifier.from_backbone(
+        language_model("bert"), ptune.PromptConfig(head="verbalizer"), labels=["good", "bad"]
+    )
+    record = Record(prompt=model.config, backbone=note_backbone(model.backbone), labels=["good", "bad"], classes=2)
+    save_adapter(tmp_path / "adapter", model, record)
+    bare = shutil.copytree(language_model_folder("bert"), tmp_path / "bare")
+    AutoModel.from_pretrained(bare).save_pretrained(bare)
+    with pytest.raises(BackboneError, match="has no pretrained language-model head"):
+        ptune.load(tmp_path / "adapter", str(bare))
+
+
+def test_text_that_is_not_shifted_is_not_offered_to_peft(adapter) -> None:
+    settings = {"method": "deep", "pooling": "peft"}
+    assert read_adapter(adapter("gpt2", name="shifted", **settings)[0]).peft
+    assert not read_adapter(adapter("gpt2", name="not", **settings, shift_text=False)[0]).peft
+    assert read_adapter(adapter("bloom", name="bloom", **settings, shift_text=False)[0]).peft
+
+
 def test_saving_again_over_a_peft_adapter_takes_its_configuration_away(adapter) -> None:
     folder, _ = adapter(method="p-tuning")
     assert read_adapter(folder).peft

@@ -463,7 +463,7 @@ class TestTraining:
             real(number)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        options = ("--epochs", 1, "--virtual-tokens", 4, "--seed", 9)
+        options = ("--epochs", 1, "--virtual-tokens", 4, "--seed", 9, "--head-lr", 0.1)
         said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
         assert str(adapter) in said
         assert "No space left on device" in said
@@ -766,3 +766,44 @@ class TestAdapters:
         said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, "--resume", notes=True)
         assert "damaged" in said
         assert "checkpoint.safetensors" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--verbalizer", "good"], "--verbalizer: 'good' is not label=word,word"),
+        (["--verbalizer", "neg=bad"], "the verbalizer has words for 'neg', but the labels are 'neg', 'pos'"),
+        (["--template", "Label:"], "--template: template 'Label:' has no {text}"),
+        (["--template", "{text} {mask}"], "a mask token is for masked language models"),
+        (["--verbalizer", "neg=very bad;pos=very good"], "begin with the same tokens, 'very'"),
+    ],
+)
+def test_words_and_templates_that_do_not_work(
+    options: list[str], reason: str, fails: Fails, language_model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text(GOOD, encoding="utf-8")
+    backbone = language_model_folder("llama")
+    said = fails("train", "--backbone", backbone, "--data", data, "--output", tmp_path / "o", *options, notes=True)
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--verbalizer", "neg=bad;pos=good", "--template", "{text} is"], "template '{text} is' has no {mask}"),
+        (["--tie-first"], "tie_first is for input prompts"),
+        (["--encoder", "mlp", "--init", "text", "--init-text", "a film"], "needs the encoder 'none' or 'residual'"),
+        (["--verbalizer", "neg=bad;pos=good", "--max-length", "4"], "leaves no room for text in 4"),
+    ],
+)
+def test_settings_that_do_not_go_with_a_masked_language_models_defaults(
+    options: list[str], reason: str, fails: Fails, language_model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text(GOOD, encoding="utf-8")
+    backbone = language_model_folder("bert")
+    options = [*options, "--template", "the {text} {mask}"] if "--max-length" in options else options
+    assert reason in fails(
+        "train", "--backbone", backbone, "--data", data, "--output", tmp_path / "o", *options, notes=True
+    )

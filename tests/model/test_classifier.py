@@ -138,7 +138,11 @@ def test_a_classifier_that_the_checkpoint_brings_is_where_the_head_starts(backbo
     ("settings", "reason"),
     [
         ({"method": "deep", "tie_first": True}, "tie_first is for input prompts"),
-        ({"method": "deep", "init": "vocabulary"}, "starts from 'normal'"),
+        ({"method": "deep", "init": "vocabulary", "encoder": "mlp"}, "needs the encoder 'none' or 'residual'"),
+        ({"head": "linear", "verbalizer": {"a": "b"}}, "head 'linear' reads none"),
+        ({"pooling": "mask", "template": "{text}"}, "has no {mask}"),
+        ({"template": "Label:"}, "has no {text}"),
+        ({"template": "{text} {label}"}, "has {label}; it may hold {text}, {text_pair}, {mask}"),
         ({"init": "text"}, "go together"),
         ({"init_text": "words"}, "go together"),
         ({"virtual_tokens": 0}, "greater than or equal to 1"),

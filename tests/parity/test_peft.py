@@ -224,3 +224,19 @@ def test_regressions_of_ptune_give_the_same_numbers_in_peft_and_back(
     classifier = ptune.load(tmp_path, backbone(family))
     assert classifier.model.problem_type == "regression"
     torch.testing.assert_close(ptune_logits(classifier.model), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_verbalizer_behind_a_prompt_of_text_gives_the_same_logits_in_peft(
+    family, language_model, language_model_folder, tmp_path
+) -> None:
+    """The head is PEFT's score.weight, and PEFT counts the text's positions from behind the prompt anyway."""
+    config = ptune.PromptConfig(
+        head="verbalizer",
+        verbalizer={"red": "bad", "green": "good", "blue": "fine"},
+        pooling="peft",
+        init="text",
+        init_text="the plot was",
+    )
+    model = ptune.PromptClassifier.from_backbone(language_model(family), config, labels=LABELS)
+    assert_saved_as_and_read_by_peft("PREFIX_TUNING", model, tmp_path / "adapter", language_model_folder(family))

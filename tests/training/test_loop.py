@@ -201,10 +201,10 @@ def test_no_padding_to_speak_of_is_trained_on(backbone, reviews, tmp_path, monke
     shapes = []
     original = training_run.shared_logits
 
-    def spy(members, prompt, input_ids, attention_mask=None, token_type_ids=None):
+    def spy(members, prompt, input_ids, attention_mask=None, **inputs):
         real = input_ids.numel() if attention_mask is None else int(attention_mask.sum())
         shapes.append((real, input_ids.numel()))
-        return original(members, prompt, input_ids, attention_mask, token_type_ids)
+        return original(members, prompt, input_ids, attention_mask, **inputs)
 
     monkeypatch.setattr(training_run, "shared_logits", spy)
     run(backbone("bert"), reviews, tmp_path, epochs=1)

@@ -161,6 +161,7 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     config = record.prompt.model_copy(
         update={"encoder": "none", "init": "normal", "init_text": None, "tie_first": False}
         | {"softmax": record.prompt.softmax or "shared"}  # what there was before records said it
+        | {"head": "linear", "verbalizer": None}  # what the head became is stored, where it started does not matter
     )
     expected = _expected_shapes(record, config, backbone)
     names = {_plain(name): name for name in file.shapes}

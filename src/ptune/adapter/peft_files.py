@@ -31,7 +31,8 @@ def peft_reads(config: PromptConfig, backbone: Backbone, max_length: int | None)
         # In a sliding window narrower than prompt and text, PEFT loses sight of the prompt; ptune does not.
         window = getattr(backbone.config, "sliding_window", None)
         sees_all = window is None or (max_length is not None and max_length + config.virtual_tokens <= window)
-        return backbone.family.peft_prefix and sees_all
+        counts_alike = bool(config.shift_text) or backbone.family.positions == "none"
+        return backbone.family.peft_prefix and sees_all and counts_alike
     return backbone.embedding_width == backbone.width  # PEFT makes virtual tokens of the hidden width
 
 

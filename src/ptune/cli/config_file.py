@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ptune.cli.options import TRAIN_MODELS
 from ptune.cli.terminal import problems
 from ptune.errors import ConfigError
 
+# Options that are mappings; the command line gives them as one text.
+MAPPINGS = ("verbalizer",)
 OWN_KEYS = ("backbone", "data", "output", "resume", "json")
 
 
@@ -43,7 +46,8 @@ def read_config(path: Path) -> dict[str, Any]:
     found = _unknown(values) + [problem for model in TRAIN_MODELS for problem in _wrong(model, values)]
     if found:
         raise ConfigError(f"configuration file '{path}': " + "; ".join(found))
-    return values
+    # As a mapping it would be taken for options within an option.
+    return values | {key: json.dumps(values[key]) for key in MAPPINGS if isinstance(values.get(key), dict)}
 
 
 def _named_file(tokens: Sequence[str]) -> str | None:
@@ -56,7 +60,6 @@ def _named_file(tokens: Sequence[str]) -> str | None:
 
 
 def _parse(path: Path) -> Any:
-    import json
     import tomllib
 
     import yaml

@@ -37,6 +37,8 @@ def inspect(adapter: str, /, *, json: Json = False) -> None:
         "softmax": record.prompt.softmax,
         "members": record.members,
         "temperature": record.temperature,
+        "head": record.prompt.head,
+        "template": record.prompt.template,
         "max_length": record.max_length,
         "parameters": file.parameters,
         "bytes": file.bytes,

@@ -137,7 +137,7 @@ def run(
     from ptune.atomic import make_folder
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
-    from ptune.training.loop import settle
+    from ptune.training.few_shot import settle_training
     from ptune.training.loop import train as train_model
 
     output = output.expanduser()
@@ -145,9 +145,9 @@ def run(
     training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.from_backbone(
-        loaded, prompt, labels=data.labels, seed=training.seed, problem_type=data.problem_type
+        loaded, prompt, labels=data.labels, seed=training.seed, problem_type=data.problem_type, rows=len(data.train)
     )
-    training = settle(training, model, data)
+    training = settle_training(training, model, data)
     terminal.say(_describe(model, training))
     terminal.say(model.describe_parameters())
     with progress_bar(training.epochs) as on_step:
@@ -188,11 +188,13 @@ def summary(result: TrainResult) -> dict[str, Any]:
 
 def _describe(model: PromptClassifier, training: SettledConfig) -> str:
     prompt = model.config
+    words = f" over {prompt.template!r}" if prompt.template else ""
     return (
         f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, softmax "
-        f"{prompt.softmax}, pooling {prompt.pooling}; epochs {training.epochs}, batch {training.batch_size}, "
-        f"lr {training.lr:g}, head lr {training.head_lr:.3g}, averaged over about "
-        f"{1 / (1 - training.average):.0f} steps, {_seeds(training)}"
+        f"{prompt.softmax}, pooling {prompt.pooling}, head {prompt.head}{words}; "
+        f"epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, head lr {training.head_lr:.3g}, "
+        f"weight decay {training.weight_decay:g}, averaged over about {1 / (1 - training.average):.0f} steps, "
+        f"{_seeds(training)}"
     )
 
 

@@ -21,13 +21,17 @@ WINDOW = 50
 
 @dataclass(frozen=True)
 class Batch:
-    """attention_mask is None where no row is padded; rows are the rows' numbers in their split."""
+    """attention_mask is None where no row is padded; rows are the rows' numbers in their split.
+
+    mask_position is that of each row's mask token, under a template that has one.
+    """
 
     input_ids: Tensor  # [B, T]
     attention_mask: Tensor | None  # [B, T]
     token_type_ids: Tensor | None  # [B, T]
     labels: Tensor | None  # [B], or [B, C] of a multi-label task
     rows: list[int]
+    mask_position: Tensor | None = None  # [B]
 
     def to(self, device: torch.device) -> Batch:
         moved = {name: None if tensor is None else tensor.to(device) for name, tensor in self.inputs.items()}
@@ -41,6 +45,7 @@ class Batch:
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "token_type_ids": self.token_type_ids,
+            "mask_position": self.mask_position,
         }
 
 
@@ -60,6 +65,7 @@ def collate(
         segments,
         None if labels is None else _pick(labels, list(rows)),
         list(rows),
+        None if chosen[0].mask_position is None else torch.tensor([row.mask_position for row in chosen]),
     )
 
 

@@ -73,14 +73,18 @@ def prompt_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     layer_prompts: LayerPrompts | None = None,
+    seen: list[Tensor] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention of text over prompt and text; without a prompt, plain SDPA.
 
     query: [B, heads, T, D]; key, value: [B, K, T, D]. Returns [B, T, heads, D].
+    `seen` is given the layer's keys and values, as attention uses them: [2, B, K, T, D].
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    if seen is not None:
+        seen.append(torch.stack([key, value]))
     if layer_prompts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0], None
     keys, values = layer_prompts.take(key)

@@ -9,6 +9,7 @@ so a row's hidden states do not depend on its batch mates.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ptune.errors import BackboneError
 from ptune.model import attention
 from ptune.model.families import Family, family_of
+from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Hidden:
     mask: Tensor | None  # [B, T], 1 for text; None where no row is padded
     offset: int
     pooler_output: Tensor | None = None  # [B, H], of families with a pretrained pooler over position 0
+    mask_position: Tensor | None = None  # [B], of each row's mask token among the text's positions
 
 
 class Backbone(nn.Module):
@@ -43,6 +46,7 @@ class Backbone(nn.Module):
     base: transformers' model without its head. head_weights: what the checkpoint
     itself brought of transformers' classification head, such as a fine-tuned
     one, by name. pooler_missing: the checkpoint lacks the pooler of its family.
+    read_language_head: reads the pretrained language-model head from where the base came from.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Backbone(nn.Module):
         location: Location,
         head_weights: dict[str, Tensor] | None = None,
         pooler_missing: bool = False,
+        read_language_head: Callable[[], LanguageHead] | None = None,
     ) -> None:
         super().__init__()
         self.location = location
@@ -59,6 +64,9 @@ class Backbone(nn.Module):
         self.base: Any = base.requires_grad_(False).eval()
         self.head_weights = head_weights or {}
         self.pooler_missing = pooler_missing
+        self._read_language_head = read_language_head
+        self._language_head: LanguageHead | None = None
+        self._language_transform: nn.Module | None = None  # beside the head, so that it moves with the backbone
 
     @property
     def name(self) -> str:
@@ -137,6 +145,43 @@ class Backbone(nn.Module):
         digest = hashlib.sha256(repr(shape).encode())
         digest.update(self.word_embeddings.weight[:16].bfloat16().cpu().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def language_head(self) -> LanguageHead:
+        """The pretrained language-model head, read when it is first asked for.
+
+        Raises:
+            BackboneError: the checkpoint has none, as those of sentence encoders.
+        """
+        if self.family.decoder and getattr(self.config, "tie_word_embeddings", True):
+            return tied_head(self.word_embeddings)
+        if self._language_head is None:
+            if self._read_language_head is None:
+                raise no_head(self.name, "it was not read from a checkpoint")
+            self._language_head = self._read_language_head()
+            if self._language_head.transform is not None:
+                self._language_transform = self._language_head.transform.to(self.device)
+        return self._language_head
+
+    def language_transform(self, vectors: Tensor) -> Tensor:
+        """[B, H] -> [B, E]: what the language-model head does in front of its words' weights, in float32."""
+        self.language_head()
+        return vectors.float() if self._language_transform is None else self._language_transform(vectors.float())
+
+    @torch.no_grad()
+    def text_prompt(self, input_ids: Tensor) -> Tensor:
+        """The keys and values [L, 2, T, Hkv] that the model has for tokens [T], counted from the first position.
+
+        As a deep prompt they act on a decoder as the tokens themselves in front of a text would.
+        """
+        if self.family.deep == "attention":
+            seen: list[Tensor] = []
+            self._run(input_ids[None], None, None, seen=seen)
+            layers = torch.stack(seen)[:, :, 0]
+        else:
+            output = self.base(input_ids=input_ids[None], use_cache=True, return_dict=True)
+            pairs = [torch.stack([layer.keys, layer.values]) for layer in output.past_key_values.layers]
+            layers = torch.stack(pairs)[:, :, 0]
+        return layers.transpose(2, 3).flatten(3).float()  # [L, 2, K, T, D] -> [L, 2, T, K * D]
 
     def forward(
         self,

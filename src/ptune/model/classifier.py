@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +14,13 @@ from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone, Hidden
 from ptune.model.config import PromptConfig
-from ptune.model.head import PeftHead, TextHead, make_head, output_layer
+from ptune.model.few_shot import FEW_ROWS, few_shot_config
+from ptune.model.head import PeftHead, TextHead, make_head, output_layer, start_at_words
 from ptune.model.loading import load_backbone
 from ptune.model.objective import Objective
 from ptune.model.prompt import PromptEncoder, split_layers
+from ptune.model.start import start_vectors, with_counted_tokens
+from ptune.model.words import label_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,12 +39,13 @@ class PromptClassifier(nn.Module):
         backbone: the frozen model; many classifiers may share one.
         config: what is learned. None fields are settled for the backbone's family.
         labels: label names in index order, C of them; of a regression one, the name of what is measured.
-        tokenizer: of the backbone; needed to start from a text or to tie virtual token 0.
+        tokenizer: of the backbone; needed to start from a text, to tie virtual token 0, and for a verbalizer.
         seed: the generator's, for prompt and head.
         problem_type: what logits mean; see `ptune.data.targets`.
 
     Raises:
         ConfigError: the configuration does not suit the backbone.
+        BackboneError: a verbalizer is asked for, and the backbone has no pretrained language-model head.
     """
 
     target_scale: Tensor
@@ -56,17 +61,21 @@ class PromptClassifier(nn.Module):
         problem_type: ProblemType = SINGLE,
     ) -> None:
         super().__init__()
-        self.config = config.settle(backbone.family)
+        self.config = with_counted_tokens(config, backbone, tokenizer).settle(backbone.family)
         self.labels = list(labels)
         self.problem_type = problem_type
         self.backbone = backbone
         _check_fit(self.config, backbone)
         if problem_type == REGRESSION and len(self.labels) != 1:
             raise ConfigError(f"a regression gives one number, but {len(self.labels)} labels are named; name one")
+        if problem_type != SINGLE and self.config.head == "verbalizer":
+            raise ConfigError(f"a verbalizer picks one word of several; use head 'linear' for {problem_type}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.prompt_encoder = _make_encoder(self.config, backbone, tokenizer).to(backbone.device)
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
+        if self.config.head == "verbalizer":
+            start_at_words(self.head, backbone, _label_tokens(self.config, labels, tokenizer))
         # Of a regression. Not trained and not saved: an adapter holds them in the head, see `folded_head`.
         self.register_buffer("target_scale", torch.ones((), device=backbone.device), persistent=False)
         self.register_buffer("target_shift", torch.zeros((), device=backbone.device), persistent=False)
@@ -84,14 +93,22 @@ class PromptClassifier(nn.Module):
         dtype: str = "float32",
         revision: str | None = None,
         problem_type: ProblemType = SINGLE,
+        rows: int | None = None,
     ) -> PromptClassifier:
-        """Load a backbone by its name (see `load_backbone`) and put a fresh prompt and head on it."""
+        """Load a backbone by its name (see `load_backbone`) and put a fresh prompt and head on it.
+
+        Args:
+            rows: that there are to train on, where that is known: few of them change the defaults, see
+                `ptune.model.few_shot`.
+        """
         from ptune.model.tokenizer import load_tokenizer
 
         if isinstance(backbone, str):
             backbone = load_backbone(backbone, revision, dtype, device)
-        tokenizer = load_tokenizer(backbone.location)
-        return cls(backbone, config or PromptConfig(), labels, tokenizer, seed, problem_type)
+        config, tokenizer = config or PromptConfig(), load_tokenizer(backbone.location)
+        if rows is not None and rows <= FEW_ROWS and problem_type == SINGLE:
+            config = few_shot_config(config, backbone, labels, tokenizer)
+        return cls(backbone, config, labels, tokenizer, seed, problem_type)
 
     def forward(
         self,
@@ -99,6 +116,7 @@ class PromptClassifier(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        mask_position: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Logits of a batch, and its loss where labels are given: the plain one of the problem type, as transformers'.
 
@@ -107,6 +125,7 @@ class PromptClassifier(nn.Module):
             attention_mask: [B, T], 1 for text; None where nothing is padded.
             token_type_ids: [B, T], segments of a pair.
             labels: [B], class indices; multi-label [B, C], 0 or 1; regression [B], numbers.
+            mask_position: [B], of each row's mask token; needed by the pooling `mask` alone.
 
         Raises:
             ValueError: a row is padded on the left.
@@ -116,7 +135,7 @@ class PromptClassifier(nn.Module):
         # Elsewhere than on the CPU the look would make the device wait.
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
-        logits = self.logits(self.prompt(), input_ids, attention_mask, token_type_ids)
+        logits = self.logits(self.prompt(), input_ids, attention_mask, token_type_ids, mask_position)
         loss = None if labels is None else Objective(self.problem_type)(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
@@ -133,9 +152,11 @@ class PromptClassifier(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        mask_position: Tensor | None = None,
     ) -> Tensor:
         """Logits [B, C] under a prompt that was folded before, so that evaluation folds it once."""
-        return self.read(self.backbone(input_ids, attention_mask, token_type_ids, prompt, **self.config.entry))
+        hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, **self.config.entry)
+        return self.read(replace(hidden, mask_position=mask_position))
 
     def read(self, hidden: Hidden) -> Tensor:
         """Logits [B, C] of hidden states; of a regression [B, 1], in the targets' unit."""
@@ -224,6 +245,19 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
             f"softmax 'separate' does not work with {backbone.family.name} (backbone '{backbone.name}'), whose layers "
             "take a prompt as past keys and values only; use --softmax shared"
         )
+    if backbone.family.decoder and "{mask}" in (config.template or ""):
+        raise ConfigError(
+            f"a mask token is for masked language models; backbone '{backbone.name}' ({backbone.family.name}) goes on "
+            "where the text ends: leave {mask} and pooling 'mask' out, and let the template end where the answer begins"
+        )
+    if config.head == "verbalizer" and config.pooling not in (
+        ("last", "peft") if backbone.family.decoder else ("mask",)
+    ):
+        wanted = "'last' or 'peft'" if backbone.family.decoder else "'mask'"
+        raise ConfigError(
+            f"a verbalizer reads words where the language model answers, with pooling {wanted} in a "
+            f"{backbone.family.name} backbone, not '{config.pooling}'; leave --pooling out"
+        )
     if config.pooling == "first" and backbone.family.decoder:
         logger.warning("pooling 'first' of a decoder sees nothing of the text but its first token; use --pooling last")
     limit = backbone.max_positions
@@ -235,29 +269,24 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
 
 
 def _make_encoder(config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> PromptEncoder:
-    if not config.shallow:
-        return PromptEncoder(config, backbone.layers * 2 * backbone.kv_width, backbone.kv_width)
-    encoder = PromptEncoder(config, backbone.embedding_width, backbone.embedding_width)
-    table = backbone.word_embeddings.weight.detach()
-    if config.init in ("vocabulary", "text"):
-        tokens = _start_tokens(config, table.shape[0], tokenizer)
-        encoder.start_from(table[tokens.to(table.device)].float())
+    slice_width = backbone.embedding_width if config.shallow else backbone.kv_width
+    width = slice_width if config.shallow else backbone.layers * 2 * slice_width
+    encoder = PromptEncoder(config, width, slice_width)
+    start = start_vectors(config, backbone, tokenizer)
+    if start is not None:
+        encoder.start_from(start)
     if config.tie_first:
-        encoder.fixed_first = table[_first_special_token(backbone, tokenizer)].float()
+        first = _first_special_token(backbone, tokenizer)
+        encoder.fixed_first = backbone.word_embeddings.weight.detach()[first].float()
     return encoder
 
 
-def _start_tokens(config: PromptConfig, vocabulary: int, tokenizer: PreTrainedTokenizerBase | None) -> Tensor:
-    """Token ids [P] whose embeddings a prompt starts from; a text is repeated or cut to P."""
-    if config.init == "vocabulary":
-        return torch.randint(0, vocabulary, (config.virtual_tokens,))
+def _label_tokens(
+    config: PromptConfig, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase | None
+) -> list[list[int]]:
     if tokenizer is None:
-        raise ConfigError("init 'text' needs the backbone's tokenizer")
-    ids = tokenizer(config.init_text, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise ConfigError(f"init_text {config.init_text!r} has no tokens; give some words")
-    repeats = -(-config.virtual_tokens // len(ids))
-    return torch.tensor((ids * repeats)[: config.virtual_tokens])
+        raise ConfigError("a verbalizer needs the backbone's tokenizer")
+    return label_tokens(tokenizer, labels, config.verbalizer, config.template or "{text}")
 
 
 def _first_special_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> int:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from cyclopts import Parameter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ptune.data.template import fields_of
+from ptune.errors import ConfigError
 from ptune.model.families import Family
+from ptune.model.words import parse_words
 
 Method = Literal["p-tuning", "deep", "prompt-tuning"]
 EncoderKind = Literal["none", "mlp", "lstm", "residual"]
-Pooling = Literal["first", "mean", "last", "peft"]
 Softmax = Literal["shared", "separate"]
+Pooling = Literal["first", "mean", "last", "mask", "peft"]
+HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
 Init = Literal["normal", "vocabulary", "text"]
+
+# Behind this a language model expects a label's name, whatever the task. See docs/log.md for others.
+DECODER_TEMPLATE = "Text: {text}\nCategory:"
+ENCODER_TEMPLATE = "{text} {mask}"
+
+
+def default_template(decoder: bool) -> str:
+    """Of a verbalizer."""
+    return DECODER_TEMPLATE if decoder else ENCODER_TEMPLATE
 
 
 class PromptConfig(BaseModel):
@@ -27,7 +41,12 @@ class PromptConfig(BaseModel):
         "deep: keys and values in every layer. prompt-tuning: free virtual tokens at the input. "
         "Default: deep where the backbone's family allows it, else p-tuning.",
     )
-    virtual_tokens: int = Field(20, ge=1, le=MAX_VIRTUAL_TOKENS, description="Number of virtual tokens.")
+    virtual_tokens: int = Field(
+        20,
+        ge=1,
+        le=MAX_VIRTUAL_TOKENS,
+        description="Number of virtual tokens. Under init text the default is the text's own number of tokens.",
+    )
     encoder: EncoderKind | None = Field(
         None, description="Prompt encoder. Default: mlp for p-tuning, none for the others."
     )
@@ -45,8 +64,30 @@ class PromptConfig(BaseModel):
     )
     pooling: Pooling | None = Field(
         None,
-        description="What the head reads: first, mean or last of the text's positions, or peft, which is PEFT's "
-        "layout and head. Default: peft for p-tuning; else mean for encoders and last for decoders.",
+        description="What the head reads: first, mean or last of the text's positions; mask, the template's mask "
+        "token through the masked language model's own transform; or peft, which is PEFT's layout and head. "
+        "Default: peft for p-tuning; else mean for encoders (mask with a verbalizer) and last for decoders.",
+    )
+    head: HeadKind | None = Field(
+        None,
+        description="Where the head starts: linear at random; verbalizer at the language model's own rows for the "
+        "words that stand for the labels, so that it answers before it is trained. Default: linear, but verbalizer "
+        "where training rows are few and the backbone has a language-model head.",
+    )
+    verbalizer: Annotated[
+        dict[str, list[str]] | None,
+        # A line of text on the command line, a mapping in a configuration file, which arrives as JSON.
+        Parameter(accepts_keys=False, n_tokens=1),
+    ] = Field(
+        None,
+        description="Words that stand for the labels, such as 'negative=bad,awful;positive=great'; a mapping in a "
+        "configuration file. Default: the labels' own names.",
+    )
+    template: str | None = Field(
+        None,
+        description="Put around each text, such as 'Review: {text}\\nSentiment:'. {text} and {text_pair} are the "
+        "texts, {mask} the mask token. Default: none; for a verbalizer "
+        f"{DECODER_TEMPLATE!r}, or {ENCODER_TEMPLATE!r} where there is a mask token.",
     )
     softmax: Softmax | None = Field(
         None,
@@ -62,10 +103,30 @@ class PromptConfig(BaseModel):
     )
     init: Init | None = Field(
         None,
-        description="Where prompts start: normal, vocabulary (embeddings of tokens drawn at random) or text. "
+        description="Where prompts start: normal, vocabulary (tokens drawn at random) or text. Input prompts start "
+        "at the tokens' embeddings, deep ones at the keys and values that the backbone has for them. "
         "Default: vocabulary for prompt-tuning, else normal.",
     )
-    init_text: str | None = Field(None, description="The text whose embeddings start the prompt (init text).")
+    init_text: str | None = Field(None, description="The text that starts the prompt (init text).")
+    shift_text: bool | None = Field(
+        None,
+        description="Count the text's positions from behind a deep prompt, as if it were text in front. Default: for "
+        "pooling peft, as PEFT does, and for decoders whose prompt starts from tokens.",
+    )
+
+    @field_validator("verbalizer", mode="before")
+    @classmethod
+    def _parse_words(cls, value: Any) -> Any:
+        return None if value is None else parse_words(value)
+
+    @field_validator("template")
+    @classmethod
+    def _parse_template(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        value = value.replace("\\n", "\n")  # in a shell's quotes a line break stays two characters
+        fields_of(value)
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> PromptConfig:
@@ -73,35 +134,78 @@ class PromptConfig(BaseModel):
             raise ValueError("init 'text' and init_text go together: give both or neither")
         if self.softmax == "separate" and (self.pooling == "peft" or self.method not in ("deep", None)):
             raise ValueError("softmax 'separate' is for deep prompts outside of PEFT's layout (pooling 'peft')")
+        if self.softmax == "separate" and (self.init in ("vocabulary", "text") or self.encoder in ("mlp", "lstm")):
+            raise ValueError(
+                "softmax 'separate' starts from a prompt without effect, so from init 'normal' and encoder 'none' or "
+                "'residual'; use softmax 'shared'"
+            )
+        self._check_head()
         if self.method == "deep":
             if self.tie_first:
                 raise ValueError("tie_first is for input prompts: a deep prompt has no first virtual token to tie")
-            if self.init in ("vocabulary", "text"):
-                raise ValueError(f"init '{self.init}' is for input prompts: a deep prompt starts from 'normal'")
+            if self.init in ("vocabulary", "text") and self.encoder in ("mlp", "lstm"):
+                raise ValueError(
+                    f"init '{self.init}' of a deep prompt needs the encoder 'none' or 'residual': what "
+                    f"'{self.encoder}' makes of keys and values is not the text any more"
+                )
         if self.encoder == "mlp" and self.encoder_dropout and self.method == "deep":
             raise ValueError("encoder_dropout has no place in the encoder 'mlp' of a deep prompt; leave it at 0")
         return self
+
+    def _check_head(self) -> None:
+        if self.verbalizer is not None and self.head == "linear":
+            raise ValueError("words are given, but head 'linear' reads none; use head 'verbalizer'")
+        fields = set() if self.template is None else fields_of(self.template)
+        if self.pooling == "mask" and self.template is not None and "mask" not in fields:
+            raise ValueError(f"pooling 'mask' reads the mask token, but template {self.template!r} has no {{mask}}")
 
     @property
     def shallow(self) -> bool:
         return self.method != "deep"
 
     @property
+    def has_words(self) -> bool:
+        """Whether the head is asked to start at words: by its name, or by words that are given."""
+        return self.head == "verbalizer" or self.verbalizer is not None
+
+    @property
     def entry(self) -> dict[str, bool]:
         """How the prompt enters, as options of Backbone.forward."""
-        return {"shift_text": self.pooling == "peft", "separate": self.softmax == "separate"}
+        return {"shift_text": bool(self.shift_text), "separate": self.softmax == "separate"}
 
     def settle(self, family: Family) -> PromptConfig:
-        """Fill every field that was left None; the result is checked again."""
+        """Fill every field that was left None; the result is checked again.
+
+        Raises:
+            ConfigError: what was given does not go with what the rest is by default.
+        """
+        decoder = family.decoder
         method = self.method or ("p-tuning" if family.deep is None else "deep")
-        pooling = self.pooling or ("peft" if method == "p-tuning" else family.default_pooling)
-        separate = method == "deep" and family.deep == "attention" and pooling != "peft"
+        words, default_pooling = self.has_words, family.default_pooling
+        if words and not decoder:
+            default_pooling = "mask"
+        elif method == "p-tuning":
+            default_pooling = "peft"
+        pooling = self.pooling or default_pooling
+        init = self.init or ("vocabulary" if method == "prompt-tuning" else "normal")
+        template = self.template
+        if template is None and (words or pooling == "mask"):
+            template = default_template(decoder and pooling != "mask")
+        like_text = decoder and method == "deep" and init != "normal"
+        encoder = self.encoder or ("mlp" if method == "p-tuning" else "none")
+        separate = method == "deep" and family.deep == "attention" and pooling != "peft" and init == "normal"
         settled = {
             "method": method,
-            "encoder": self.encoder or ("mlp" if method == "p-tuning" else "none"),
+            "encoder": encoder,
             "pooling": pooling,
-            "softmax": self.softmax or ("separate" if separate else "shared"),
+            "head": "verbalizer" if words else "linear",
+            "template": template,
+            "softmax": self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared"),
             "token_dropout": (0.15 if method == "deep" else 0.0) if self.token_dropout is None else self.token_dropout,
-            "init": self.init or ("vocabulary" if method == "prompt-tuning" else "normal"),
+            "init": init,
+            "shift_text": pooling == "peft" or like_text if self.shift_text is None else self.shift_text,
         }
-        return PromptConfig(**{**self.model_dump(), **settled})
+        try:
+            return PromptConfig(**{**self.model_dump(), **settled})
+        except ValidationError as err:
+            raise ConfigError("; ".join(e["msg"].removeprefix("Value error, ") for e in err.errors())) from err

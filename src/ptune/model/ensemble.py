@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +62,17 @@ class PromptEnsemble(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        mask_position: Tensor | None = None,
     ) -> Tensor:
         """Logits [M, B, C]: every member answers every row, all in one forward pass."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        repeated = {name: None if x is None else x.repeat(len(self.members), 1) for name, x in inputs.items()}
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "mask_position": mask_position,
+        }
+        times = len(self.members)
+        repeated = {name: None if x is None else torch.cat([x] * times) for name, x in inputs.items()}
         return torch.stack(shared_logits(list(self.members), prompt, **repeated))  # type: ignore[arg-type]
 
     def trainable_state(self) -> dict[str, Tensor]:
@@ -118,19 +126,21 @@ def shared_logits(
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     token_type_ids: Tensor | None = None,
+    mask_position: Tensor | None = None,
 ) -> list[Tensor]:
     """Logits of M members over a batch of theirs, M times [B, C].
 
     Args:
         members: classifiers over one backbone.
         prompt: their prompts, from `stack_prompts`.
-        input_ids: [M * B, T], the first B rows for the first member, and so on; masks and segments likewise.
+        input_ids: [M * B, T], the first B rows for the first member, and so on; all else likewise.
     """
     first = members[0]
     rows = input_ids.shape[0] // len(members)
     if len(members) > 1:
         prompt = prompt.repeat_interleave(rows, dim=-3)
     hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, **first.config.entry)
+    hidden = replace(hidden, mask_position=mask_position)
     return [
         member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
         for number, member in enumerate(members)
@@ -138,6 +148,6 @@ def shared_logits(
 
 
 def _rows_of(hidden: Hidden, rows: slice) -> Hidden:
-    mask = None if hidden.mask is None else hidden.mask[rows]
-    pooled = None if hidden.pooler_output is None else hidden.pooler_output[rows]
-    return Hidden(hidden.states[rows], mask, hidden.offset, pooled)
+    parts = (hidden.mask, hidden.pooler_output, hidden.mask_position)
+    mask, pooled, position = (None if part is None else part[rows] for part in parts)
+    return Hidden(hidden.states[rows], mask, hidden.offset, pooled, position)

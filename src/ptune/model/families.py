@@ -15,6 +15,9 @@ positions
     embedding's own padding position, as in RoBERTa. `none`: the model takes no position ids.
 token_types
     Whether segment ids of a pair mean something to the model.
+language_transform
+    Modules of transformers' masked language model that stand between the hidden state and the words' scores, in
+    their order; the layer with the words' own weights counts as nothing. Decoders have none.
 peft_prefix
     Whether PEFT's PREFIX_TUNING runs on the family today, so that a deep adapter
     in the `peft` layout is of use to it. Shallow ones it reads wherever the
@@ -43,6 +46,7 @@ class Family:
     deep: DeepRoute | None = "attention"
     positions: PositionRule = "zero"
     token_types: bool = False
+    language_transform: tuple[str, ...] = ()
     peft_prefix: bool = False
 
     @property
@@ -51,25 +55,33 @@ class Family:
         return "last" if self.decoder else "mean"
 
 
-def _encoder(model_type: str, name: str, head: str, **columns: object) -> Family:
-    return Family(model_type, name, decoder=False, head=head, **columns)  # type: ignore[arg-type]
+def _encoder(model_type: str, name: str, head: str, *language_transform: str, **columns: object) -> Family:
+    return Family(
+        model_type,
+        name,
+        decoder=False,
+        head=head,
+        language_transform=language_transform,
+        **columns,  # type: ignore[arg-type]
+    )
 
 
 def _decoder(model_type: str, name: str, **columns: object) -> Family:
     return Family(model_type, name, decoder=True, head="score", **columns)  # type: ignore[arg-type]
 
 
+_DISTILBERT = ("vocab_transform", "activation", "vocab_layer_norm")
 _TABLE = (
-    _encoder("bert", "BERT", "pooler", token_types=True, peft_prefix=True),
-    _encoder("roberta", "RoBERTa", "first_token", positions="after_padding", peft_prefix=True),
-    _encoder("xlm-roberta", "XLM-RoBERTa", "first_token", positions="after_padding", peft_prefix=True),
-    _encoder("camembert", "CamemBERT", "first_token", positions="after_padding", peft_prefix=True),
-    _encoder("distilbert", "DistilBERT", "pre_classifier"),
-    _encoder("electra", "ELECTRA", "first_token", token_types=True, peft_prefix=True),
-    _encoder("albert", "ALBERT", "pooler", token_types=True),
-    _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", deep=None, token_types=True),
-    _encoder("mpnet", "MPNet", "first_token", deep=None, positions="after_padding"),
-    _encoder("modernbert", "ModernBERT", "prediction_head"),
+    _encoder("bert", "BERT", "pooler", "cls", token_types=True, peft_prefix=True),
+    _encoder("roberta", "RoBERTa", "first_token", "lm_head", positions="after_padding", peft_prefix=True),
+    _encoder("xlm-roberta", "XLM-RoBERTa", "first_token", "lm_head", positions="after_padding", peft_prefix=True),
+    _encoder("camembert", "CamemBERT", "first_token", "lm_head", positions="after_padding", peft_prefix=True),
+    _encoder("distilbert", "DistilBERT", "pre_classifier", *_DISTILBERT),
+    _encoder("electra", "ELECTRA", "first_token", "generator_predictions", token_types=True, peft_prefix=True),
+    _encoder("albert", "ALBERT", "pooler", "predictions", token_types=True),
+    _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", "cls", deep=None, token_types=True),
+    _encoder("mpnet", "MPNet", "first_token", "lm_head", deep=None, positions="after_padding"),
+    _encoder("modernbert", "ModernBERT", "prediction_head", "head"),
     _decoder("gpt2", "GPT-2", peft_prefix=True),
     _decoder("gpt_neox", "GPT-NeoX, Pythia", peft_prefix=True),
     _decoder("opt", "OPT", peft_prefix=True),

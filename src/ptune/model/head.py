@@ -1,7 +1,8 @@
 """From hidden states to logits: pooling, then a head.
 
 `TextHead` is ours: one linear layer over the first, the mean or the last of the
-text's positions, never over a virtual token. `PeftHead` is PEFT's layout:
+text's positions, or over the mask token's through the language model's own
+transform, never over a virtual token. `PeftHead` is PEFT's layout:
 transformers' own head of the family, over position 0 of the whole sequence
 (which is virtual token 0 under a shallow prompt), or over the last text token
 of a decoder.
@@ -12,7 +13,7 @@ Heads are float32 whatever the backbone's type, and without dropout.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +32,12 @@ def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
     text = hidden.states[:, hidden.offset :]
     if pooling == "first":
         return text[:, 0]
+    if pooling == "mask":
+        if hidden.mask_position is None:
+            raise ValueError(
+                "pooling 'mask' needs mask_position; a TextEncoder with a template that has {mask} gives it"
+            )
+        return text[torch.arange(text.shape[0], device=text.device), hidden.mask_position]
     if pooling == "last":
         if hidden.mask is None:
             return text[:, -1]
@@ -43,17 +50,29 @@ def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
 
 
 class TextHead(nn.Module):
-    """One linear layer over a pooled text position, [B, H] -> [B, C]."""
+    """One linear layer over a pooled text position, [B, H] -> [B, C].
 
-    def __init__(self, width: int, classes: int, pooling: Pooling, std: float) -> None:
+    transform: what the pooled vector goes through before, frozen and not the head's own.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        pooling: Pooling,
+        std: float,
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.pooling: Pooling = pooling
+        self.transform = transform
         self.linear = nn.Linear(width, classes)
         nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden: Hidden) -> Tensor:
-        return self.linear(pool(hidden, self.pooling).float())
+        pooled = pool(hidden, self.pooling).float()
+        return self.linear(pooled if self.transform is None else self.transform(pooled))
 
 
 class PeftHead(nn.Module):
@@ -74,11 +93,14 @@ def make_head(backbone: Backbone, pooling: Pooling, classes: int) -> TextHead | 
     """A fresh head, drawn from torch's global generator.
 
     Raises:
-        BackboneError: PEFT's layout needs a pretrained pooler that the checkpoint lacks.
+        BackboneError: PEFT's layout needs a pretrained pooler that the checkpoint lacks, or the pooling `mask` a
+            language-model head.
     """
     std = float(getattr(backbone.config, "initializer_range", 0.02))
     if pooling != "peft":
-        return TextHead(backbone.output_width, classes, pooling, std).to(backbone.device)
+        # A bound method is no module: the transform stays the backbone's, untrained and not in an adapter.
+        transform = backbone.language_transform if pooling == "mask" else None
+        return TextHead(_width(backbone, pooling), classes, pooling, std, transform).to(backbone.device)
     kind = backbone.family.head
     if kind == "pooler" and backbone.pooler_missing:
         raise BackboneError(
@@ -98,7 +120,7 @@ def make_head(backbone: Backbone, pooling: Pooling, classes: int) -> TextHead | 
 def head_shapes(backbone: Backbone, pooling: Pooling, classes: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of such a head's weights, without memory for any."""
     if pooling != "peft":
-        return {"linear.weight": (classes, backbone.output_width), "linear.bias": (classes,)}
+        return {"linear.weight": (classes, _width(backbone, pooling)), "linear.bias": (classes,)}
     parts = _transformers_head(backbone, classes)
     return {
         f"{part}.{name}": tuple(tensor.shape)
@@ -110,6 +132,25 @@ def head_shapes(backbone: Backbone, pooling: Pooling, classes: int) -> dict[str,
 def output_layer(head: nn.Module) -> nn.Linear:
     """The last linear layer of a head, the one that gives logits."""
     return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+
+
+@torch.no_grad()
+def start_at_words(head: TextHead | PeftHead, backbone: Backbone, tokens: Sequence[Sequence[int]]) -> None:
+    """Let an untrained head answer what the language model thinks of each class's tokens, averaged over them.
+
+    Raises:
+        BackboneError: the backbone has no pretrained language-model head.
+    """
+    weight, bias = backbone.language_head().rows(tokens)
+    linear: nn.Linear = head.linear if isinstance(head, TextHead) else head.score  # type: ignore[assignment]
+    linear.weight.copy_(weight)
+    if linear.bias is not None:
+        linear.bias.copy_(bias)
+
+
+def _width(backbone: Backbone, pooling: Pooling) -> int:
+    """Width of what a TextHead's linear layer reads."""
+    return int(backbone.language_head().weight.shape[1]) if pooling == "mask" else backbone.output_width
 
 
 def head_parts(kind: str) -> tuple[str, ...]:

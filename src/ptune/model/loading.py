@@ -13,6 +13,7 @@ from ptune.errors import BackboneError
 from ptune.model import attention
 from ptune.model.backbone import Backbone
 from ptune.model.families import family_of
+from ptune.model.language import LanguageHead, head_of
 from ptune.model.locate import Location, locate
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def load_backbone(
         if not key.startswith(prefix) and key not in missing
     }
     pooler_missing = any(key.startswith(prefix) for key in missing)
-    return Backbone(model.base_model, location, head, pooler_missing).to(pick_device(device))
+    read_language_head = partial(_read_language_head, location, config, dtype)
+    return Backbone(model.base_model, location, head, pooler_missing, read_language_head).to(pick_device(device))
 
 
 def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:
@@ -59,7 +61,29 @@ def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "f
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=getattr(torch, dtype), **_attention(config)
         )
-    return Backbone(model.base_model, location)
+    return Backbone(model.base_model, location, read_language_head=partial(_draw_language_head, config, location))
+
+
+def _language_model(config: PretrainedConfig) -> str:
+    """transformers' class of models with a language-model head."""
+    return "AutoModelForCausalLM" if family_of(config.model_type, "").decoder else "AutoModelForMaskedLM"
+
+
+def _read_language_head(location: Location, config: PretrainedConfig, dtype: str) -> LanguageHead:
+    """The language-model head of a checkpoint; the rest of the model is read beside it and let go."""
+    with torch.random.fork_rng(devices=[]):
+        model, missing = _read_weights(location, config, dtype, _language_model(config))
+    return head_of(model, missing, family_of(config.model_type, location.name), location.name)
+
+
+def _draw_language_head(config: PretrainedConfig, location: Location) -> LanguageHead:
+    """The language-model head of a backbone with random weights, drawn by seed 0."""
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(transformers, _language_model(config)).from_config(config)
+    return head_of(model, set(), family_of(config.model_type, location.name), location.name)
 
 
 def pick_device(device: str) -> torch.device:
@@ -110,17 +134,19 @@ def _read_config(location: Location) -> PretrainedConfig:
         raise location.failure(err) from err
 
 
-def _read_weights(location: Location, config: PretrainedConfig, dtype: str) -> tuple[Any, set[str]]:
+def _read_weights(
+    location: Location, config: PretrainedConfig, dtype: str, with_head: str = "AutoModelForSequenceClassification"
+) -> tuple[Any, set[str]]:
     """The model with transformers' head on it, and the names of weights that the checkpoint lacks."""
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification
 
     options = location.load_options()
     if location.gguf_file is None:
         options["use_safetensors"] = True
     try:
         with _quiet():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = getattr(transformers, with_head).from_pretrained(
                 location.path,
                 config=config,
                 dtype=getattr(torch, dtype),

@@ -23,7 +23,7 @@ from ptune.model.config import PromptConfig
 
 # Standard deviation of the keys of a deep prompt with a softmax of its own, near that of real tokens' keys, so that
 # different queries read different virtual tokens from the first step on. Its values start at zero.
-KEY_STD = 0.5
+KEY_STD = 0.7
 
 
 class PromptEncoder(nn.Module):

@@ -30,6 +30,7 @@ class Task:
     classes: int
     width: int
     problem_type: ProblemType = SINGLE
+    pairs: bool = False  # whether two texts are compared
 
 
 class TrainConfig(BaseModel):
@@ -50,7 +51,13 @@ class TrainConfig(BaseModel):
     head_lr: float | None = Field(
         None, gt=0, le=1000, description="Peak learning rate of the head. Default: by method and the head's width."
     )
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay of weights; biases and norms are spared.")
+    weight_decay: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="AdamW's decay of weights; biases and norms are spared. Default: 0.2 for deep prompts over pairs "
+        "of texts, which are learned by heart before they are understood; else 0.01.",
+    )
     warmup: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the rates rise from 0.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the rates go from their peak to 0 after the warm-up."
@@ -66,10 +73,10 @@ class TrainConfig(BaseModel):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many epochs without a better one. Default: run all epochs."
     )
-    best: Figure | None = Field(
+    best: Figure | Literal["last"] | None = Field(
         None,
-        description="The validation figure that picks the best epoch; ties go to the lower loss. Default: accuracy; f1 "
-        "of several labels a row; pearson of a regression.",
+        description="The validation figure that picks the best epoch; ties go to the lower loss. last: the last epoch "
+        "is kept, whatever the figures. Default: accuracy; f1 of several labels a row; pearson of a regression.",
     )
     class_weights: Literal["balanced"] | None = Field(
         None,
@@ -110,14 +117,20 @@ class TrainConfig(BaseModel):
         """
         self.check_use(task.problem_type)
         lr, head_lr = _RATES[(prompt.method, prompt.encoder == "none")]
-        batch = self.batch_size or (FEW_ROWS_BATCH if task.rows < FEW_ROWS else BATCH)
+        head_lr *= math.sqrt(RATES_WIDTH / task.width)
+        if prompt.head == "verbalizer":
+            head_lr = _VERBALIZER_RATE
+        if prompt.method == "deep" and prompt.init == "text":
+            lr = _TEXT_PROMPT_RATE
+        batch = self.batch_size or (SMALL_BATCH if task.rows < SMALL_ROWS else BATCH)
         epochs = self.epochs or default_epochs(task)
         steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
         settled = {
             "epochs": epochs,
             "batch_size": batch,
             "lr": self.lr or lr,
-            "head_lr": self.head_lr or head_lr * math.sqrt(RATES_WIDTH / task.width),
+            "head_lr": self.head_lr or head_lr,
+            "weight_decay": default_decay(prompt, task) if self.weight_decay is None else self.weight_decay,
             "average": default_average(steps) if self.average is None else self.average,
             "best": self.best or FIGURES[task.problem_type][0],
         }
@@ -130,8 +143,9 @@ class TrainConfig(BaseModel):
             ConfigError: it has not; names the setting, and those that there are.
         """
         figures = FIGURES[problem_type]
-        if self.best is not None and self.best not in figures:
-            raise ConfigError(f"best '{self.best}' is no figure of {problem_type}; use one of {', '.join(figures)}")
+        if self.best is not None and self.best not in (*figures, "last"):
+            names = ", ".join((*figures, "last"))
+            raise ConfigError(f"best '{self.best}' is no figure of {problem_type}; use one of {names}")
         if self.label_smoothing and problem_type != SINGLE:
             raise ConfigError(f"label_smoothing is for {SINGLE}, these data are {problem_type}; leave it at 0")
         if (self.class_weights or self.focal) and problem_type == REGRESSION:
@@ -145,12 +159,13 @@ class SettledConfig(TrainConfig):
     batch_size: int
     lr: float
     head_lr: float
+    weight_decay: float
     average: float
-    best: Figure
+    best: Figure | Literal["last"]
 
 
 BATCH = 16
-FEW_ROWS, FEW_ROWS_BATCH = 400, 8
+SMALL_ROWS, SMALL_BATCH = 400, 8
 RATES_WIDTH = 384  # of the backbone that the heads' rates below were found on
 
 # Rows that training sees over all epochs, and what bounds the epochs. See docs/log.md for the measurements.
@@ -164,11 +179,19 @@ def default_epochs(task: Task) -> int:
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / task.rows)))
 
 
+def default_decay(prompt: PromptConfig, task: Task) -> float:
+    """Pairs gain from a strong pull back to the pretrained model, single texts lose by it; see docs/log.md."""
+    return 0.2 if task.pairs and prompt.method == "deep" else 0.01
+
+
 def default_average(steps: int) -> float:
     """Over the last hundred steps, or the last tenth of a shorter run."""
     return round(1 - min(1.0, 1 / min(100.0, max(1.0, steps / 10))), 4)
 
 
+# Of heads that start at words and keys and values that start at a text: they know something that larger steps undo.
+_VERBALIZER_RATE = 1e-4
+_TEXT_PROMPT_RATE = 3e-3
 # Peak rates of (prompt, head), by method and by whether the prompt is made of free vectors. See docs/log.md.
 _RATES: dict[tuple[str | None, bool], tuple[float, float]] = {
     ("deep", True): (2e-2, 2e-3),

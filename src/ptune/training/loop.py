@@ -12,7 +12,8 @@ from ptune.errors import ConfigError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.predict import TextClassifier
-from ptune.training.config import SettledConfig, Task, TrainConfig
+from ptune.training.config import TrainConfig
+from ptune.training.few_shot import settle_training
 from ptune.training.run import OnEpoch, OnStep, Rows, Run
 
 
@@ -69,7 +70,7 @@ def train(
         DataError: validation has no labels. OutputError: `output` cannot be written.
     """
     _check_fit(model, data)
-    config = settle(config or TrainConfig(), model, data)
+    config = settle_training(config or TrainConfig(), model, data)
     folder = Path(output).expanduser()
     make_folder(folder)
     models = [model, *(_another(model, config.seed + number) for number in range(1, config.seeds))]
@@ -82,12 +83,6 @@ def train(
         run.resume()
     run.go()
     return _result(run, data)
-
-
-def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
-    """Settings with all defaults filled in, as a run on this data will have them."""
-    task = Task(len(data.train), len(model.labels), model.backbone.output_width, model.problem_type)
-    return config.settle(model.config, task)
 
 
 def _another(model: PromptClassifier, seed: int) -> PromptClassifier:

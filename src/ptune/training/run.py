@@ -32,7 +32,7 @@ from ptune.model.ensemble import PromptEnsemble, combine, shared_logits, stack_p
 from ptune.model.objective import Objective, balanced_weights
 from ptune.predict import TextClassifier, run_member_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
-from ptune.training.config import LESS_IS_BETTER, SettledConfig
+from ptune.training.config import LESS_IS_BETTER, Figure, SettledConfig
 from ptune.training.member import Member, copy_state
 from ptune.training.report import MetricsFile, versions
 from ptune.training.stop import StopSignal
@@ -285,7 +285,7 @@ class Run:
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
-        by_seed = {str(m.seed): own[self.config.best] for m, own in zip(self.members, figures, strict=True)}
+        by_seed = {str(m.seed): own[self._figure] for m, own in zip(self.members, figures, strict=True)}
         return line if len(figures) == 1 else {**line, "by_seed": by_seed}
 
     def _warn_of_collapse(self, logits: Tensor, labels: Tensor) -> None:
@@ -308,14 +308,19 @@ class Run:
 
     def _better(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best_metrics
-        return not best or self._rank(metrics) > self._rank(best)
+        return not best or self.config.best == "last" or self._rank(metrics) > self._rank(best)
 
     def _rank(self, metrics: dict[str, float]) -> tuple[float, ...]:
         """What is compared: the figure that picks the best, then the lower loss; without a finite loss, the last."""
         if not math.isfinite(metrics["loss"]):
             return (-math.inf,)
-        sign = -1 if self.config.best in LESS_IS_BETTER else 1
-        return sign * metrics[self.config.best], -metrics["loss"]
+        sign = -1 if self._figure in LESS_IS_BETTER else 1
+        return sign * metrics[self._figure], -metrics["loss"]
+
+    @property
+    def _figure(self) -> Figure:
+        """What seeds are compared by; epochs too, unless the last one is kept anyway."""
+        return "loss" if self.config.best == "last" else self.config.best
 
     @property
     def ended(self) -> bool:

@@ -9,7 +9,10 @@ Methods:
     guide    P_TUNING through PEFT as its guide has it: 20 virtual tokens, MLP of width 128, 1e-3, batch 32, 2 epochs
     prefix   PREFIX_TUNING through PEFT: 20 virtual tokens, 1e-2, batch 32, 10 epochs
     default  ptune, nothing chosen
+    ensemble ptune, --seeds 5 --ensemble; seed S stands for the seeds from 5 * S on
     p-tuning, prompt-tuning, deep   ptune with that method, the rest by default
+
+An adapter that PEFT reads is loaded and evaluated by PEFT too (`peft` in the cell).
 
 `DATA:10000` takes so many training rows, stratified, always the same. Every method keeps its best epoch by accuracy
 on validation; test figures, where there is a test split with labels, are of that epoch. One JSON line a cell is
@@ -42,7 +45,7 @@ from ptune.metrics import evaluate_logits
 from ptune.predict import TextClassifier, run_logits
 
 FULL_RATES = (5e-5, 1e-4, 3e-4)
-PTUNE = ("default", "deep", "p-tuning", "prompt-tuning")
+PTUNE = ("default", "ensemble", "deep", "p-tuning", "prompt-tuning")
 METHODS = ("full", "guide", "prefix", *PTUNE)
 Cell = dict[str, Any]
 
@@ -152,10 +155,10 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
         done = _train_peer(FullModel(task, seed), task, seed, Recipe(cell["lr"], epochs=4))
     elif cell["method"] == "guide":
         torch.manual_seed(seed)
-        done = _train_peer(PeftModel(task, "guide"), task, seed, Recipe(1e-3, epochs=2, warmup=0.0))
+        done = _train_peer(_peft(task, "guide"), task, seed, Recipe(1e-3, epochs=2, warmup=0.0))
     elif cell["method"] == "prefix":
         torch.manual_seed(seed)
-        done = _train_peer(PeftModel(task, "prefix"), task, seed, Recipe(1e-2, epochs=10))
+        done = _train_peer(_peft(task, "prefix"), task, seed, Recipe(1e-2, epochs=10))
     else:
         done = _ptune(task, cell["method"], seed)
     extra = {
@@ -203,15 +206,31 @@ def _means(cells: list[Cell]) -> Cell:
 
 
 def _ptune(task: Task, method: str, seed: int) -> Cell:
-    prompt = ptune.PromptConfig(method=None if method == "default" else method)
-    model = ptune.PromptClassifier.from_backbone(task.backbone, prompt, labels=task.data.labels, seed=seed)
+    together = {"seed": 5 * seed, "seeds": 5, "ensemble": True} if method == "ensemble" else {"seed": seed}
+    config = ptune.TrainConfig(**together)
+    prompt = ptune.PromptConfig(method=None if method in ("default", "ensemble") else method)
+    model = ptune.PromptClassifier.from_backbone(task.backbone, prompt, labels=task.data.labels, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        result = ptune.train(model, task.data, ptune.TrainConfig(seed=seed), output=Path(folder))
+        result = ptune.train(model, task.data, config, output=Path(folder))
+        by_peft = _evaluate_in_peft(task, Path(folder)) if (Path(folder) / "adapter_config.json").exists() else {}
     done = _figures("validation", result.metrics)
     if "test" in task.encoded:
-        logits = run_logits(model, task.encoded["test"], task.pad_id)
+        logits = run_logits(result.classifier.model, task.encoded["test"], task.pad_id)
         done |= _figures("test", evaluate_logits(logits, task.labels("test")))
-    return done | _size(result.trainable_params, result.all_params, result.best_epoch, result.history)
+    return done | by_peft | _size(result.trainable_params, result.all_params, result.best_epoch, result.history)
+
+
+def _evaluate_in_peft(task: Task, adapter: Path) -> Cell:
+    """What PEFT makes of the adapter on validation."""
+    import peft
+    from transformers import AutoModelForSequenceClassification
+
+    location = task.backbone.location
+    base = AutoModelForSequenceClassification.from_pretrained(
+        location.path, num_labels=len(task.data.labels), **location.load_options()
+    )
+    model = Logits(peft.PeftModel.from_pretrained(base, adapter))
+    return _figures("peft", evaluate_logits(_logits(model, task, "validation"), task.labels("validation")))
 
 
 # --- peers ---------------------------------------------------------------------------------------------------------
@@ -242,15 +261,19 @@ class FullModel(nn.Module):
         return self.classifier(pooled)
 
 
-class PeftModel(nn.Module):
-    """PEFT's model for the guide's recipe or for prefix tuning."""
+class Logits(nn.Module):
+    """A model of transformers or PEFT that gives its logits alone."""
 
-    def __init__(self, task: Task, kind: str) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = peft_model(task.backbone, len(task.data.labels), kind)
+        self.model = model
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         return self.model(**inputs).logits
+
+
+def _peft(task: Task, kind: str) -> Logits:
+    return Logits(peft_model(task.backbone, len(task.data.labels), kind))
 
 
 def _train_peer(model: nn.Module, task: Task, seed: int, recipe: Recipe) -> Cell:

@@ -236,3 +236,14 @@ def test_targets_that_are_all_the_same_have_a_unit_too(backbone) -> None:
 def test_other_heads_are_folded_as_they_are(backbone) -> None:
     model = PromptClassifier(backbone("bert"), PromptConfig(), LABELS)
     assert all(torch.equal(tensor, model.head.state_dict()[name]) for name, tensor in model.folded_head().items())
+
+
+def test_the_number_of_virtual_tokens_follows_from_how_they_enter(backbone) -> None:
+    loaded = backbone("bert")
+    deep = PromptClassifier(loaded, PromptConfig(), LABELS).config
+    assert (deep.softmax, deep.virtual_tokens) == ("separate", 40)
+    for settings in ({"method": "p-tuning"}, {"softmax": "shared"}, {"pooling": "peft", "method": "deep"}):
+        assert PromptClassifier(loaded, PromptConfig(**settings), LABELS).config.virtual_tokens == 20
+    given = PromptClassifier(loaded, PromptConfig(virtual_tokens=20), LABELS).config
+    assert given.virtual_tokens == 20
+    assert PromptClassifier(loaded, given, LABELS).config == given

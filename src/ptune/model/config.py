@@ -18,6 +18,7 @@ Softmax = Literal["shared", "separate"]
 Pooling = Literal["first", "mean", "last", "mask", "peft"]
 HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
+SEPARATE_TOKENS = 40  # by default; under 1 % of the parameters of the usual encoders, see docs/log.md
 Init = Literal["normal", "vocabulary", "text"]
 
 # Behind this a language model expects a label's name, whatever the task. See docs/log.md for others.
@@ -45,7 +46,8 @@ class PromptConfig(BaseModel):
         20,
         ge=1,
         le=MAX_VIRTUAL_TOKENS,
-        description="Number of virtual tokens. Under init text the default is the text's own number of tokens.",
+        description="Number of virtual tokens. Under init text the default is the text's own number of tokens, and "
+        f"for deep prompts with softmax separate it is {SEPARATE_TOKENS}.",
     )
     encoder: EncoderKind | None = Field(
         None, description="Prompt encoder. Default: mlp for p-tuning, none for the others."
@@ -194,13 +196,16 @@ class PromptConfig(BaseModel):
         like_text = decoder and method == "deep" and init != "normal"
         encoder = self.encoder or ("mlp" if method == "p-tuning" else "none")
         separate = method == "deep" and family.deep == "attention" and pooling != "peft" and init == "normal"
+        softmax = self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared")
+        tokens = SEPARATE_TOKENS if softmax == "separate" else self.virtual_tokens
         settled = {
             "method": method,
             "encoder": encoder,
             "pooling": pooling,
             "head": "verbalizer" if words else "linear",
             "template": template,
-            "softmax": self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared"),
+            "softmax": softmax,
+            "virtual_tokens": self.virtual_tokens if "virtual_tokens" in self.model_fields_set else tokens,
             "token_dropout": (0.15 if method == "deep" else 0.0) if self.token_dropout is None else self.token_dropout,
             "init": init,
             "shift_text": pooling == "peft" or like_text if self.shift_text is None else self.shift_text,

@@ -36,9 +36,17 @@ def test_the_temperature_undoes_a_scale(scale) -> None:
 
 
 def test_the_temperature_stays_in_bounds() -> None:
-    right = torch.eye(2)[[0, 1]] * 5
-    assert fit_temperature(right, torch.tensor([0, 1])) == pytest.approx(COLDEST)
+    right = torch.eye(2)[[0, 1]]
+    assert fit_temperature(right / 50, torch.tensor([0, 1])) == pytest.approx(COLDEST)
     assert fit_temperature(right, torch.tensor([1, 0])) == pytest.approx(HOTTEST)
+
+
+@pytest.mark.parametrize("rows", [8, 98])
+def test_rows_that_are_all_right_do_not_make_certain(rows) -> None:
+    labels = torch.arange(rows) % 2
+    logits = torch.eye(2)[labels] * 5
+    probabilities = (logits / fit_temperature(logits, labels)).softmax(dim=1)
+    assert probabilities.max(dim=1).values.tolist() == pytest.approx([1 - 1 / (rows + 2)] * rows)
 
 
 def test_the_adapter_keeps_its_temperature_and_answers_with_it(backbone, reviews, tmp_path) -> None:

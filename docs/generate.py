@@ -199,3 +199,5 @@ break in between; the adapter records it.
 if __name__ == "__main__":
     (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
     (DOCS / "families.md").write_text(families_page(), encoding="utf-8")
+    (DOCS / "quality.md").write_text(quality_page(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")

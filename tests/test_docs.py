@@ -53,14 +53,25 @@ def test_the_readmes_commands_run(here, capsys) -> None:
         main([*arguments, "--epochs", "1"] if arguments[0] == "train" else arguments)
 
 
-@pytest.mark.parametrize("page", ["cli", "families"])
-def test_pages_made_from_the_code_are_up_to_date(page) -> None:
+@pytest.mark.parametrize("page", ["cli", "families", "quality"])
+def test_pages_made_from_the_code_are_up_to_date(page, generate) -> None:
+    written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert getattr(generate, f"{page}_page")() == written, "run `make docs`"
+
+
+def test_the_readmes_table_comes_from_the_results(generate) -> None:
+    assert "MRPC" in generate.quality_table()
+    assert generate.readme() == README, "run `make docs`"
+
+
+@pytest.fixture
+def generate():
+    """docs/generate.py as a module."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)  # type: ignore[union-attr]
-    written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    assert getattr(generate, f"{page}_page")() == written, "run `make docs`"
+    return generate
 
 
 def test_links_between_pages_lead_somewhere() -> None:

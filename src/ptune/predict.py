@@ -1,8 +1,8 @@
 """Texts in, labelled probabilities out; of a regression, numbers.
 
 `TextClassifier` is a trained model with its tokenizer: what an adapter becomes
-when it is loaded. `run_logits` is the one loop that evaluation, prediction and
-training's validation share.
+when it is loaded. `run_member_logits` is the one loop that evaluation, prediction
+and training's validation share.
 """
 
 from __future__ import annotations

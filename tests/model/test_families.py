@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ptune.errors import BackboneError, ConfigError
-from ptune.model.classifier import PromptClassifier
+from ptune.model.classifier import PromptClassifier, shared_logits
 from ptune.model.config import PromptConfig
 from ptune.model.families import FAMILIES, family_of
 
@@ -85,8 +85,8 @@ def test_prompts_of_their_own_in_one_batch_give_each_rows_own_answer(family, met
         two.prompt_encoder.embedding.weight.mul_(-0.5)
         prompts = [one.prompt(), two.prompt()]
         mixed = torch.stack(prompts, dim=2 if method == "deep" else 0)
-        together = one.logits(mixed, IDS, MASK, SEGMENTS)
-        apart = [one.logits(prompt, IDS, MASK, SEGMENTS)[row] for row, prompt in enumerate(prompts)]
+        (together,) = shared_logits([one], mixed, IDS, MASK, SEGMENTS)
+        apart = [shared_logits([one], prompt, IDS, MASK, SEGMENTS)[0][row] for row, prompt in enumerate(prompts)]
     torch.testing.assert_close(together, torch.stack(apart), atol=2e-5, rtol=0)
 
 
@@ -117,8 +117,8 @@ def test_the_deep_prompt_of_albert_differs_in_each_run_of_its_shared_layer(backb
     model = classifier(loaded, "deep", "mean")
     with torch.no_grad():
         prompt = model.prompt()
-        plain = model.logits(prompt, IDS[:1])
-        swapped = model.logits(prompt.flip(0), IDS[:1])
+        (plain,) = shared_logits([model], prompt, IDS[:1])
+        (swapped,) = shared_logits([model], prompt.flip(0), IDS[:1])
     assert prompt.shape == (loaded.layers, 2, P, loaded.kv_width)
     assert (plain - swapped).abs().max() > 1e-3
 

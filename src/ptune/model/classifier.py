@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class PromptClassifier(nn.Module):
     """A frozen backbone that classifies text by a learned prompt and a small head.
 
     Only `prompt_encoder` and `head` are trained. A regression's head learns targets of mean 0 and deviation 1, see
-    `standardise`; `logits` gives them in their own unit.
+    `standardise`; `read` gives them in their own unit.
 
     Args:
         backbone: the frozen model; many classifiers may share one.
@@ -135,7 +135,7 @@ class PromptClassifier(nn.Module):
         # Elsewhere than on the CPU the look would make the device wait.
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
-        logits = self.logits(self.prompt(), input_ids, attention_mask, token_type_ids, mask_position)
+        (logits,) = shared_logits([self], self.prompt(), input_ids, attention_mask, token_type_ids, mask_position)
         loss = None if labels is None else Objective(self.problem_type)(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
@@ -145,18 +145,6 @@ class PromptClassifier(nn.Module):
         if self.training and self.config.token_dropout:
             folded = drop_tokens(folded, self.config.token_dropout)
         return folded if self.config.shallow else split_layers(folded, self.backbone.layers)
-
-    def logits(
-        self,
-        prompt: Tensor,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        mask_position: Tensor | None = None,
-    ) -> Tensor:
-        """Logits [B, C] under a prompt that was folded before, so that evaluation folds it once."""
-        hidden = self.backbone(input_ids, attention_mask, token_type_ids, prompt, **self.config.entry)
-        return self.read(replace(hidden, mask_position=mask_position))
 
     def read(self, hidden: Hidden) -> Tensor:
         """Logits [B, C] of hidden states; of a regression [B, 1], in the targets' unit."""
@@ -221,6 +209,39 @@ class PromptClassifier(nn.Module):
         """The line of PEFT's guide: how many parameters are trained, of how many."""
         trained, total = self.trainable_parameters()
         return f"trainable params: {trained} || all params: {total} || trainable%: {100 * trained / total}"
+
+
+def shared_logits(
+    members: Sequence[PromptClassifier],
+    prompt: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    token_type_ids: Tensor | None = None,
+    mask_position: Tensor | None = None,
+) -> list[Tensor]:
+    """Logits of M members over a batch of theirs, M times [B, C].
+
+    Args:
+        members: classifiers over one backbone.
+        prompt: their prompts, from `ensemble.stack_prompts`; of a single member its own, folded, one for all rows or
+            one a row.
+        input_ids: [M * B, T], the first B rows for the first member, and so on; all else likewise.
+    """
+    first = members[0]
+    rows = input_ids.shape[0] // len(members)
+    if len(members) > 1:
+        prompt = prompt.repeat_interleave(rows, dim=-3)
+    hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, **first.config.entry)
+    hidden = replace(hidden, mask_position=mask_position)
+    return [
+        member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
+        for number, member in enumerate(members)
+    ]
+
+
+def _rows_of(hidden: Hidden, rows: slice) -> Hidden:
+    tensors: dict[str, Any] = {name: part[rows] for name, part in vars(hidden).items() if isinstance(part, Tensor)}
+    return replace(hidden, **tensors)
 
 
 def drop_tokens(prompt: Tensor, share: float) -> Tensor:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
-from ptune.model.backbone import Backbone, Hidden
-from ptune.model.classifier import PromptClassifier
+from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier, shared_logits
 from ptune.model.config import PromptConfig
 
 
@@ -56,21 +55,8 @@ class PromptEnsemble(nn.Module):
         """The members' folded prompts: shallow [M, P, E] or deep [L, 2, M, P, Hkv]."""
         return stack_prompts([member.prompt() for member in self.members])  # type: ignore[operator]
 
-    def member_logits(
-        self,
-        prompt: Tensor,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        mask_position: Tensor | None = None,
-    ) -> Tensor:
-        """Logits [M, B, C]: every member answers every row, all in one forward pass."""
-        inputs = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "mask_position": mask_position,
-        }
+    def member_logits(self, prompt: Tensor, **inputs: Tensor | None) -> Tensor:
+        """Logits [M, B, C]: every member answers every row, all in one forward pass. Inputs as of `shared_logits`."""
         times = len(self.members)
         repeated = {name: None if x is None else torch.cat([x] * times) for name, x in inputs.items()}
         return torch.stack(shared_logits(list(self.members), prompt, **repeated))  # type: ignore[arg-type]
@@ -118,36 +104,3 @@ def stack_prompts(prompts: Sequence[Tensor]) -> Tensor:
     if len(prompts) == 1:
         return prompts[0]
     return torch.stack(list(prompts), dim=-3)
-
-
-def shared_logits(
-    members: Sequence[PromptClassifier],
-    prompt: Tensor,
-    input_ids: Tensor,
-    attention_mask: Tensor | None = None,
-    token_type_ids: Tensor | None = None,
-    mask_position: Tensor | None = None,
-) -> list[Tensor]:
-    """Logits of M members over a batch of theirs, M times [B, C].
-
-    Args:
-        members: classifiers over one backbone.
-        prompt: their prompts, from `stack_prompts`.
-        input_ids: [M * B, T], the first B rows for the first member, and so on; all else likewise.
-    """
-    first = members[0]
-    rows = input_ids.shape[0] // len(members)
-    if len(members) > 1:
-        prompt = prompt.repeat_interleave(rows, dim=-3)
-    hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, **first.config.entry)
-    hidden = replace(hidden, mask_position=mask_position)
-    return [
-        member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
-        for number, member in enumerate(members)
-    ]
-
-
-def _rows_of(hidden: Hidden, rows: slice) -> Hidden:
-    parts = (hidden.mask, hidden.pooler_output, hidden.mask_position)
-    mask, pooled, position = (None if part is None else part[rows] for part in parts)
-    return Hidden(hidden.states[rows], mask, hidden.offset, pooled, position)

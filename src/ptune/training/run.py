@@ -27,8 +27,8 @@ from ptune.data.encode import Encoded
 from ptune.data.targets import REGRESSION, SINGLE
 from ptune.errors import TrainingError
 from ptune.metrics import describe_collapse, evaluate_logits
-from ptune.model.classifier import PromptClassifier
-from ptune.model.ensemble import PromptEnsemble, combine, shared_logits, stack_prompts
+from ptune.model.classifier import PromptClassifier, shared_logits
+from ptune.model.ensemble import PromptEnsemble, combine, stack_prompts
 from ptune.model.objective import Objective, balanced_weights
 from ptune.predict import TextClassifier, run_member_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint

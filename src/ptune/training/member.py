@@ -11,7 +11,7 @@ from torch import Tensor
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model
 from ptune.training.config import SettledConfig
-from ptune.training.optim import clip_gradients, generator_state, make_optimizer, set_generator_state, set_rates
+from ptune.training.optim import generator_state, make_optimizer, set_generator_state, set_rates
 
 State = dict[str, Tensor]
 
@@ -56,10 +56,6 @@ class Member:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._move_average(config.average, step)
-
-    def clip(self, limit: float) -> float:
-        """Scale the gradient down to a norm of at most `limit`; returns the norm that it had."""
-        return clip_gradients(self.model, limit)
 
     @torch.no_grad()
     def _move_average(self, decay: float, step: int) -> None:

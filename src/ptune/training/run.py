@@ -34,6 +34,7 @@ from ptune.predict import TextClassifier, run_member_logits
 from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
 from ptune.training.config import LESS_IS_BETTER, Figure, SettledConfig
 from ptune.training.member import Member, copy_state
+from ptune.training.optim import clip_gradients
 from ptune.training.report import MetricsFile, versions
 from ptune.training.stop import StopSignal
 
@@ -86,9 +87,9 @@ class Run:
         self.stop = StopSignal()
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
         self.objective = self._objective(models)
-        self.members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
+        members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
+        self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
-        self.state = RunState(self.members, Progress(), {})
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
 
@@ -135,6 +136,10 @@ class Run:
             logger.info("the run in '%s' had ended; nothing is left to train", self.folder)
         else:
             logger.info("resumed at epoch %d, batch %d", self.progress.epoch, self.progress.batch)
+
+    @property
+    def members(self) -> list[Member]:
+        return self.state.members
 
     @property
     def progress(self) -> Progress:
@@ -191,7 +196,7 @@ class Run:
             losses = self._losses(batch) * (len(batch[0]) / rows)
             losses.sum().backward()
             totals += losses.detach().cpu()
-        norms = [member.clip(self.config.clip) for member in self.members]
+        norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
         if not all(map(math.isfinite, [*totals.tolist(), *norms])):
             for member, generator in zip(self.members, generators, strict=True):
                 member.optimizer.zero_grad()
@@ -260,23 +265,22 @@ class Run:
         """The epoch's line of the metrics file; notes the state if it is the best."""
         started = time.perf_counter()
         members = self.evaluate()
-        labels, problem_type = self.validation_rows.labels, self.kept.problem_type
-        figures = [evaluate_logits(logits, labels, problem_type) for logits in members]
+        measured = [self._measure(logits) for logits in members]
         if self.config.ensemble:
-            logits, state, seed = combine(members, problem_type), self.ensemble.trainable_state(), None
+            logits = combine(members, self.kept.problem_type)
+            metrics, temperature = self._measure(logits)
+            state, seed = self.ensemble.trainable_state(), None
         else:
-            place = max(range(len(figures)), key=lambda number: self._rank(figures[number]))
-            logits = members[place]
+            place = max(range(len(members)), key=lambda number: self._rank(measured[number][0]))
+            logits, (metrics, temperature) = members[place], measured[place]
             state, seed = self.members[place].average, self.members[place].seed
-        temperature = fit_temperature(logits, labels) if problem_type == SINGLE else 1.0
-        metrics = evaluate_logits(logits, labels, problem_type, temperature)
         self.progress.seconds += time.perf_counter() - started
         better = math.isfinite(metrics["loss"]) and self._better(metrics)
         if better:
             self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, metrics
             self.progress.best_seed, self.progress.best_temperature = seed, temperature
             self.state.best = {name: tensor.detach().clone() for name, tensor in state.items()}
-        self._warn_of_collapse(logits, labels)
+        self._warn_of_collapse(logits)
         line = {
             "epoch": self.progress.epoch,
             "step": self.progress.step,
@@ -285,18 +289,25 @@ class Run:
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
-        by_seed = {str(m.seed): own[self._figure] for m, own in zip(self.members, figures, strict=True)}
-        return line if len(figures) == 1 else {**line, "by_seed": by_seed}
+        by_seed = {str(m.seed): own[self._figure] for m, (own, _) in zip(self.members, measured, strict=True)}
+        return line if len(measured) == 1 else {**line, "by_seed": by_seed}
 
-    def _warn_of_collapse(self, logits: Tensor, labels: Tensor) -> None:
-        collapse = describe_collapse(logits, labels, self.kept.labels, self.kept.problem_type)
+    def _measure(self, logits: Tensor) -> tuple[dict[str, float], float]:
+        """Figures of the validation rows' logits [N, C], and the temperature that was fitted on them."""
+        labels, problem_type = self.validation_rows.labels, self.kept.problem_type
+        temperature = fit_temperature(logits, labels) if problem_type == SINGLE else 1.0
+        return evaluate_logits(logits, labels, problem_type, temperature), temperature
+
+    def _warn_of_collapse(self, logits: Tensor) -> None:
+        labels, problem_type = self.validation_rows.labels, self.kept.problem_type
+        collapse = describe_collapse(logits, labels, self.kept.labels, problem_type)
         if collapse is not None:
             logger.warning(
                 "epoch %d: %s; the model has not learned to tell %s apart. If this lasts, change --lr (now %g) or "
                 "train longer",
                 self.progress.epoch,
                 collapse,
-                "texts" if self.kept.problem_type == REGRESSION else "classes",
+                "texts" if problem_type == REGRESSION else "classes",
                 self.config.lr,
             )
 

@@ -32,7 +32,7 @@ from common import facts, write_results
 import ptune
 from ptune.data.splits import TextData
 from ptune.metrics import evaluate_logits
-from ptune.training.few_shot import settle_training
+from ptune.training.loop import settle
 
 METHODS = ("zero", "described", "linear", "verbalizer")
 WITH_WORDS = ("zero-words", "described-words", "verbalizer-words")
@@ -131,7 +131,7 @@ def _training(kind: str, seed: int, backbone: Any, few: TextData) -> ptune.Train
     if kind == "verbalizer":
         return ptune.TrainConfig(seed=seed)
     like = ptune.PromptClassifier.from_backbone(backbone, labels=few.labels, rows=len(few.train))
-    settled = settle_training(ptune.TrainConfig(), like, few)
+    settled = settle(ptune.TrainConfig(), like, few)
     return ptune.TrainConfig(seed=seed, best="last", epochs=settled.epochs, batch_size=settled.batch_size)
 
 

@@ -103,7 +103,8 @@ def ptune_runner(backbone, rows: list[Encoded], labels: list[int], method: str) 
     model = ptune.PromptClassifier.from_backbone(
         backbone, prompt, labels=[str(n) for n in range(max(labels) + 1)]
     ).train()
-    config = TrainConfig().settle(model.config, Task(len(rows), len(model.labels), backbone.output_width))
+    task = Task(len(rows), validation_rows=0, classes=len(model.labels), width=backbone.output_width)
+    config = TrainConfig().settle(model.config, task)
     optimizer = make_optimizer(model, config)
 
     def run(steps: int, seed: int) -> int:

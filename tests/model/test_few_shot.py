@@ -7,9 +7,9 @@ import pytest
 import ptune
 from ptune.data.columns import Columns
 from ptune.data.splits import Split, TextData
-from ptune.model.few_shot import FEW_ROWS
+from ptune.model.config import FEW_ROWS
 from ptune.training.config import TrainConfig
-from ptune.training.few_shot import settle_training
+from ptune.training.loop import settle
 
 LABELS = ["bad", "good"]
 
@@ -87,11 +87,11 @@ def data(train: int, validation: int) -> TextData:
 
 def test_training_of_few_rows_has_defaults_of_its_own(language_model) -> None:
     few, plain = (model_for(language_model("llama"), **settings) for settings in ({}, {"head": "linear"}))
-    assert settle_training(TrainConfig(), few, data(32, 3)).best == "last"
-    assert settle_training(TrainConfig(), few, data(32, 800)).best == "accuracy"
-    assert settle_training(TrainConfig(best="loss", epochs=2), few, data(32, 3)).best == "loss"
-    assert settle_training(TrainConfig(best="loss", epochs=2), few, data(32, 3)).epochs == 2
-    assert settle_training(TrainConfig(), plain, data(32, 3)).best == "accuracy"
-    small, usual = (settle_training(TrainConfig(), model, data(500, 500)) for model in (few, plain))
+    assert settle(TrainConfig(), few, data(32, 3)).best == "last"
+    assert settle(TrainConfig(), few, data(32, 800)).best == "accuracy"
+    assert settle(TrainConfig(best="loss", epochs=2), few, data(32, 3)).best == "loss"
+    assert settle(TrainConfig(best="loss", epochs=2), few, data(32, 3)).epochs == 2
+    assert settle(TrainConfig(), plain, data(32, 3)).best == "accuracy"
+    small, usual = (settle(TrainConfig(), model, data(500, 500)) for model in (few, plain))
     assert small.head_lr < usual.head_lr
     assert small.lr < usual.lr

@@ -47,7 +47,7 @@ def test_the_cosine_schedule_ends_at_nothing() -> None:
 
 def test_rates_follow_from_the_method_unless_given() -> None:
     deep = PromptConfig(method="deep", encoder="none")
-    task = Task(rows=4000, classes=2, width=384)
+    task = Task(rows=4000, validation_rows=400, classes=2, width=384)
     settled = TrainConfig().settle(deep, task)
     assert settled.lr > settled.head_lr > 0
     wide = TrainConfig(lr=0.7).settle(deep, replace(task, width=4 * 384))
@@ -58,16 +58,16 @@ def test_rates_follow_from_the_method_unless_given() -> None:
 def test_epochs_batches_and_averaging_follow_from_the_rows() -> None:
     deep = PromptConfig(method="deep", encoder="none")
     sizes = (32, 400, 4_000, 10_000, 1_000_000)
-    settled = [TrainConfig().settle(deep, Task(rows, classes=2, width=384)) for rows in sizes]
+    settled = [TrainConfig().settle(deep, Task(rows, rows // 8, classes=2, width=384)) for rows in sizes]
     epochs = [config.epochs for config in settled]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] == MOST_EPOCHS
     assert epochs[-1] == FEWEST_EPOCHS
     assert settled[0].batch_size < settled[1].batch_size == settled[2].batch_size
     assert 0.5 < settled[0].average < settled[2].average == 0.99
-    many = TrainConfig().settle(deep, Task(10_000, classes=100, width=384))
+    many = TrainConfig().settle(deep, Task(10_000, 1000, classes=100, width=384))
     assert many.epochs > settled[3].epochs
-    given = TrainConfig(epochs=2, batch_size=3, average=0.0).settle(deep, Task(32, 2, 384))
+    given = TrainConfig(epochs=2, batch_size=3, average=0.0).settle(deep, Task(32, 4, classes=2, width=384))
     assert (given.epochs, given.batch_size, given.average) == (2, 3, 0.0)
 
 

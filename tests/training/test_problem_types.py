@@ -208,7 +208,7 @@ def test_figures_of_a_problem_type_are_those_that_it_is_measured_by() -> None:
     ],
 )
 def test_a_setting_that_a_problem_type_has_no_use_for_is_refused(problem_type, settings, said) -> None:
-    task = Task(100, 3, 384, problem_type)
+    task = Task(100, 16, 3, 384, problem_type)
     with pytest.raises(ConfigError, match=said):
         ptune.TrainConfig(**settings).settle(ptune.PromptConfig(method="deep", encoder="none"), task)
 

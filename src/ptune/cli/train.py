@@ -137,7 +137,7 @@ def run(
     from ptune.atomic import make_folder
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
-    from ptune.training.few_shot import settle_training
+    from ptune.training.loop import settle
     from ptune.training.loop import train as train_model
 
     output = output.expanduser()
@@ -147,7 +147,7 @@ def run(
     model = PromptClassifier.from_backbone(
         loaded, prompt, labels=data.labels, seed=training.seed, problem_type=data.problem_type, rows=len(data.train)
     )
-    training = settle_training(training, model, data)
+    training = settle(training, model, data)
     terminal.say(_describe(model, training))
     terminal.say(model.describe_parameters())
     with progress_bar(training.epochs) as on_step:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone, Hidden
-from ptune.model.config import PromptConfig
-from ptune.model.few_shot import FEW_ROWS, few_shot_config
+from ptune.model.config import FEW_ROWS, PromptConfig
+from ptune.model.few_shot import few_shot_config
 from ptune.model.head import PeftHead, TextHead, make_head, output_layer, start_at_words
 from ptune.model.loading import load_backbone
 from ptune.model.objective import Objective

@@ -18,6 +18,7 @@ Softmax = Literal["shared", "separate"]
 Pooling = Literal["first", "mean", "last", "mask", "peft"]
 HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
+FEW_ROWS = 100  # training rows up to which a task counts as few-shot
 SEPARATE_TOKENS = 40  # by default; under 1 % of the parameters of the usual encoders, see docs/log.md
 Init = Literal["normal", "vocabulary", "text"]
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Training rows up to which a task counts as few-shot.
-FEW_ROWS = 100
 # Labels that a description of the task may list; of more it would be longer than most texts.
 _LISTED_LABELS = 20
 

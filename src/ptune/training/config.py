@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
-from ptune.model.config import PromptConfig
+from ptune.model.config import FEW_ROWS, PromptConfig
 
 Figure = Literal["accuracy", "f1", "f1_macro", "matthews", "mse", "mae", "pearson", "spearman", "r2", "loss"]
 # Those that a problem type has, its default for the best epoch first.
@@ -24,9 +24,10 @@ LESS_IS_BETTER = ("loss", "mse", "mae")
 
 @dataclass(frozen=True)
 class Task:
-    """What the defaults follow from: training rows, classes, the width of what the head reads, what is learned."""
+    """What the defaults follow from: rows, classes, the width of what the head reads, what is learned."""
 
-    rows: int
+    rows: int  # to train on
+    validation_rows: int
     classes: int
     width: int
     problem_type: ProblemType = SINGLE
@@ -122,17 +123,21 @@ class TrainConfig(BaseModel):
             head_lr = _VERBALIZER_RATE
         if prompt.method == "deep" and prompt.init == "text":
             lr = _TEXT_PROMPT_RATE
+        few = prompt.head == "verbalizer" and prompt.init == "text" and task.rows <= FEW_ROWS
         batch = self.batch_size or (SMALL_BATCH if task.rows < SMALL_ROWS else BATCH)
-        epochs = self.epochs or default_epochs(task)
+        epochs = self.epochs or (FEW_ROWS_EPOCHS if few else default_epochs(task))
         steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
+        average = FEW_ROWS_AVERAGE if few else default_average(steps)
+        # Of a handful of validation rows no epoch can be told to be better than another.
+        best = "last" if few and task.validation_rows <= FEW_ROWS else FIGURES[task.problem_type][0]
         settled = {
             "epochs": epochs,
             "batch_size": batch,
             "lr": self.lr or lr,
             "head_lr": self.head_lr or head_lr,
             "weight_decay": default_decay(prompt, task) if self.weight_decay is None else self.weight_decay,
-            "average": default_average(steps) if self.average is None else self.average,
-            "best": self.best or FIGURES[task.problem_type][0],
+            "average": average if self.average is None else self.average,
+            "best": self.best or best,
         }
         return SettledConfig(**{**self.model_dump(), **settled})
 
@@ -171,6 +176,8 @@ RATES_WIDTH = 384  # of the backbone that the heads' rates below were found on
 # Rows that training sees over all epochs, and what bounds the epochs. See docs/log.md for the measurements.
 ROWS_SEEN = 30_000
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
+# Of few rows and a verbalizer behind a description of the task, which answers before it is trained. See docs/log.md.
+FEW_ROWS_EPOCHS, FEW_ROWS_AVERAGE = 12, 0.9
 
 
 def default_epochs(task: Task) -> int:

@@ -12,8 +12,7 @@ from ptune.errors import ConfigError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.predict import TextClassifier
-from ptune.training.config import TrainConfig
-from ptune.training.few_shot import settle_training
+from ptune.training.config import SettledConfig, Task, TrainConfig
 from ptune.training.run import OnEpoch, OnStep, Rows, Run
 
 
@@ -70,7 +69,7 @@ def train(
         DataError: validation has no labels. OutputError: `output` cannot be written.
     """
     _check_fit(model, data)
-    config = settle_training(config or TrainConfig(), model, data)
+    config = settle(config or TrainConfig(), model, data)
     folder = Path(output).expanduser()
     make_folder(folder)
     models = [model, *(_another(model, config.seed + number) for number in range(1, config.seeds))]
@@ -83,6 +82,19 @@ def train(
         run.resume()
     run.go()
     return _result(run, data)
+
+
+def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
+    """Fill in what was left open, for what is trained and the rows that there are; see `TrainConfig.settle`."""
+    task = Task(
+        rows=len(data.train),
+        validation_rows=len(data.validation),
+        classes=len(model.labels),
+        width=model.backbone.output_width,
+        problem_type=model.problem_type,
+        pairs=data.train.pairs is not None,
+    )
+    return config.settle(model.config, task)
 
 
 def _another(model: PromptClassifier, seed: int) -> PromptClassifier:

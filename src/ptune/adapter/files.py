@@ -158,11 +158,16 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     record, folder = file.record, file.folder
     _check_backbone(file, backbone)
     labels = record.labels or labels_from(backbone, record.classes)
-    config = record.prompt.model_copy(
-        update={"encoder": "none", "init": "normal", "init_text": None, "tie_first": False}
-        | {"softmax": record.prompt.softmax or "shared"}  # what there was before records said it
-        | {"head": "linear", "verbalizer": None}  # what the head became is stored, where it started does not matter
-    )
+    stored = {  # what prompt and head became: how they were made and where they started does not matter any more
+        "encoder": "none",
+        "init": "normal",
+        "init_text": None,
+        "tie_first": False,
+        "head": "linear",
+        "verbalizer": None,
+        "softmax": record.prompt.softmax or "shared",  # what there was before records said it
+    }
+    config = record.prompt.model_copy(update=stored)
     expected = _expected_shapes(record, config, backbone)
     names = {_plain(name): name for name in file.shapes}
     if record.weights_sha256 is None:  # PEFT leaves out what it did not train: the checkpoint's own part of the head
@@ -181,11 +186,11 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
         raise AdapterError(f"adapter '{folder}': {WEIGHTS_FILE} holds unexpected tensors: {', '.join(surplus)}")
     tensors = file.tensors()
     own = {name: tensors[names[name]] for name in expected}
-    if record.members == 1:
-        return _filled(PromptClassifier(backbone, config, labels, problem_type=record.problem_type), own)
-    parts = [{name: tensor[member] for name, tensor in own.items()} for member in range(record.members)]
-    models = [PromptClassifier(backbone, config, labels, problem_type=record.problem_type) for _ in parts]
-    return PromptEnsemble([_filled(model, part) for model, part in zip(models, parts, strict=True)]).eval()
+    parts = [own] if record.members == 1 else [{k: v[m] for k, v in own.items()} for m in range(record.members)]
+    models = [
+        _filled(PromptClassifier(backbone, config, labels, problem_type=record.problem_type), part) for part in parts
+    ]
+    return models[0] if record.members == 1 else PromptEnsemble(models).eval()
 
 
 def _filled(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassifier:

@@ -1,11 +1,13 @@
-"""What the benchmarks share: the peer's model, the facts of the machine, result files."""
+"""What the benchmarks share: the peer's model, the facts of the machine, files of cells and of results."""
 
 from __future__ import annotations
 
 import json
 import platform
+import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ptune", "torch", "transformers", "peft")
+Cell = dict[str, Any]  # the figures of one run, a line of a file of cells
 
 
 def facts() -> dict[str, Any]:
@@ -39,6 +42,30 @@ def write_results(name: str, content: dict[str, Any], folder: Path = RESULTS) ->
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({"results": path.name}))
     return path
+
+
+def finished(path: Path) -> list[Cell]:
+    """The cells that a JSON Lines file holds; none where there is no such file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def add_cell(path: Path, cell: Cell) -> None:
+    """Append a cell to the file, and print it."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(cell) + "\n")
+    print(json.dumps(cell), flush=True)
+
+
+def accuracies(shares: Sequence[float]) -> Cell:
+    """In percent, the mean of accuracies from 0 to 1, their standard deviation and the lowest."""
+    values = [100 * share for share in shares]
+    return {
+        "accuracy": round(statistics.mean(values), 2),
+        "spread": round(statistics.stdev(values), 2) if len(values) > 1 else 0.0,
+        "lowest": round(min(values), 2),
+    }
 
 
 def peft_model(backbone: Any, classes: int, kind: str = "guide") -> torch.nn.Module:

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import facts, write_results
+from common import Cell, accuracies, add_cell, facts, finished, write_results
 
 import ptune
 from ptune.data.splits import TextData
@@ -37,7 +36,6 @@ from ptune.training.loop import settle
 METHODS = ("zero", "described", "linear", "verbalizer")
 WITH_WORDS = ("zero-words", "described-words", "verbalizer-words")
 UNTRAINED = ("zero", "described")
-Cell = dict[str, Any]
 
 
 class Alone(ptune.PromptClassifier):
@@ -53,9 +51,9 @@ def main() -> None:
         backbone = ptune.load_backbone(options.backbone, dtype=options.dtype, device=options.device)
         for method in options.methods:
             for seed in options.seeds[:1] if method.split("-")[0] in UNTRAINED else options.seeds:
-                if (method, seed) not in {(cell["method"], cell["seed"]) for cell in _finished(options.cells)}:
+                if (method, seed) not in {(cell["method"], cell["seed"]) for cell in finished(options.cells)}:
                     _run(method, seed, backbone, options)
-    cells = _finished(options.cells)
+    cells = finished(options.cells)
     for line in (table := summary(cells)):
         print(json.dumps(line))
     if options.report:
@@ -88,12 +86,6 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _finished(path: Path) -> list[Cell]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _run(method: str, seed: int, backbone: Any, options: argparse.Namespace) -> None:
     started = time.perf_counter()
     data = ptune.load_data(options.data, seed=seed, max_train_rows=options.rows)
@@ -121,9 +113,7 @@ def _run(method: str, seed: int, backbone: Any, options: argparse.Namespace) -> 
         metrics = evaluate_logits(classifier.split_logits(data.split(split)), truth)
         cell[split] = {name: round(metrics[name], 4) for name in ("accuracy", "f1", "loss", "count")}
     cell |= {"seconds": round(time.perf_counter() - started, 1), "commit": facts()["commit"]}
-    with options.cells.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(cell) + "\n")
-    print(json.dumps(cell), flush=True)
+    add_cell(options.cells, cell)
 
 
 def _training(kind: str, seed: int, backbone: Any, few: TextData) -> ptune.TrainConfig:
@@ -142,14 +132,9 @@ def summary(cells: list[Cell]) -> list[Cell]:
         own = [cell for cell in cells if cell["method"] == method]
         line: Cell = {"method": method, "seeds": sorted(cell["seed"] for cell in own)}
         for split in ("validation", "test"):
-            values = [100 * cell[split]["accuracy"] for cell in own if split in cell]
-            if values:
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                line[split] = {
-                    "accuracy": round(statistics.mean(values), 2),
-                    "spread": round(spread, 2),
-                    "lowest": round(min(values), 2),
-                }
+            shares = [cell[split]["accuracy"] for cell in own if split in cell]
+            if shares:
+                line[split] = accuracies(shares)
         lines.append(line)
     return lines
 

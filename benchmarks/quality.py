@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import facts, peft_model, write_results
+from common import Cell, accuracies, add_cell, facts, finished, peft_model, write_results
 from torch import nn
 
 import ptune
@@ -47,7 +47,6 @@ from ptune.predict import TextClassifier, run_logits
 FULL_RATES = (5e-5, 1e-4, 3e-4)
 PTUNE = ("default", "ensemble", "deep", "p-tuning", "prompt-tuning")
 METHODS = ("full", "guide", "prefix", *PTUNE)
-Cell = dict[str, Any]
 
 
 @dataclass
@@ -87,7 +86,7 @@ def main() -> None:
                 for method in options.methods:
                     for cell in _missing(method, task, seed, options.cells):
                         _run_cell(cell, task, options.cells)
-    cells = _finished(options.cells)
+    cells = finished(options.cells)
     for line in (table := summary(cells)):
         print(json.dumps(line))
     if options.report:
@@ -122,18 +121,12 @@ def _task(text: str, backbone: Any) -> Task:
 # --- cells ---------------------------------------------------------------------------------------------------------
 
 
-def _finished(path: Path) -> list[Cell]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _missing(method: str, task: Task, seed: int, path: Path) -> Iterator[Cell]:
     """The cells of (task, method, seed) that are not done: one, or three of full fine-tuning's first seed."""
-    done = {(c["task"], c["method"], c["seed"], c.get("lr")) for c in _finished(path)}
+    done = {(c["task"], c["method"], c["seed"], c.get("lr")) for c in finished(path)}
     rates: tuple[float | None, ...] = (None,)
     if method == "full":
-        chosen = best_rate(_finished(path), task.name)
+        chosen = best_rate(finished(path), task.name)
         rates = FULL_RATES if seed == 0 or chosen is None else (chosen,)
     for lr in rates:
         if (task.name, method, seed, lr) not in done:
@@ -168,10 +161,7 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
         "threads": torch.get_num_threads(),
         "commit": facts()["commit"],
     }
-    cell = {**cell, **done, **extra}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(cell) + "\n")
-    print(json.dumps(cell), flush=True)
+    add_cell(path, {**cell, **done, **extra})
 
 
 def summary(cells: list[Cell]) -> list[Cell]:
@@ -191,13 +181,8 @@ def _means(cells: list[Cell]) -> Cell:
     for split in ("validation", "test"):
         own = [cell[split] for cell in cells if split in cell]
         if own:
-            values = [100 * figures["accuracy"] for figures in own]
-            line[split] = {
-                "accuracy": round(statistics.mean(values), 2),
-                "spread": round(statistics.stdev(values), 2) if len(values) > 1 else 0.0,
-                "lowest": round(min(values), 2),
-                "f1": round(100 * statistics.mean(figures["f1"] for figures in own), 2),
-            }
+            f1 = round(100 * statistics.mean(figures["f1"] for figures in own), 2)
+            line[split] = {**accuracies([figures["accuracy"] for figures in own]), "f1": f1}
     line["seconds"] = round(statistics.mean(cell["seconds"] for cell in cells))
     return line
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -96,87 +97,89 @@ def spread_weights(model: torch.nn.Module) -> None:
             torch.nn.init.normal_(parameter, std=0.3)
 
 
-@pytest.fixture(scope="session")
-def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Make, once a session, the folder of a tiny backbone: config.json, model.safetensors, tokenizer."""
+def save_backbone(folder: Path, family: str, **extra: object) -> None:
+    """A tiny backbone: config.json, model.safetensors, tokenizer."""
     from transformers import AutoModelForSequenceClassification
 
     from ptune.model.families import FAMILIES
 
-    made: dict[str, Path] = {}
-
-    def make(family: str = "bert", **extra: object) -> Path:
-        key = json.dumps([family, extra], sort_keys=True)
-        if key not in made:
-            folder = tmp_path_factory.mktemp(family)
-            with torch.random.fork_rng():
-                torch.manual_seed(7)
-                model = AutoModelForSequenceClassification.from_config(tiny_config(family, **extra))
-                spread_weights(model)
-            model.base_model.save_pretrained(folder)
-            save_tokenizer(folder, FAMILIES[family].decoder)
-            made[key] = folder
-        return made[key]
-
-    return make
+    torch.manual_seed(7)
+    model = AutoModelForSequenceClassification.from_config(tiny_config(family, **extra))
+    spread_weights(model)
+    model.base_model.save_pretrained(folder)
+    save_tokenizer(folder, FAMILIES[family].decoder)
 
 
-@pytest.fixture(scope="session")
-def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Make, once a session, the folder of a tiny model with its language-model head; encoders know a mask token."""
+def save_language_model(folder: Path, family: str, **extra: object) -> None:
+    """A tiny model with its language-model head; encoders know a mask token."""
     import transformers
 
     from ptune.model.families import FAMILIES
 
-    made: dict[str, Path] = {}
+    decoder = FAMILIES[family].decoder
+    kind = transformers.AutoModelForCausalLM if decoder else transformers.AutoModelForMaskedLM
+    torch.manual_seed(8)
+    model = kind.from_config(tiny_config(family, vocab_size=VOCABULARY + 1, **extra))
+    spread_weights(model)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)  # biases of zero would hide that they are forgotten
+    model.save_pretrained(folder)
+    save_tokenizer(folder, decoder, mask=not decoder)
 
-    def make(family: str = "bert", **extra: object) -> Path:
+
+def once(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what is made of a family, for each of its settings."""
+    made: dict[str, Any] = {}
+
+    def get(family: str = "bert", **extra: object) -> Any:
         key = json.dumps([family, extra], sort_keys=True)
         if key not in made:
-            folder = tmp_path_factory.mktemp(f"{family}-lm")
-            decoder = FAMILIES[family].decoder
-            kind = transformers.AutoModelForCausalLM if decoder else transformers.AutoModelForMaskedLM
-            with torch.random.fork_rng():
-                torch.manual_seed(8)
-                model = kind.from_config(tiny_config(family, vocab_size=VOCABULARY + 1, **extra))
-                spread_weights(model)
-                for name, parameter in model.named_parameters():
-                    if name.endswith("bias"):
-                        torch.nn.init.normal_(parameter, std=0.3)  # biases of zero would hide that they are forgotten
-            model.save_pretrained(folder)
-            save_tokenizer(folder, decoder, mask=not decoder)
-            made[key] = folder
+            made[key] = make(family, **extra)
         return made[key]
 
-    return make
+    return get
+
+
+def folders(factory: pytest.TempPathFactory, save: Callable[..., None]) -> Callable[..., Path]:
+    """Save models into folders of their own."""
+
+    def make(family: str, **extra: object) -> Path:
+        folder = factory.mktemp(family)
+        with torch.random.fork_rng():
+            save(folder, family, **extra)
+        return folder
+
+    return once(make)
+
+
+def loaded(folder: Callable[..., Path]) -> Callable[..., Backbone]:
+    """Load backbones out of their folders."""
+    return once(lambda family, **extra: load_backbone(str(folder(family, **extra)), device="cpu"))
 
 
 @pytest.fixture(scope="session")
-def language_model(language_model_folder: Callable[..., Path]) -> Callable[..., Backbone]:
-    """Load, once a session, a tiny backbone whose checkpoint has a language-model head."""
-    loaded: dict[Path, Backbone] = {}
+def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make, once a session, the folder of a tiny backbone."""
+    return folders(tmp_path_factory, save_backbone)
 
-    def load(family: str = "bert", **extra: object) -> Backbone:
-        folder = language_model_folder(family, **extra)
-        if folder not in loaded:
-            loaded[folder] = load_backbone(str(folder), device="cpu")
-        return loaded[folder]
 
-    return load
+@pytest.fixture(scope="session")
+def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make, once a session, the folder of a tiny model with its language-model head."""
+    return folders(tmp_path_factory, save_language_model)
 
 
 @pytest.fixture(scope="session")
 def backbone(backbone_folder: Callable[..., Path]) -> Callable[..., Backbone]:
     """Load, once a session, a tiny backbone."""
-    loaded: dict[Path, Backbone] = {}
+    return loaded(backbone_folder)
 
-    def load(family: str = "bert", **extra: object) -> Backbone:
-        folder = backbone_folder(family, **extra)
-        if folder not in loaded:
-            loaded[folder] = load_backbone(str(folder), device="cpu")
-        return loaded[folder]
 
-    return load
+@pytest.fixture(scope="session")
+def language_model(language_model_folder: Callable[..., Path]) -> Callable[..., Backbone]:
+    """Load, once a session, a tiny backbone whose checkpoint has a language-model head."""
+    return loaded(language_model_folder)
 
 
 def _drawer(seed: int) -> Callable[[list[str], int], list[str]]:

@@ -29,6 +29,8 @@ from ptune.training.loop import train
 Fails = Callable[..., str]
 # What a command may have said on stdout before it failed.
 NOTES = ("data: ", "columns: ", "problem type: ", "split: ", "sample: ", "method ", "trainable params: ")
+WORDS = ("--verbalizer", "neg=bad;pos=good")
+START = ("--init", "text", "--init-text", "a film")
 GOOD = "text,label\na good film,pos\na bad film,neg\na fine plot,pos\na poor plot,neg\n"
 
 
@@ -769,41 +771,27 @@ class TestAdapters:
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("family", "options", "reason"),
     [
-        (["--verbalizer", "good"], "--verbalizer: 'good' is not label=word,word"),
-        (["--verbalizer", "neg=bad"], "the verbalizer has words for 'neg', but the labels are 'neg', 'pos'"),
-        (["--template", "Label:"], "--template: template 'Label:' has no {text}"),
-        (["--template", "{text} {mask}"], "a mask token is for masked language models"),
-        (["--verbalizer", "neg=very bad;pos=very good"], "begin with the same tokens, 'very'"),
+        ("llama", ["--verbalizer", "good"], "--verbalizer: 'good' is not label=word,word"),
+        ("llama", ["--verbalizer", "neg=bad"], "the verbalizer has words for 'neg', but the labels are 'neg', 'pos'"),
+        ("llama", ["--template", "Label:"], "--template: template 'Label:' has no {text}"),
+        ("llama", ["--template", "{text} {mask}"], "a mask token is for masked language models"),
+        ("llama", ["--verbalizer", "neg=very bad;pos=very good"], "begin with the same tokens, 'very'"),
+        ("bert", [*WORDS, "--template", "{text} is"], "template '{text} is' has no {mask}"),
+        ("bert", [*WORDS, "--template", "the {text} {mask}", "--max-length", "4"], "leaves no room for text in 4"),
+        ("bert", ["--tie-first"], "tie_first is for input prompts"),
+        ("bert", ["--encoder", "mlp", *START], "needs the encoder 'none' or 'residual'"),
     ],
 )
-def test_words_and_templates_that_do_not_work(
-    options: list[str], reason: str, fails: Fails, language_model_folder: Callable[..., Path], tmp_path: Path
+def test_words_templates_and_starts_that_do_not_go_with_a_language_model(
+    family: str,
+    options: list[str],
+    reason: str,
+    fails: Fails,
+    language_model_folder: Callable[..., Path],
+    data: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
-    data = tmp_path / "rows.csv"
-    data.write_text(GOOD, encoding="utf-8")
-    backbone = language_model_folder("llama")
-    said = fails("train", "--backbone", backbone, "--data", data, "--output", tmp_path / "o", *options, notes=True)
-    assert reason in said
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["--verbalizer", "neg=bad;pos=good", "--template", "{text} is"], "template '{text} is' has no {mask}"),
-        (["--tie-first"], "tie_first is for input prompts"),
-        (["--encoder", "mlp", "--init", "text", "--init-text", "a film"], "needs the encoder 'none' or 'residual'"),
-        (["--verbalizer", "neg=bad;pos=good", "--max-length", "4"], "leaves no room for text in 4"),
-    ],
-)
-def test_settings_that_do_not_go_with_a_masked_language_models_defaults(
-    options: list[str], reason: str, fails: Fails, language_model_folder: Callable[..., Path], tmp_path: Path
-) -> None:
-    data = tmp_path / "rows.csv"
-    data.write_text(GOOD, encoding="utf-8")
-    backbone = language_model_folder("bert")
-    options = [*options, "--template", "the {text} {mask}"] if "--max-length" in options else options
-    assert reason in fails(
-        "train", "--backbone", backbone, "--data", data, "--output", tmp_path / "o", *options, notes=True
-    )
+    needed = ("--backbone", language_model_folder(family), "--data", data(), "--output", tmp_path / "o")
+    assert reason in fails("train", *needed, *options, notes=True)

@@ -20,7 +20,7 @@ from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
 from ptune.data.batch import collate, ordered_batches
 from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
-from ptune.data.files import Row, read_rows
+from ptune.data.files import Row, read_columns, read_rows
 from ptune.data.splits import Split
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import AdapterError, ConfigError, DataError
@@ -161,6 +161,11 @@ class TextClassifier:
 
         for prediction in self.stream(texts(), batch_size):
             yield {**kept.popleft(), **prediction}
+
+    def blank_row(self, path: Path) -> Row:
+        """A row as `stream_file` gives, with nothing in it: what columns there are, where the file has no rows."""
+        (answer,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
+        return {**dict.fromkeys(kept_names(read_columns(path), answer).values()), **answer}
 
     def _columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
         """Those asked for, else those of the training data if they are there, else a guess."""

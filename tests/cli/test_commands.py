@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ptune.cli import main
-from ptune.data.files import read_rows
+from ptune.data.files import read_columns, read_rows
 from ptune.data.sources import load_data
 from tests.conftest import star_rows, topic_rows, write_jsonl
 
@@ -148,6 +148,25 @@ def test_predict_files_in_their_order_with_columns_kept(ending, trained, tmp_pat
     score = rows[7]["scores"]["positive"] if ending == "jsonl" else rows[7]["score_positive"]
     assert 0 <= float(score) <= 1
     assert rows[7]["label"] in ("negative", "positive")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_predict_a_file_without_rows_gives_one_with_all_columns(
+    ending, trained, topics, stars, tmp_path, capsys
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("number,text,label\n")
+    answers = {
+        trained: ["input_label", "label", "score", "score_negative", "score_positive"],
+        topics[0]: ["label", "labels", "score_color", "score_number", "score_praise"],
+        stars[0]: ["label", "value"],
+    }
+    for adapter, columns in answers.items():
+        target = tmp_path / f"out.{ending}"
+        main(["predict", str(adapter), "--input", str(source), "--output", str(target), "--json"])
+        assert last_json(capsys.readouterr().out)["rows"] == 0
+        assert list(read_rows(target)) == []
+        assert read_columns(target) == ["number", "text", *columns]
 
 
 def test_predict_a_file_to_stdout_is_json_lines(trained, tmp_path, capsys) -> None:

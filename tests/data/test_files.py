@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptune.data.files import SUFFIXES, Row, read_class_names, read_rows
+from ptune.data.files import SUFFIXES, Row, read_class_names, read_columns, read_rows
 from ptune.errors import DataError
 
 Write = Callable[[str, "str | bytes"], Path]
@@ -204,6 +204,26 @@ def test_an_empty_file_is_said_to_be_empty(write: Write, name: str, content: str
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.txt"])
 def test_no_text_form_has_rows_in_a_file_that_ends_after_its_header(write: Write, name: str) -> None:
     assert list(read_rows(write(name, "text\n" if name in ("a.csv", "a.tsv") else ""))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("a.csv", "text,note\n", ["text", "note"]),
+        ("a.csv", "\ufefftext;note\n", ["text", "note"]),
+        ("a.tsv", "text\tnote\nfilm\tgood\n", ["text", "note"]),
+        ("a.txt", "", ["text"]),
+        ("a.jsonl", "", []),
+    ],
+)
+def test_columns_have_names_without_rows(write: Write, name: str, content: str, columns: list[str]) -> None:
+    assert read_columns(write(name, content)) == columns
+
+
+def test_a_parquet_file_names_its_columns_without_rows(tmp_path: Path) -> None:
+    schema = pyarrow.schema([("text", pyarrow.string()), ("note", pyarrow.int64())])
+    parquet.write_table(schema.empty_table(), tmp_path / "a.parquet")
+    assert read_columns(tmp_path / "a.parquet") == ["text", "note"]
 
 
 def test_a_ragged_row_is_named_by_its_number(write: Write) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptune.data.files import Row, read_rows
+from ptune.data.files import Row, read_columns, read_rows
 from ptune.data.targets import labels_of
 from ptune.data.writers import check_output, open_writer, print_json_lines
 from ptune.errors import ConfigError, OutputError, PtuneError
@@ -31,7 +31,7 @@ def answer(**columns: Any) -> Row:
 
 
 def write(path: Path, rows: Sequence[Row] | Iterator[Row]) -> None:
-    open_writer(path)(rows, path, LABELS)
+    open_writer(path)(rows, path, LABELS, answer)
 
 
 def names(folder: Path) -> list[str]:
@@ -149,6 +149,14 @@ def test_no_rows_still_make_a_file(tmp_path: Path, ending: str) -> None:
     assert names(tmp_path) == [f"a.{ending}"]
 
 
+@pytest.mark.parametrize("ending", TABLES)
+def test_no_rows_still_have_columns(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    open_writer(path)([], path, LABELS, lambda: answer(text=None))
+    assert list(read_rows(path)) == []
+    assert read_columns(path) == ["text", "label", "score", "score_down", "score_up", "score_so-so"]
+
+
 def failing(rows: int) -> Iterator[Row]:
     """Some rows, then an error of the caller's."""
     for number in range(rows):
@@ -263,9 +271,8 @@ def test_a_parquet_column_that_starts_with_empty_lists_is_written(tmp_path: Path
 @pytest.mark.parametrize("ending", TABLES)
 def test_numbers_have_a_column_of_their_own_and_no_scores(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
-    open_writer(path)(
-        [{"text": "a", "scores": "mine", "value": 2.5}, {"text": "b", "scores": "", "value": -1.0}], path, []
-    )
+    rows = [{"text": "a", "scores": "mine", "value": 2.5}, {"text": "b", "scores": "", "value": -1.0}]
+    open_writer(path)(rows, path, [], dict)
     read = list(read_rows(path))
     assert [float(row["value"]) for row in read] == [2.5, -1]
     assert read[0]["scores"] == "mine"

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,7 +131,8 @@ def _predict_file(
     if output is None:
         print_json_lines(rows, sys.stdout)
     else:
-        open_writer(output)(rows, output, () if classifier.model.problem_type == REGRESSION else classifier.labels)
+        labels = () if classifier.model.problem_type == REGRESSION else classifier.labels
+        open_writer(output)(rows, output, labels, partial(classifier.blank_row, path))
     seconds = time.perf_counter() - started
     print(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}", file=sys.stderr)
     if output is not None:

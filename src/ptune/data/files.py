@@ -11,6 +11,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"data file '{path}' cannot be read: {reason}") from err
 
 
+def read_columns(path: Path) -> list[str]:
+    """Names of the columns of a file that `read_rows` reads, rows or none. JSON names columns in its rows alone: []."""
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        import pyarrow.parquet as parquet
+
+        return list(parquet.read_schema(path).names)
+    if kind in _TABLES:
+        with _TABLES[kind](path) as reader:
+            return _header(path, reader)
+    return ["text"] if kind == ".txt" else []
+
+
 def read_class_names(path: Path) -> dict[str, list[str]]:
     """Label names that a Parquet file carries in Hugging Face's metadata, by column."""
     if path.suffix.lower() != ".parquet":
@@ -71,19 +85,21 @@ def _names_in(feature: Any) -> list[str] | None:
     return None
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
+@contextmanager
+def _open_csv(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
         delimiter = ";" if "," not in header and ";" in header else ","
         file.seek(0)
-        yield from _delimited(path, csv.reader(file, delimiter=delimiter, strict=True))
+        yield csv.reader(file, delimiter=delimiter, strict=True)
 
 
-def _read_tsv(path: Path) -> Iterator[Row]:
+@contextmanager
+def _open_tsv(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         quoting = _tsv_quoting(file)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from _delimited(path, csv.reader(file, delimiter="\t", quoting=quoting))
+        yield csv.reader(file, delimiter="\t", quoting=quoting)
 
 
 def _tsv_quoting(file: Any) -> Any:
@@ -100,28 +116,34 @@ def _tsv_quoting(file: Any) -> Any:
     return csv.QUOTE_MINIMAL if len(widths) == 1 else csv.QUOTE_NONE
 
 
-def _delimited(path: Path, reader: Any) -> Iterator[Row]:
+def _read_table(path: Path) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
     number = 0
-    try:
-        header = next(reader, None)
-        if not header or not any(name.strip() for name in header):
-            raise DataError(f"data file '{path}' is empty; its first line must name the columns")
-        names = [name.strip() for name in header]
-        if len(set(names)) < len(names):
-            raise DataError(f"data file '{path}': a column name occurs twice in the header: {', '.join(names)}")
-        for fields in reader:
-            if not fields:
-                continue
-            number += 1
-            if len(fields) != len(names):
-                raise DataError(
-                    f"data file '{path}', row {number} (line {reader.line_num}): {len(fields)} fields where the "
-                    f"header has {len(names)} ({', '.join(names)}); put fields with separators in quotation marks"
-                )
-            yield dict(zip(names, fields, strict=True))
-    except csv.Error as err:
-        raise DataError(f"data file '{path}', row {number + 1} (line {reader.line_num}): {err}") from err
+    with _TABLES[path.suffix.lower()](path) as reader:
+        try:
+            names = _header(path, reader)
+            for fields in reader:
+                if not fields:
+                    continue
+                number += 1
+                if len(fields) != len(names):
+                    raise DataError(
+                        f"data file '{path}', row {number} (line {reader.line_num}): {len(fields)} fields where the "
+                        f"header has {len(names)} ({', '.join(names)}); put fields with separators in quotation marks"
+                    )
+                yield dict(zip(names, fields, strict=True))
+        except csv.Error as err:
+            raise DataError(f"data file '{path}', row {number + 1} (line {reader.line_num}): {err}") from err
+
+
+def _header(path: Path, reader: Any) -> list[str]:
+    header = next(reader, None)
+    if not header or not any(name.strip() for name in header):
+        raise DataError(f"data file '{path}' is empty; its first line must name the columns")
+    names = [name.strip() for name in header]
+    if len(set(names)) < len(names):
+        raise DataError(f"data file '{path}': a column name occurs twice in the header: {', '.join(names)}")
+    return names
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
@@ -191,9 +213,10 @@ def _where(path: Path) -> str:
     return "in the middle of a character"
 
 
+_TABLES = {".csv": _open_csv, ".tsv": _open_tsv}
 _READERS = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": _read_table,
+    ".tsv": _read_table,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".json": _read_json,

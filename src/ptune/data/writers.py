@@ -1,5 +1,8 @@
 """Predicted rows to files: JSON Lines, CSV, TSV, Parquet. Streamed, and named only when whole.
 
+A writer takes the rows, the file, the labels, and what gives a row with nothing in it: where there are no rows, a
+table still has columns.
+
 In CSV, TSV and Parquet the `scores` of a row become a column a label, `score_<label>`. In CSV and TSV the
 `labels` of a row that may have several are parted by "|".
 """
@@ -10,7 +13,8 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,7 +23,8 @@ from ptune.data.columns import kept_names
 from ptune.data.files import Row
 from ptune.errors import ConfigError, DataError
 
-Writer = Callable[[Iterable[Row], Path, Sequence[str]], None]
+Blank = Callable[[], Row]
+Writer = Callable[[Iterable[Row], Path, Sequence[str], Blank], None]
 _PARQUET_ROWS = 1024
 LABEL_SEPARATOR = "|"
 
@@ -50,28 +55,21 @@ def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
         file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
-def _write_json_lines(rows: Iterable[Row], path: Path, _labels: Sequence[str]) -> None:
+def _write_json_lines(rows: Iterable[Row], path: Path, _labels: Sequence[str], _blank: Blank) -> None:
     with written_file(path) as file:
         print_json_lines(rows, file)
 
 
-def _write_csv(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
-    _write_delimited(rows, path, labels, ",")
-
-
-def _write_tsv(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
-    _write_delimited(rows, path, labels, "\t")
-
-
-def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], delimiter: str) -> None:
+def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank, delimiter: str) -> None:
+    flat = map(_in_cells, _flat(rows, path, labels))
     with written_file(path) as file:
-        writer: csv.DictWriter[str] | None = None
-        for row in map(_in_cells, _flat(rows, path, labels)):
-            if writer is None:
-                options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n", "restval": ""}
-                writer = csv.DictWriter(cast("IO[str]", file), list(row), **options)
-                quoted = csv.DictWriter(cast("IO[str]", file), list(row), quoting=csv.QUOTE_ALL, **options)
-                writer.writeheader()
+        first = next(flat, None)
+        columns = list(first or next(_flat([blank()], path, labels)))
+        options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n", "restval": ""}
+        writer = csv.DictWriter(cast("IO[str]", file), columns, **options)
+        quoted = csv.DictWriter(cast("IO[str]", file), columns, quoting=csv.QUOTE_ALL, **options)
+        writer.writeheader()
+        for row in chain([first] if first else [], flat):
             # Before Python 3.13 a lone carriage return is not put in quotation marks by itself.
             (quoted if any("\r" in str(value) for value in row.values()) else writer).writerow(row)
 
@@ -82,7 +80,7 @@ def _in_cells(row: Row) -> Row:
     return {**row, "labels": LABEL_SEPARATOR.join(map(str, labels))} if isinstance(labels, list) else row
 
 
-def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> None:
+def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank) -> None:
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -104,7 +102,8 @@ def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> No
             writer = writer or stack.enter_context(parquet.ParquetWriter(file, schema))
             writer.write_table(table)
         if writer is None:
-            stack.enter_context(parquet.ParquetWriter(file, pyarrow.schema([])))
+            schema = _schema(pyarrow.Table.from_pylist(list(_flat([blank()], path, labels))).schema)
+            stack.enter_context(parquet.ParquetWriter(file, schema))
 
 
 def _schema(schema: Any) -> Any:
@@ -138,7 +137,7 @@ def _flat(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Ro
 _WRITERS: dict[str, Writer] = {
     ".jsonl": _write_json_lines,
     ".ndjson": _write_json_lines,
-    ".csv": _write_csv,
-    ".tsv": _write_tsv,
+    ".csv": partial(_write_delimited, delimiter=","),
+    ".tsv": partial(_write_delimited, delimiter="\t"),
     ".parquet": _write_parquet,
 }

@@ -46,6 +46,18 @@ def test_train_prints_one_json_object_and_everything_else_on_stderr(backbone_fol
     assert "columns: text 'text', label 'label'" in err
 
 
+@pytest.mark.parametrize(("options", "kept"), [(["--seeds", "2"], 1), (["--seeds", "2", "--ensemble"], 2)])
+def test_train_counts_the_parameters_of_all_prompts_that_it_keeps(
+    options, kept, backbone_folder, reviews, tmp_path, capsys
+) -> None:
+    arguments = train_arguments(backbone_folder("bert"), reviews, tmp_path)
+    main([*arguments, "--epochs", "1", "--virtual-tokens", "4", "--json", *options])
+    out, err = capsys.readouterr()
+    answer = last_json(out)
+    assert answer["trainable_params"] == kept * (4 * 2 * 2 * 32 + 2 * 32 + 2)
+    assert f"trainable params: {answer['trainable_params']} || all params: {answer['all_params']} ||" in err
+
+
 def test_train_speaks_to_people_on_stdout(backbone_folder, reviews, tmp_path, capsys) -> None:
     main([*train_arguments(backbone_folder("bert"), reviews, tmp_path), "--epochs", "1"])
     out, _ = capsys.readouterr()

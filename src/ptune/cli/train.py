@@ -149,7 +149,7 @@ def run(
     )
     training = settle(training, model, data)
     terminal.say(_describe(model, training))
-    terminal.say(model.describe_parameters())
+    terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))
     with progress_bar(training.epochs) as on_step:
         result = train_model(
             model,

@@ -200,14 +200,14 @@ class PromptClassifier(nn.Module):
             for name, tensor in state.items():
                 own[name].copy_(tensor)
 
-    def trainable_parameters(self) -> tuple[int, int]:
-        """(trained, all), counted as PEFT's print_trainable_parameters does."""
-        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+    def trainable_parameters(self, members: int = 1) -> tuple[int, int]:
+        """(trained, all), counted as PEFT's print_trainable_parameters does; of an ensemble of so many such members."""
+        trained = members * sum(p.numel() for p in self.parameters() if p.requires_grad)
         return trained, trained + self.backbone.parameter_count()
 
-    def describe_parameters(self) -> str:
+    def describe_parameters(self, members: int = 1) -> str:
         """The line of PEFT's guide: how many parameters are trained, of how many."""
-        trained, total = self.trainable_parameters()
+        trained, total = self.trainable_parameters(members)
         return f"trainable params: {trained} || all params: {total} || trainable%: {100 * trained / total}"
 
 

@@ -78,8 +78,7 @@ class PromptEnsemble(nn.Module):
 
     def trainable_parameters(self) -> tuple[int, int]:
         """(trained, all), over all members."""
-        trained = sum(member.trainable_parameters()[0] for member in self.members)  # type: ignore[operator]
-        return trained, trained + self.backbone.parameter_count()
+        return self.first.trainable_parameters(len(self.members))
 
 
 Model = PromptClassifier | PromptEnsemble

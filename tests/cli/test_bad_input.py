@@ -584,6 +584,21 @@ class TestEvaluate:
         assert "row 2: label 'so-so'" in said
         assert "negative, positive" in said
 
+    @pytest.mark.parametrize("folder", ["adapter", "peft_adapter"])
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ("text,label\ngood,1\n ,0\n", "row 2: column 'text' is empty"),
+            ("text,mood\ngood,1\n", "no label column"),
+            ("text,label\ngood,-1\nbad,-1\n", "label"),
+        ],
+    )
+    def test_the_data_are_checked_before_the_backbone_is_looked_for(
+        self, fails: Fails, request: pytest.FixtureRequest, data: Any, folder: str, content: str, reason: str
+    ) -> None:
+        arguments = ("--data", data(content), "--backbone", "/none/such")
+        assert reason in fails("evaluate", request.getfixturevalue(folder), *arguments)
+
     def test_a_missing_split_is_named(self, fails: Fails, trained: dict[str, Path], reviews: Path) -> None:
         assert "no split 'tests'" in fails("evaluate", trained["deep"], "--data", reviews, "--split", "tests")
 

@@ -132,6 +132,20 @@ def test_evaluate_reads_one_file_whole_with_labels_as_numbers(trained, tmp_path,
     assert [sum(row) for row in answer["confusion_matrix"]] == [2, 1]
 
 
+def test_evaluate_an_adapter_of_pefts_whose_labels_the_backbone_knows(
+    backbone_folder, reviews, tmp_path, capsys
+) -> None:
+    adapter, path = tmp_path / "a", tmp_path / "some.csv"
+    main([*train_arguments(backbone_folder("bert"), reviews, adapter), "--method", "p-tuning", "--epochs", "1"])
+    (adapter / "ptune.json").unlink()
+    path.write_text("sentence,target\na good film,1\nvery good,1\nvery poor,0\n")
+    capsys.readouterr()
+    main(["evaluate", str(adapter), "--data", str(path), "--json"])
+    answer = last_json(capsys.readouterr().out)
+    assert answer["labels"] == ["LABEL_0", "LABEL_1"]
+    assert [sum(row) for row in answer["confusion_matrix"]] == [1, 2]
+
+
 def test_predict_one_text(trained, capsys) -> None:
     main(["predict", str(trained), "--text", "a good film", "--json"])
     out, _ = capsys.readouterr()

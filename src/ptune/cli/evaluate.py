@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json
@@ -50,6 +51,7 @@ def evaluate(
     backbone
         The backbone, where the adapter's own note of it does not lead to one.
     """
+    from ptune.adapter.files import read_adapter
     from ptune.data.sources import load_data
     from ptune.errors import DataError
     from ptune.metrics import evaluate_logits
@@ -58,23 +60,26 @@ def evaluate(
     terminal = Terminal(json)
     columns = columns or ColumnOptions()
     options = device or DeviceOptions()
-    classifier = load(adapter, backbone, device=options.device, dtype=options.dtype)
-    rows = load_data(
+    file = read_adapter(adapter)
+    read = partial(
+        load_data,
         data,
         text=columns.text,
         text_pair=columns.text_pair,
         label=columns.label,
-        labels=classifier.labels,
-        problem_type=classifier.model.problem_type,
+        problem_type=file.record.problem_type,
         label_separator=columns.label_separator,
         only=split,
     )
-    part = rows.split(split)
-    if part.labels is None:
+    rows = read(labels=file.record.labels)  # first, as a backbone is long in loading
+    if rows.split(split).labels is None:
         raise DataError(f"data '{data}': the rows of {split} have no labels, so there is nothing to compare with")
+    classifier = load(file, backbone, device=options.device, dtype=options.dtype)
+    if file.record.labels is None:  # PEFT's own adapters leave them to the backbone
+        rows = read(labels=classifier.labels)
     terminal.say(rows.notes[0])
     truth = rows.targets(split)
-    logits = classifier.split_logits(part, batch_size)
+    logits = classifier.split_logits(rows.split(split), batch_size)
     metrics = evaluate_logits(logits, truth, rows.problem_type, classifier.temperature)
     terminal.table([(name, f"{value:.4f}" if name != "count" else str(value)) for name, value in metrics.items()])
     detail = _details(terminal, rows.problem_type, classifier.labels, logits, truth)

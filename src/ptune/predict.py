@@ -75,6 +75,7 @@ class TextClassifier:
         self.encoder = encoder
         self.pad_id = pad_id
         self.columns: dict[str, str | None] = {}  # of the training data, where they are known
+        self.label_separator: str | None = None  # of the training data, where it had one
         self.temperature = 1.0  # what logits are divided by before probabilities are taken
 
     @classmethod
@@ -223,7 +224,8 @@ def load(
     model = build_classifier(file, backbone)
     # PEFT knows no separator: its files get none, so that they answer as in PEFT.
     classifier = TextClassifier.around(model, file.record.max_length, file.record.pair_separator)
-    classifier.columns, classifier.temperature = file.record.columns, file.record.temperature
+    classifier.columns, classifier.label_separator = file.record.columns, file.record.label_separator
+    classifier.temperature = file.record.temperature
     return classifier
 
 

@@ -278,6 +278,17 @@ def test_a_record_that_names_no_problem_type_is_of_one_label_a_row(adapter, back
     assert ptune.load(folder, backbone("bert")).model.problem_type == "single_label_classification"
 
 
+def test_a_record_that_names_no_label_separator_had_none(adapter, backbone) -> None:
+    folder, _ = adapter()
+    content = json.loads((folder / "ptune.json").read_text())
+    assert content.pop("label_separator") is None
+    (folder / "ptune.json").write_text(json.dumps(content))
+    assert ptune.load(folder, backbone("bert")).label_separator is None
+    (folder / "ptune.json").write_text(json.dumps(content | {"label_separator": ""}))
+    with pytest.raises(AdapterError, match="label_separator"):
+        read_adapter(folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from ptune.adapter.files import read_adapter
 from ptune.cli import main
 from ptune.data.files import read_columns, read_rows
 from ptune.data.sources import load_data
@@ -264,6 +265,7 @@ def asked(*arguments, **options):
     os._exit(77)
 
 socket.getaddrinfo = socket.socket.connect = asked
+from ptune.adapter.files import read_adapter
 from ptune.cli import main
 main(["train", "--backbone", {str(backbone_folder("bert"))!r}, "--data", {str(reviews)!r},
       "--output", {str(tmp_path / "a")!r}, "--epochs", "1"])
@@ -317,16 +319,30 @@ def test_train_says_what_it_took_the_labels_for(backbone_folder, tmp_path, capsy
 
 def test_evaluate_several_labels_with_a_table_of_them(topics, capsys) -> None:
     adapter, path = topics
-    main(["evaluate", str(adapter), "--data", str(path), "--label-separator", "|"])
+    main(["evaluate", str(adapter), "--data", str(path)])
     out, _ = capsys.readouterr()
     assert "precision" in out
     assert "confusion" not in out
-    main(["evaluate", str(adapter), "--data", str(path), "--label-separator", "|", "--json"])
+    main(["evaluate", str(adapter), "--data", str(path), "--json"])
     answer = last_json(capsys.readouterr().out)
     assert {"accuracy", "f1", "f1_macro", "loss", "count", "split", "labels", "by_label"} == answer.keys()
     assert answer["by_label"]["praise"].keys() == {"precision", "recall", "f1", "support"}
     assert answer["by_label"]["praise"]["support"] == 32
     assert answer["count"] == 64
+
+
+def test_the_separator_of_labels_goes_with_the_adapter_and_the_command_line_wins(topics, tmp_path, capsys) -> None:
+    adapter, path = topics
+    assert read_adapter(adapter).record.label_separator == "|"
+    figures = []
+    for name, content in (("a.csv", path.read_text()), ("b.csv", path.read_text().replace("|", ";"))):
+        (tmp_path / name).write_text(content)
+        option = ["--label-separator", ";"] if name == "b.csv" else []
+        main(["evaluate", str(adapter), "--data", str(tmp_path / name), "--json", *option])
+        figures.append(last_json(capsys.readouterr().out))
+    rows = write_jsonl(tmp_path / "c.jsonl", topic_rows(64))  # lists have no separator
+    main(["evaluate", str(adapter), "--data", str(rows), "--json"])
+    assert figures[0] == figures[1] == last_json(capsys.readouterr().out)
 
 
 def test_evaluate_a_regression(stars, capsys) -> None:

@@ -61,6 +61,9 @@ class Record(BaseModel):
     columns: dict[str, str | None] = Field(
         default_factory=dict, description="Columns `text` and `text_pair` of the training data, to find them again."
     )
+    label_separator: str | None = Field(
+        None, min_length=1, description="Stood between the labels of a row in the training data; None: nothing did."
+    )
     metrics: dict[str, int | float] = Field(default_factory=dict, description="Of the best epoch, on validation.")
     training: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
     versions: dict[str, str] = Field(default_factory=dict, description="Of the packages that trained it.")

@@ -68,7 +68,7 @@ def evaluate(
         text_pair=columns.text_pair,
         label=columns.label,
         problem_type=file.record.problem_type,
-        label_separator=columns.label_separator,
+        label_separator=columns.label_separator or file.record.label_separator,
         only=split,
     )
     rows = read(labels=file.record.labels)  # first, as a backbone is long in loading

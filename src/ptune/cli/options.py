@@ -29,7 +29,8 @@ class ColumnOptions(_Options):
     label_separator: str | None = Field(
         None,
         min_length=1,
-        description="What stands between the labels of a row, such as | in CSV files whose rows may have several.",
+        description="What stands between the labels of a row, such as | in CSV files whose rows may have several. "
+        "Default in evaluation: as in training.",
     )
 
 

@@ -120,7 +120,7 @@ def load_data(
         name: _index(part, names, settled) for name, part in raw.items() if name == "train" or only or part.labels
     }
     notes = (f"columns: {columns}", f"problem type: {settled} ({why})")
-    data = TextData(splits, names, columns, str(source), notes, settled)
+    data = TextData(splits, names, columns, str(source), notes, settled, label_separator)
     if only is not None:
         return data
     _check_train(raw["train"], data)

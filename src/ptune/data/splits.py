@@ -47,7 +47,7 @@ class Split:
 class TextData:
     """Splits by name (train, validation, test), label names in index order, and how the rows were read.
 
-    A regression has one name, that of what is measured.
+    A regression has one name, that of what is measured. label_separator is what parted the labels of a row in text.
     """
 
     splits: dict[str, Split]
@@ -56,6 +56,7 @@ class TextData:
     source: str
     notes: tuple[str, ...] = ()
     problem_type: ProblemType = SINGLE
+    label_separator: str | None = None
 
     def split(self, name: str) -> Split:
         """A split by its name.

@@ -356,6 +356,7 @@ class Run:
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
             columns=self.classifier.columns,
+            label_separator=self.classifier.label_separator,
             metrics=self.progress.best_metrics,
             training={
                 **self.config.model_dump(exclude={"checkpoint_steps"}),

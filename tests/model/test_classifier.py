@@ -47,8 +47,9 @@ def test_the_guides_recipe_counts_the_guides_parameters() -> None:
 def test_every_encoder_makes_prompts_of_the_right_shape(method, encoder, backbone) -> None:
     loaded = backbone("llama")  # two key-value heads of width 8 under four heads
     config = PromptConfig(method=method, encoder=encoder, virtual_tokens=5, encoder_hidden_size=6)
-    prompt = PromptClassifier(loaded, config, LABELS).eval().prompt()
-    assert prompt.shape == ((2, 2, 5, 16) if method == "deep" else (5, 32))
+    model = PromptClassifier(loaded, config, LABELS).eval()
+    assert model.prompt_encoder().shape == ((5, 2 * 2 * 16) if method == "deep" else (5, 32))
+    assert model.prompt().shape == (2, 2, 5, 16)  # a causal backbone reads a shallow prompt once
 
 
 def test_folding_layers_is_pefts_order_of_key_and_value() -> None:
@@ -105,7 +106,7 @@ def test_a_prompt_starts_from_the_embeddings_of_a_text(backbone) -> None:
     loaded = backbone("gpt2")
     tokenizer = load_tokenizer(loaded.location)
     config = PromptConfig(method="prompt-tuning", virtual_tokens=5, init="text", init_text="good film")
-    prompt = PromptClassifier(loaded, config, LABELS, tokenizer).prompt()
+    prompt = PromptClassifier(loaded, config, LABELS, tokenizer).prompt_encoder()
     words = tokenizer("good film good film good")["input_ids"]
     assert torch.equal(prompt, loaded.word_embeddings.weight[words])
 

@@ -8,6 +8,7 @@ import torch
 from ptune.errors import BackboneError, ConfigError
 from ptune.model.classifier import PromptClassifier, shared_logits
 from ptune.model.config import PromptConfig
+from ptune.model.ensemble import stack_prompts
 from ptune.model.families import FAMILIES, family_of
 
 B, T, P, C = 2, 6, 3, 4
@@ -84,7 +85,7 @@ def test_prompts_of_their_own_in_one_batch_give_each_rows_own_answer(family, met
     with torch.no_grad():
         two.prompt_encoder.embedding.weight.mul_(-0.5)
         prompts = [one.prompt(), two.prompt()]
-        mixed = torch.stack(prompts, dim=2 if method == "deep" else 0)
+        mixed = stack_prompts(prompts)
         (together,) = shared_logits([one], mixed, IDS, MASK, SEGMENTS)
         apart = [shared_logits([one], prompt, IDS, MASK, SEGMENTS)[0][row] for row, prompt in enumerate(prompts)]
     torch.testing.assert_close(together, torch.stack(apart), atol=2e-5, rtol=0)

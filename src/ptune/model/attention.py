@@ -42,12 +42,11 @@ class LayerPrompts:
         self._narrow: Tensor | None = None
         self._wide: Tensor | None = None
 
-    def take(self, key: Tensor) -> tuple[Tensor, Tensor]:
-        """The next layer's keys and values [B, K, P, D], in the type and for the batch of `key`."""
-        keys, values = self._values[self._layer].to(key.dtype)
+    def take(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The next layer's keys and values, [B or 1, K, P, D]."""
+        keys, values = self._values[self._layer].to(dtype)
         self._layer += 1
-        rows = key.shape[0]
-        return keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
+        return keys, values
 
     def widen(self, mask: Tensor | None, queries: int, causal: bool, device: torch.device) -> Tensor | None:
         """Add P columns that every query may read: bool [B, 1, T, T] -> [B, 1, T, P + T].
@@ -79,33 +78,100 @@ def prompt_attention(
     """Attention of text over prompt and text; without a prompt, plain SDPA.
 
     query: [B, heads, T, D]; key, value: [B, K, T, D]. Returns [B, T, heads, D].
+    The signature is transformers'; it gives masks of bool, made by its function for SDPA.
     `seen` is given the layer's keys and values, as attention uses them: [2, B, K, T, D].
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     if seen is not None:
         seen.append(torch.stack([key, value]))
+    causal = bool(getattr(module, "is_causal", False)) and options.get("is_causal") is not False
+    return attend(query, key, value, attention_mask, layer_prompts, options.get("scaling"), causal), None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    layer_prompts: LayerPrompts | None,
+    scale: float | None,
+    causal: bool = False,
+) -> Tensor:
+    """Attention of text over prompt and text, [B, T, heads, D].
+
+    mask: bool, broadcast to [B, heads, T, T]; None with `causal` is the kernel's own triangle.
+    """
     if layer_prompts is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0], None
-    keys, values = layer_prompts.take(key)
+        return _attend_text(query, key, value, mask, scale, causal)
+    keys, values = layer_prompts.take(key.dtype)
     if layer_prompts.separate:
-        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-        return output + _attend(query, keys, values, options.get("scaling")), None
-    key = torch.cat([keys, key], dim=2)
-    value = torch.cat([values, value], dim=2)
-    causal = bool(getattr(module, "is_causal", False))
-    attention_mask = layer_prompts.widen(attention_mask, query.shape[2], causal, query.device)
-    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    return output, None
+        return _attend_text(query, key, value, mask, scale, causal) + _attend_prompt(query, keys, values, scale)
+    rows = (key.shape[0], -1, -1, -1)
+    mask = layer_prompts.widen(mask, query.shape[2], causal, query.device)
+    key = torch.cat([keys.expand(rows), key], dim=2)
+    value = torch.cat([values.expand(rows), value], dim=2)
+    return _attend_text(query, key, value, mask, scale, causal=False)
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
-    """Attention of every query over all of its row's virtual tokens, [B, T, heads, D]."""
-    grouped = query.shape[1] != keys.shape[1]
+def _attend_text(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, causal: bool
+) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    slow = _kernel_is_slow(query, key)
+    if groups > 1 and (slow or mask is not None):  # a GPU's fused kernels take grouped heads only without a mask
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if slow:
+        return _attend_by_products(query, key, value, mask, scale, causal)
     output = nn.functional.scaled_dot_product_attention(
-        query, keys.contiguous(), values.contiguous(), scale=scale, enable_gqa=grouped
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=causal and mask is None and query.shape[2] > 1,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
     )
     return output.transpose(1, 2)
+
+
+def _attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
+    """Attention of every query over all of its row's virtual tokens, [B, T, heads, D].
+
+    Where all rows share a prompt, their queries are one long list for each key-value head: two large products
+    instead of B small ones.
+    """
+    rows, heads, length, width = query.shape
+    if keys.shape[0] > 1:
+        return _attend_text(query, keys.contiguous(), values.contiguous(), None, scale, causal=False)
+    shared = keys.shape[1]
+    listed = query.unflatten(1, (shared, heads // shared)).transpose(0, 1).reshape(shared, -1, width)
+    scores = torch.bmm(listed, keys[0].transpose(1, 2) * (width**-0.5 if scale is None else scale))
+    output = torch.bmm(scores.softmax(dim=-1), values[0])  # [K, B * heads / K * T, D]
+    return output.view(shared, rows, heads // shared, length, width).permute(1, 3, 0, 2, 4).flatten(2, 3)
+
+
+# Longest text for which scores [B, heads, T, T] are kept for the way back.
+PRODUCTS_LENGTH = 512
+
+
+def _kernel_is_slow(query: Tensor, key: Tensor) -> bool:
+    """Whether training meets the CPU's bfloat16 kernel, whose way back takes six times as long as plain products."""
+    return (
+        query.device.type == "cpu"
+        and query.dtype == torch.bfloat16
+        and torch.is_grad_enabled()
+        and key.shape[2] <= PRODUCTS_LENGTH
+    )
+
+
+def _attend_by_products(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, causal: bool
+) -> Tensor:
+    if causal and mask is None:
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+    scores = torch.matmul(query * (query.shape[-1] ** -0.5 if scale is None else scale), key.transpose(2, 3))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return torch.matmul(scores.softmax(dim=-1), value).transpose(1, 2)
 
 
 def register() -> str:

@@ -21,6 +21,7 @@ from ptune.model import attention
 from ptune.model.families import Family, family_of
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
+from ptune.model.trunk import Trunk
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -31,13 +32,17 @@ UNLIMITED = 2048
 
 @dataclass(frozen=True)
 class Hidden:
-    """Hidden states of one batch. `offset` positions of a shallow prompt stand before the text's."""
+    """Hidden states of one batch. `offset` positions of a shallow prompt stand before the text's.
+
+    `picked`: only the position that was asked for was computed, and states are [B, 1, H].
+    """
 
     states: Tensor  # [B, offset + T, H]
     mask: Tensor | None  # [B, T], 1 for text; None where no row is padded
     offset: int
     pooler_output: Tensor | None = None  # [B, H], of families with a pretrained pooler over position 0
     mask_position: Tensor | None = None  # [B], of each row's mask token among the text's positions
+    picked: bool = False
 
 
 class Backbone(nn.Module):
@@ -62,6 +67,8 @@ class Backbone(nn.Module):
         self.config: PretrainedConfig = base.config
         self.family: Family = family_of(self.config.model_type, location.name)
         self.base: Any = base.requires_grad_(False).eval()
+        plain = not getattr(self.config, "is_decoder", False)
+        self.trunk = Trunk(base) if self.family.layers == "bert" and plain else None
         self.head_weights = head_weights or {}
         self.pooler_missing = pooler_missing
         self._read_language_head = read_language_head
@@ -173,12 +180,34 @@ class Backbone(nn.Module):
 
         As a deep prompt they act on a decoder as the tokens themselves in front of a text would.
         """
+        return self._keys_and_values(input_ids=input_ids[None])
+
+    @property
+    def reads_prompt_alone(self) -> bool:
+        """Whether a shallow prompt's keys and values do not depend on the text behind it: in causal models.
+
+        Not where a layer's window is too short for every token of a long text to see the prompt.
+        """
+        window = getattr(self.config, "sliding_window", None)
+        return self.family.decoder and (window is None or window >= self.config.max_position_embeddings)
+
+    def read_prompt(self, prompt: Tensor) -> Tensor:
+        """Shallow prompt [P, E] -> the keys and values that it has in every layer, [L, 2, P, Hkv].
+
+        With `shift_text` they do what the shallow prompt does, at the cost of attention alone: the layers are run over
+        the prompt once and not with every row.
+        """
+        return self._keys_and_values(inputs_embeds=prompt.to(self.dtype)[None])
+
+    def _keys_and_values(self, **inputs: Tensor) -> Tensor:
+        """[L, 2, T, Hkv] of one row of tokens, ids [1, T] or embeddings [1, T, E]."""
         if self.family.deep == "attention":
             seen: list[Tensor] = []
-            self._run(input_ids[None], None, None, seen=seen)
+            (row,) = inputs.values()
+            self._call(None, None, None, 0, {**inputs, **self._positions(row.shape[1], 0), "seen": seen})
             layers = torch.stack(seen)[:, :, 0]
         else:
-            output = self.base(input_ids=input_ids[None], use_cache=True, return_dict=True)
+            output = self.base(**inputs, use_cache=True, return_dict=True)
             pairs = [torch.stack([layer.keys, layer.values]) for layer in output.past_key_values.layers]
             layers = torch.stack(pairs)[:, :, 0]
         return layers.transpose(2, 3).flatten(3).float()  # [L, 2, K, T, D] -> [L, 2, T, K * D]
@@ -191,6 +220,7 @@ class Backbone(nn.Module):
         prompt: Tensor | None = None,
         shift_text: bool = False,
         separate: bool = False,
+        read: Tensor | None = None,
     ) -> Hidden:
         """Run the frozen model.
 
@@ -201,17 +231,19 @@ class Backbone(nn.Module):
             prompt: shallow [P, E] or [B, P, E]; deep [L, 2, P, Hkv] or [L, 2, B, P, Hkv].
             shift_text: count the text's positions from P on under a deep prompt, as PEFT does.
             separate: attend to a deep prompt by a softmax of its own (see `attention`).
+            read: [B], the one position of each row that is wanted, counted with a shallow prompt in front. Families
+                whose layers are run here then leave the rest of the last layer out (`Hidden.picked`).
         """
         if not self.family.token_types:
             token_type_ids = None
         if prompt is None:
-            return self._run(input_ids, attention_mask, token_type_ids)
+            return self._run(input_ids, attention_mask, token_type_ids, read=read)
         if prompt.dim() <= 3:
-            return self._run_shallow(input_ids, attention_mask, token_type_ids, prompt)
+            return self._run_shallow(input_ids, attention_mask, token_type_ids, prompt, read)
         if self.family.deep == "attention":
             layer_prompts = attention.LayerPrompts(self._split_heads(prompt), separate)
             shift = prompt.shape[-2] if shift_text else 0
-            return self._run(input_ids, attention_mask, token_type_ids, shift, layer_prompts=layer_prompts)
+            return self._run(input_ids, attention_mask, token_type_ids, shift, layer_prompts=layer_prompts, read=read)
         if self.family.deep == "cache" and not separate:
             return self._run_cached(input_ids, attention_mask, prompt)
         raise BackboneError(
@@ -225,13 +257,19 @@ class Backbone(nn.Module):
         return self._call(mask, mask, token_type_ids, 0, inputs)
 
     def _run_shallow(
-        self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, prompt: Tensor
+        self,
+        input_ids: Tensor,
+        mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        prompt: Tensor,
+        read: Tensor | None,
     ) -> Hidden:
         """The prompt stands in front of the text as if it were tokens, of segment 0."""
         embedded = self.word_embeddings(input_ids)
         rows, length = prompt.shape[-2], prompt.shape[-2] + input_ids.shape[1]
         vectors = prompt.to(embedded.dtype).expand(input_ids.shape[0], -1, -1)
-        inputs = {"inputs_embeds": torch.cat([vectors, embedded], dim=1), **self._positions(length, 0)}
+        joined = torch.cat([vectors, embedded], dim=1)
+        inputs = {"inputs_embeds": joined, **self._positions(length, 0), "read": read}
         full_mask = None if mask is None else nn.functional.pad(mask, (rows, 0), value=1)
         if token_type_ids is not None:
             token_type_ids = nn.functional.pad(token_type_ids, (rows, 0), value=0)
@@ -258,12 +296,33 @@ class Backbone(nn.Module):
         offset: int,
         inputs: dict[str, Any],
     ) -> Hidden:
-        if self.family.decoder and "past_key_values" not in inputs:
-            inputs["use_cache"] = False
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
+        if self.trunk is not None:
+            states, pooler_output = self._run_trunk(self.trunk, full_mask, **inputs)
+            return Hidden(states, text_mask, offset, pooler_output, picked=inputs.get("read") is not None)
+        inputs.pop("read", None)
+        if self.family.decoder and "past_key_values" not in inputs:
+            inputs["use_cache"] = False
         output = self.base(attention_mask=full_mask, return_dict=True, **inputs)
         return Hidden(output.last_hidden_state, text_mask, offset, output.get("pooler_output"))
+
+    def _run_trunk(
+        self,
+        trunk: Trunk,
+        mask: Tensor | None,
+        read: Tensor | None = None,
+        layer_prompts: attention.LayerPrompts | None = None,
+        seen: list[Tensor] | None = None,
+        **inputs: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Hidden states and, where the family has a pooler and position 0 is there, its output."""
+        states = self.base.embeddings(**inputs)
+        if hasattr(self.base, "embeddings_project"):  # ELECTRA
+            states = self.base.embeddings_project(states)
+        states = trunk(states, mask, layer_prompts, read, seen)
+        pooler = getattr(self.base, "pooler", None)
+        return states, None if pooler is None or self.pooler_missing else pooler(states)
 
     def _positions(self, length: int, shift: int) -> dict[str, Tensor]:
         if self.family.positions == "none":

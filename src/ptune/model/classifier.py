@@ -140,11 +140,17 @@ class PromptClassifier(nn.Module):
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
     def prompt(self) -> Tensor:
-        """The folded prompt: shallow [P, E] or deep [L, 2, P, Hkv]. In training some virtual tokens are left out."""
+        """The folded prompt, as the backbone takes it: shallow [P, E] or deep [L, 2, P, Hkv].
+
+        In training some virtual tokens are left out. A causal backbone reads a shallow prompt here, once for a step or
+        for a whole prediction, and is given its keys and values.
+        """
         folded: Tensor = self.prompt_encoder()
         if self.training and self.config.token_dropout:
             folded = drop_tokens(folded, self.config.token_dropout)
-        return folded if self.config.shallow else split_layers(folded, self.backbone.layers)
+        if not self.config.shallow:
+            return split_layers(folded, self.backbone.layers)
+        return self.backbone.read_prompt(folded) if self.backbone.reads_prompt_alone else folded
 
     def read(self, hidden: Hidden) -> Tensor:
         """Logits [B, C] of hidden states; of a regression [B, 1], in the targets' unit."""
@@ -231,7 +237,9 @@ def shared_logits(
     rows = input_ids.shape[0] // len(members)
     if len(members) > 1:
         prompt = prompt.repeat_interleave(rows, dim=-3)
-    hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, **first.config.entry)
+    offset = prompt.shape[-2] if prompt.dim() <= 3 else 0
+    read = first.head.reads(input_ids, attention_mask, mask_position, offset)
+    hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
     hidden = replace(hidden, mask_position=mask_position)
     return [
         member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))

@@ -173,8 +173,12 @@ class PromptConfig(BaseModel):
 
     @property
     def entry(self) -> dict[str, bool]:
-        """How the prompt enters, as options of Backbone.forward."""
-        return {"shift_text": bool(self.shift_text), "separate": self.softmax == "separate"}
+        """How the prompt enters, as options of Backbone.forward.
+
+        Behind the keys and values of a shallow prompt, which causal backbones are given, the text stands as behind
+        the prompt itself.
+        """
+        return {"shift_text": self.shallow or bool(self.shift_text), "separate": self.softmax == "separate"}
 
     def settle(self, family: Family) -> PromptConfig:
         """Fill every field that was left None; the result is checked again.

@@ -18,6 +18,8 @@ token_types
 language_transform
     Modules of transformers' masked language model that stand between the hidden state and the words' scores, in
     their order; the layer with the words' own weights counts as nothing. Decoders have none.
+layers
+    `bert`: layers of BERT's build, which `ptune.model.trunk` runs. None: transformers' own loop runs them.
 peft_prefix
     Whether PEFT's PREFIX_TUNING runs on the family today, so that a deep adapter
     in the `peft` layout is of use to it. Shallow ones it reads wherever the
@@ -47,6 +49,7 @@ class Family:
     positions: PositionRule = "zero"
     token_types: bool = False
     language_transform: tuple[str, ...] = ()
+    layers: Literal["bert"] | None = None
     peft_prefix: bool = False
 
     @property
@@ -66,18 +69,22 @@ def _encoder(model_type: str, name: str, head: str, *language_transform: str, **
     )
 
 
+def _bert(model_type: str, name: str, head: str, *language_transform: str, **columns: object) -> Family:
+    return _encoder(model_type, name, head, *language_transform, layers="bert", peft_prefix=True, **columns)
+
+
 def _decoder(model_type: str, name: str, **columns: object) -> Family:
     return Family(model_type, name, decoder=True, head="score", **columns)  # type: ignore[arg-type]
 
 
 _DISTILBERT = ("vocab_transform", "activation", "vocab_layer_norm")
 _TABLE = (
-    _encoder("bert", "BERT", "pooler", "cls", token_types=True, peft_prefix=True),
-    _encoder("roberta", "RoBERTa", "first_token", "lm_head", positions="after_padding", peft_prefix=True),
-    _encoder("xlm-roberta", "XLM-RoBERTa", "first_token", "lm_head", positions="after_padding", peft_prefix=True),
-    _encoder("camembert", "CamemBERT", "first_token", "lm_head", positions="after_padding", peft_prefix=True),
+    _bert("bert", "BERT", "pooler", "cls", token_types=True),
+    _bert("roberta", "RoBERTa", "first_token", "lm_head", positions="after_padding"),
+    _bert("xlm-roberta", "XLM-RoBERTa", "first_token", "lm_head", positions="after_padding"),
+    _bert("camembert", "CamemBERT", "first_token", "lm_head", positions="after_padding"),
     _encoder("distilbert", "DistilBERT", "pre_classifier", *_DISTILBERT),
-    _encoder("electra", "ELECTRA", "first_token", "generator_predictions", token_types=True, peft_prefix=True),
+    _bert("electra", "ELECTRA", "first_token", "generator_predictions", token_types=True),
     _encoder("albert", "ALBERT", "pooler", "predictions", token_types=True),
     _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", "cls", deep=None, token_types=True),
     _encoder("mpnet", "MPNet", "first_token", "lm_head", deep=None, positions="after_padding"),

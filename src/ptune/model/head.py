@@ -29,24 +29,32 @@ if TYPE_CHECKING:
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
     """[B, offset + T, H] -> [B, H], over text positions only. Special tokens count as text."""
+    if hidden.picked:
+        return hidden.states[:, 0]
     text = hidden.states[:, hidden.offset :]
-    if pooling == "first":
-        return text[:, 0]
-    if pooling == "mask":
-        if hidden.mask_position is None:
-            raise ValueError(
-                "pooling 'mask' needs mask_position; a TextEncoder with a template that has {mask} gives it"
-            )
-        return text[torch.arange(text.shape[0], device=text.device), hidden.mask_position]
-    if pooling == "last":
-        if hidden.mask is None:
-            return text[:, -1]
-        last = hidden.mask.sum(dim=1) - 1
-        return text[torch.arange(text.shape[0], device=text.device), last]
+    if pooling != "mean":
+        rows, length = text.shape[:2]
+        position = text_position(pooling, rows, length, hidden.mask, hidden.mask_position, text.device)
+        return text[torch.arange(rows, device=text.device), position]
     if hidden.mask is None:
         return text.float().mean(dim=1)
     weights = hidden.mask[:, :, None].float()
     return (text.float() * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def text_position(
+    pooling: Pooling, rows: int, length: int, mask: Tensor | None, mask_position: Tensor | None, device: torch.device
+) -> Tensor:
+    """[B], the text's position that the poolings `first`, `mask` and `last` read."""
+    if pooling == "mask":
+        if mask_position is None:
+            raise ValueError(
+                "pooling 'mask' needs mask_position; a TextEncoder with a template that has {mask} gives it"
+            )
+        return mask_position
+    if pooling == "last" and mask is not None:
+        return mask.sum(dim=1) - 1
+    return torch.full((rows,), 0 if pooling == "first" else length - 1, device=device)
 
 
 class TextHead(nn.Module):
@@ -70,6 +78,16 @@ class TextHead(nn.Module):
         nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
 
+    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Tensor | None:
+        """[B], the one position that is read, behind `offset` virtual tokens; None where it is several.
+
+        input_ids, mask: [B, T], of the text alone.
+        """
+        if self.pooling == "mean":
+            return None
+        rows, length = input_ids.shape
+        return offset + text_position(self.pooling, rows, length, mask, mask_position, input_ids.device)
+
     def forward(self, hidden: Hidden) -> Tensor:
         pooled = pool(hidden, self.pooling).float()
         return self.linear(pooled if self.transform is None else self.transform(pooled))
@@ -84,6 +102,15 @@ class PeftHead(nn.Module):
         self.mean_pooling = mean_pooling
         for name, module in modules.items():
             self.add_module(name, module)
+
+    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Tensor | None:
+        """[B], the one position that is read, of the whole sequence; see `TextHead.reads`."""
+        if self.mean_pooling:
+            return None
+        rows, length = input_ids.shape
+        if self.kind == "score":
+            return offset + text_position("last", rows, length, mask, mask_position, input_ids.device)
+        return torch.zeros(rows, dtype=torch.long, device=input_ids.device)
 
     def forward(self, hidden: Hidden) -> Tensor:
         return _FORWARD[self.kind](self, hidden)

@@ -1,0 +1,103 @@
+"""The layers of encoders of BERT's build, run without what a frozen, prompted model does not need.
+
+transformers' modules and weights are used as they are. What differs from its own
+loop over the layers: queries, keys and values are one product; the last layer is
+computed only where the head reads; masks stay [B, 1, 1, T].
+
+Shapes: B rows, T positions, H width, K heads, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptune.model.attention import LayerPrompts, attend
+
+
+class Trunk(nn.Module):
+    """Runs `base.encoder.layer`.
+
+    The joined weights of queries, keys and values are the layers' own: the
+    layers' parameters become views into them, so that nothing is held twice.
+    """
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self._layers = list(base.encoder.layer)  # a list, not a ModuleList: they belong to the base
+        for number, layer in enumerate(self._layers):
+            parts = _parts(layer)
+            weight = torch.cat([part.weight.detach() for part in parts])
+            self.register_buffer(f"weight{number}", weight, persistent=False)
+            self.register_buffer(f"bias{number}", torch.cat([part.bias.detach() for part in parts]), persistent=False)
+        self._share()
+
+    def forward(
+        self,
+        states: Tensor,
+        mask: Tensor | None,
+        layer_prompts: LayerPrompts | None = None,
+        read: Tensor | None = None,
+        seen: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Embedded text [B, T, H] -> hidden states [B, T, H].
+
+        Args:
+            mask: [B, T], 1 for text; None where nothing is padded.
+            read: [B], the position of each row that the head reads: the result is then [B, 1, H].
+            seen: is given each layer's keys and values, [2, B, K, T, D].
+        """
+        visible = None if mask is None else mask[:, None, None].bool()
+        last = len(self._layers) - 1
+        for number in range(last + 1):
+            states = self._layer(number, states, visible, layer_prompts, read if number == last else None, seen)
+        return states
+
+    def _layer(
+        self,
+        number: int,
+        states: Tensor,
+        visible: Tensor | None,
+        layer_prompts: LayerPrompts | None,
+        read: Tensor | None,
+        seen: list[Tensor] | None,
+    ) -> Tensor:
+        layer = self._layers[number]
+        weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
+        own = layer.attention.self
+        heads = (own.num_attention_heads, own.attention_head_size)
+        if read is None:
+            query, key, value = nn.functional.linear(states, weight, bias).unflatten(-1, (3, *heads)).unbind(-3)
+        else:
+            width = own.all_head_size
+            joined = nn.functional.linear(states, weight[width:], bias[width:])
+            key, value = joined.unflatten(-1, (2, *heads)).unbind(-3)
+            states = states[torch.arange(len(states), device=states.device), read][:, None]
+            query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads)
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        if seen is not None:
+            seen.append(torch.stack([key, value]))
+        context = attend(query, key, value, visible, layer_prompts, own.scaling)
+        states = layer.attention.output(context.flatten(2), states)
+        return layer.feed_forward_chunk(states)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Trunk:
+        """What moves or casts a model moves each tensor by itself; join them again afterwards."""
+        super()._apply(fn, recurse)
+        self._share()
+        return self
+
+    def _share(self) -> None:
+        for number, layer in enumerate(self._layers):
+            weights = self.get_buffer(f"weight{number}").chunk(3)
+            biases = self.get_buffer(f"bias{number}").chunk(3)
+            for part, weight, bias in zip(_parts(layer), weights, biases, strict=True):
+                part.weight.data, part.bias.data = weight, bias
+
+
+def _parts(layer: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    own = layer.attention.self
+    return own.query, own.key, own.value

@@ -1,0 +1,139 @@
+"""What is left out for speed changes no answer and no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from ptune.model import attention
+from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier
+from ptune.model.config import PromptConfig
+from ptune.model.families import FAMILIES
+
+LABELS = ["a", "b", "c"]
+IDS = torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 10, 3, 0, 0]])
+MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+OWN_LAYERS = [name for name, family in FAMILIES.items() if family.layers == "bert"]
+CAUSAL = [name for name, family in FAMILIES.items() if family.decoder]
+
+
+def gradients(model: PromptClassifier) -> list[torch.Tensor]:
+    model.zero_grad()
+    model(IDS, MASK, labels=torch.tensor([0, 2])).loss.backward()
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.requires_grad]
+
+
+def spread(model: PromptClassifier) -> PromptClassifier:
+    """Weights far from zero, so that every part has a say."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for tensor in model.trainable_state().values():
+            tensor.copy_(torch.randn_like(tensor) * 0.3)
+    return model.eval()
+
+
+@contextmanager
+def transformers_layers(backbone: Backbone) -> Iterator[None]:
+    trunk, backbone.trunk = backbone.trunk, None
+    try:
+        yield
+    finally:
+        backbone.trunk = trunk
+
+
+@pytest.mark.parametrize("mask", [MASK, None])
+@pytest.mark.parametrize("prompt", ["none", "shallow", "shared", "separate"])
+@pytest.mark.parametrize("family", OWN_LAYERS)
+def test_our_layers_are_transformers_layers(family, prompt, mask, backbone) -> None:
+    loaded = backbone(family)
+    torch.manual_seed(3)
+    prompts = {
+        "none": {},
+        "shallow": {"prompt": torch.randn(4, loaded.embedding_width)},
+        "shared": {"prompt": torch.randn(loaded.layers, 2, 4, loaded.kv_width)},
+        "separate": {"prompt": torch.randn(loaded.layers, 2, 4, loaded.kv_width), "separate": True},
+    }
+    with torch.no_grad():
+        ours = loaded(IDS, mask, **prompts[prompt])
+        read = torch.tensor([1, 2])
+        picked = loaded(IDS, mask, **prompts[prompt], read=read)
+        with transformers_layers(loaded):
+            theirs = loaded(IDS, mask, **prompts[prompt])
+    rows = slice(None) if mask is None else mask.bool()  # what stands at padding is nobody's business
+    if mask is not None and prompt == "shallow":
+        rows = torch.nn.functional.pad(mask, (4, 0), value=1).bool()
+    torch.testing.assert_close(ours.states[rows], theirs.states[rows], atol=1e-5, rtol=1e-5)
+    assert picked.picked
+    torch.testing.assert_close(picked.states[:, 0], theirs.states[[0, 1], read], atol=1e-5, rtol=1e-5)
+    if theirs.pooler_output is not None:
+        torch.testing.assert_close(ours.pooler_output, theirs.pooler_output, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", OWN_LAYERS)
+def test_joined_weights_are_the_layers_own(family, backbone_folder) -> None:
+    from ptune.model.loading import load_backbone
+
+    loaded = load_backbone(str(backbone_folder(family)), device="cpu")
+    for moved in (loaded, loaded.to(torch.bfloat16), loaded.float()):
+        own = moved.base.encoder.layer[0].attention.self
+        joined = moved.trunk.get_buffer("weight0")
+        assert own.query.weight.data_ptr() == joined.data_ptr()
+        torch.testing.assert_close(torch.cat([own.query.weight, own.key.weight, own.value.weight]), joined)
+        assert not any(parameter.requires_grad for parameter in moved.parameters())
+    assert not any("trunk" in name for name in loaded.state_dict())
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "peft"])
+@pytest.mark.parametrize("method", ["deep", "p-tuning"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_a_last_layer_only_where_the_head_reads_gives_the_same(family, method, pooling, backbone, monkeypatch) -> None:
+    config = PromptConfig(method=method, pooling=pooling, virtual_tokens=3, encoder_hidden_size=8, token_dropout=0)
+    model = spread(PromptClassifier(backbone(family), config, LABELS))
+    logits, slopes = model(IDS, MASK).logits, gradients(model)
+    monkeypatch.setattr(type(model.head), "reads", lambda *_: None)
+    torch.testing.assert_close(model(IDS, MASK).logits, logits, atol=1e-5, rtol=1e-5)
+    for whole, picked in zip(gradients(model), slopes, strict=True):
+        torch.testing.assert_close(picked, whole, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_a_causal_backbone_reads_a_shallow_prompt_once(family, backbone, monkeypatch) -> None:
+    config = PromptConfig(method="p-tuning", virtual_tokens=3, encoder_hidden_size=8)
+    model = spread(PromptClassifier(backbone(family), config, LABELS))
+    once = model.backbone.reads_prompt_alone
+    assert once == (family != "gemma3_text")  # whose window of six tokens hides the prompt from some of the text
+    assert model.prompt().dim() == (4 if once else 2)
+    logits, slopes = model(IDS, MASK).logits, gradients(model)
+    monkeypatch.setattr(type(model.backbone), "reads_prompt_alone", False)
+    torch.testing.assert_close(model(IDS, MASK).logits, logits, atol=1e-4, rtol=1e-4)
+    for whole, shared in zip(gradients(model), slopes, strict=True):
+        torch.testing.assert_close(shared, whole, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("softmax", ["shared", "separate"])
+@pytest.mark.parametrize("family", ["bert", "modernbert", "llama", "gpt2"])
+def test_attention_by_products_is_the_kernels(family, softmax, backbone, monkeypatch) -> None:
+    config = PromptConfig(method="deep", softmax=softmax, virtual_tokens=3, token_dropout=0)
+    model = spread(PromptClassifier(backbone(family), config, LABELS))
+    logits, slopes = model(IDS, MASK).logits, gradients(model)
+    monkeypatch.setattr(attention, "_kernel_is_slow", lambda *_: True)
+    torch.testing.assert_close(model(IDS, MASK).logits, logits, atol=1e-5, rtol=1e-5)
+    for kernel, products in zip(slopes, gradients(model), strict=True):
+        torch.testing.assert_close(products, kernel, atol=1e-5, rtol=1e-4)
+
+
+def test_training_in_bfloat16_on_the_cpu_goes_by_products(backbone_folder) -> None:
+    from ptune.model.loading import load_backbone
+
+    loaded = load_backbone(str(backbone_folder("bert")), dtype="bfloat16", device="cpu")
+    model = spread(PromptClassifier(loaded, PromptConfig(method="deep", virtual_tokens=3), LABELS))
+    query = torch.zeros(1, 4, 6, 8, dtype=torch.bfloat16)
+    assert attention._kernel_is_slow(query, query)
+    with torch.no_grad():
+        assert not attention._kernel_is_slow(query, query)
+    assert not attention._kernel_is_slow(query.float(), query.float())
+    assert all(slope.isfinite().all() for slope in gradients(model))

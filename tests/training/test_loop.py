@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import ptune
-from ptune.errors import ConfigError, TrainingError
+from ptune.errors import ConfigError, OutputError, TrainingError
 from ptune.metrics import evaluate_logits
-from ptune.training import loop
+from ptune.training import checkpoint, loop
 from ptune.training import steps as training_steps
 from ptune.training.checkpoint import CHECKPOINT_FILE
 from tests.conftest import review_rows, write_jsonl
@@ -279,6 +279,27 @@ def test_a_full_disk_in_mid_training_leaves_the_older_adapter_whole(backbone, re
     for file in ADAPTER_FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "before" / file).read_bytes()
     assert not list((tmp_path / "a").glob("*.part")) + list((tmp_path / "a").glob(".*part"))
+
+
+@pytest.mark.parametrize("full_after", [2, 6])  # the second of the first epoch, and the very last
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(full_after, backbone, reviews, tmp_path, monkeypatch) -> None:
+    """It is written in the background: the error is the run's all the same, and the older checkpoint stays whole."""
+    written, original = [], checkpoint.write_files
+
+    def full(folder, files, *args):
+        written.append(files)
+        if len(written) == full_after:
+            raise OutputError("cannot write: No space left on device")
+        original(folder, files, *args)
+
+    monkeypatch.setattr(checkpoint, "write_files", full)
+    with pytest.raises(OutputError, match="No space left"):
+        run(backbone("bert"), reviews, tmp_path, epochs=2, checkpoint_steps=4)
+    assert len(written) == full_after
+    monkeypatch.undo()
+    resumed, _ = run(backbone("bert"), reviews, tmp_path, epochs=2, checkpoint_steps=4, resume=True)
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", epochs=2)
+    assert resumed.metrics == whole.metrics
 
 
 def test_the_state_that_is_kept_is_the_moving_average(backbone, reviews, tmp_path) -> None:

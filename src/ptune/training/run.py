@@ -28,7 +28,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble, combine
 from ptune.model.objective import Objective, balanced_weights
 from ptune.predict import TextClassifier, run_member_logits
-from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
+from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
 from ptune.training.config import LESS_IS_BETTER, Figure, SettledConfig
 from ptune.training.member import Member, copy_state
 from ptune.training.report import MetricsFile, versions
@@ -70,6 +70,7 @@ class Run:
         self.on_step = on_step
         self.on_epoch = on_epoch
         self.stop = StopSignal()
+        self.checkpoints = CheckpointWriter(folder)
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
         self.objective = self._objective(models)
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
@@ -133,7 +134,8 @@ class Run:
 
     def go(self) -> None:
         """Run the epochs that are left, then put the best state back and save it."""
-        self._run_epochs()
+        with self.checkpoints:
+            self._run_epochs()
         self.kept.load_trainable_state(self.state.best)
         self.kept.eval()
         self.classifier.temperature = self.progress.best_temperature
@@ -149,7 +151,8 @@ class Run:
         except KeyboardInterrupt:
             if self.between_steps:  # else a second Ctrl-C came in the middle of something: the older checkpoint holds
                 self._checkpoint()
-                logger.warning("stopped; go on with --resume")
+            self.checkpoints.wait()
+            logger.warning("stopped; go on with --resume")
             raise
 
     def _train_epoch(self) -> None:
@@ -193,6 +196,7 @@ class Run:
     def _diverged(self, loss: float, step: int) -> None:
         """Save the state at hand, which such a step does not change, and the best epoch's adapter; then stop."""
         self._checkpoint()
+        self.checkpoints.wait()
         if self.state.best:
             self.kept.load_trainable_state(self.state.best)
             save_adapter(self.folder, self.kept, self.record())
@@ -310,7 +314,7 @@ class Run:
         return self.progress.epoch > self.config.epochs or out_of_patience
 
     def _checkpoint(self) -> None:
-        save_checkpoint(self.folder, self.state, self.identity)
+        self.checkpoints.save(self.state, self.identity)
 
     def record(self) -> Record:
         """The record of the best epoch. No times in it: the same run gives the same bytes."""

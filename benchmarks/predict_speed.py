@@ -102,7 +102,7 @@ def _classifier(backbone: Backbone, method: str, folder: Path, precision: str | 
     data = folder / "data"
     data.mkdir(parents=True)
     for split in ("train", "validation"):
-        lines = [{"text": f"{split} {number}", "label": _LABELS[number % CLASSES]} for number in range(128)]
+        lines = [{"text": split, "text_pair": str(number), "label": _LABELS[number % CLASSES]} for number in range(128)]
         (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     rows = ptune.load_data(str(data))
     model = ptune.PromptClassifier.from_backbone(backbone, ptune.PromptConfig(method=method), labels=rows.labels)

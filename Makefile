@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test lint format docs bench clean
+.PHONY: install demo test lint format docs bench bench-check clean
 
 install: $(VENV)/.installed
 
@@ -36,8 +36,13 @@ format: install
 docs: install
 	$(BIN)/python docs/generate.py
 
+# Speed and memory beside PEFT, in short form: about five minutes on two cores. Each script says what else it can do.
 bench: install
-	$(BIN)/python benchmarks/train_speed.py
+	for name in train_speed predict_speed memory startup; do $(BIN)/python benchmarks/$$name.py --short || exit 1; done
+
+# The same, beside the newest results on file; fails where a ratio has become worse.
+bench-check: install
+	$(BIN)/python benchmarks/check.py
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

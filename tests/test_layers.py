@@ -70,6 +70,29 @@ sys.exit(f"loaded: {{loaded}}" if loaded else 0)
     assert done.returncode == 0, done.stderr
 
 
+def test_the_first_step_of_training_loads_no_library_that_it_does_not_need(backbone_folder, reviews, tmp_path) -> None:
+    program = """
+import sys
+from ptune.cli import main
+from ptune.training.steps import Steps
+
+take = Steps.take
+
+def take_one(self, *arguments):
+    take(self, *arguments)
+    loaded = {"sklearn", "datasets", "pandas", "pyarrow", "matplotlib", "peft", "gguf"} & set(sys.modules)
+    sys.exit(f"loaded: {loaded}" if loaded else 17)
+
+Steps.take = take_one
+main(["train", *sys.argv[1:]])
+"""
+    arguments = ["--backbone", backbone_folder("bert"), "--data", reviews, "--output", tmp_path]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 17, done.stderr
+
+
 def test_public_names_are_there_and_documented() -> None:
     for name in ptune.__all__:
         thing = getattr(ptune, name)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
-from ptune.data.batch import collate, ordered_batches
+from ptune.data.batch import collate, filled_batches, ordered_batches, pack
 from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_columns, read_rows
@@ -30,7 +30,8 @@ from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.loading import load_backbone
 from ptune.model.tokenizer import load_tokenizer
 
-BATCH_SIZE = 32
+# Tokens of a forward pass, padding included: what fits in a processor's cache, or keeps a GPU busy.
+CPU_TOKENS, GPU_TOKENS = 1024, 16_384
 # Rows that a stream is read ahead by: enough to sort by length within, few enough for any memory.
 WINDOW = 1024
 
@@ -47,7 +48,7 @@ PREDICTION_KEYS: dict[ProblemType, tuple[str, ...]] = {
 }
 
 
-def run_logits(model: Model, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE) -> Tensor:
+def run_logits(model: Model, encoded: Sequence[Encoded], pad_id: int, batch_size: int | None = None) -> Tensor:
     """Logits [N, C] of encoded rows, on the CPU, in the rows' order; an ensemble's members are combined."""
     ensemble = model if isinstance(model, PromptEnsemble) else PromptEnsemble([model])
     return combine(run_member_logits(ensemble, encoded, pad_id, batch_size), ensemble.problem_type)
@@ -55,15 +56,26 @@ def run_logits(model: Model, encoded: Sequence[Encoded], pad_id: int, batch_size
 
 @torch.no_grad()
 def run_member_logits(
-    ensemble: PromptEnsemble, encoded: Sequence[Encoded], pad_id: int, batch_size: int = BATCH_SIZE
+    ensemble: PromptEnsemble, encoded: Sequence[Encoded], pad_id: int, batch_size: int | None = None
 ) -> Tensor:
-    """Logits [M, N, C] of every member, on the CPU, in the rows' order."""
+    """Logits [M, N, C] of every member, on the CPU, in the rows' order.
+
+    batch_size: rows of a forward pass; None: as many as suit the device.
+    """
+    members, device = len(ensemble.members), ensemble.backbone.device
+    logits = torch.empty(members, len(encoded), len(ensemble.labels))
+    if not encoded:
+        return logits
     ensemble.eval()
-    prompt = ensemble.prompt()
-    logits = torch.empty(len(ensemble.members), len(encoded), len(ensemble.labels))
-    for rows in ordered_batches([len(row) for row in encoded], batch_size):
-        batch = collate(encoded, None, rows, pad_id).to(ensemble.backbone.device)
-        logits[:, rows] = ensemble.member_logits(prompt, **batch.inputs).float().cpu()  # type: ignore[arg-type]
+    prompt, packed = ensemble.prompt(), pack(encoded)
+    lengths = [len(row) for row in encoded]
+    tokens = (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS) // members
+    batches = ordered_batches(lengths, batch_size) if batch_size is not None else filled_batches(lengths, tokens)
+    answered = []
+    for rows in batches:
+        batch = collate(packed, None, rows, pad_id).to(device)
+        answered.append(ensemble.member_logits(prompt, **batch.inputs).float())  # type: ignore[arg-type]
+    logits[:, [row for rows in batches for row in rows]] = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
     return logits
 
 
@@ -105,18 +117,18 @@ class TextClassifier:
     def labels(self) -> list[str]:
         return self.model.labels
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = BATCH_SIZE) -> Tensor:
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int | None = None) -> Tensor:
         """Logits [N, C], in the texts' order."""
         encoded = self.encoder.encode(texts, pairs)
         return run_logits(self.model, encoded, self.pad_id, batch_size)
 
-    def split_logits(self, split: Split, batch_size: int = BATCH_SIZE) -> Tensor:
+    def split_logits(self, split: Split, batch_size: int | None = None) -> Tensor:
         """Logits [N, C] of a split's rows."""
         logits = self.logits(split.texts, split.pairs, batch_size)
         self.encoder.warn_of_cuts(len(split))
         return logits
 
-    def predict(self, texts: Text | Sequence[Text], batch_size: int = BATCH_SIZE) -> list[Prediction]:
+    def predict(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> list[Prediction]:
         """An answer for each text or (text, pair): what of them, says `Prediction`.
 
         Raises:
@@ -126,7 +138,7 @@ class TextClassifier:
             texts = [texts]  # type: ignore[list-item]
         return list(self.stream(texts, batch_size))
 
-    def stream(self, texts: Iterable[Text], batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
+    def stream(self, texts: Iterable[Text], batch_size: int | None = None) -> Iterator[Prediction]:
         """Predictions for any number of texts, in their order; reads at most WINDOW ahead."""
         iterator, seen = iter(texts), 0
         while window := list(islice(iterator, WINDOW)):
@@ -138,7 +150,7 @@ class TextClassifier:
         self.encoder.warn_of_cuts(seen)
 
     def stream_file(
-        self, path: Path, text: str | None = None, text_pair: str | None = None, batch_size: int = BATCH_SIZE
+        self, path: Path, text: str | None = None, text_pair: str | None = None, batch_size: int | None = None
     ) -> Iterator[dict[str, Any]]:
         """Rows of a data file with their predictions, streamed in the file's order.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptune.data.batch import WINDOW, collate, ordered_batches, training_batches
+from ptune.data.batch import WINDOW, Packed, collate, filled_batches, ordered_batches, pack, training_batches
 from ptune.data.encode import Encoded
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90)
@@ -60,52 +62,62 @@ def test_evaluation_goes_from_short_to_long(lengths: list[int], size: int) -> No
     assert [lengths[row] for row in rows] == sorted(lengths)
 
 
-def encoded(*sizes: int, segments: bool = False) -> list[Encoded]:
+@given(LENGTHS, st.integers(1, 300))
+def test_batches_are_filled_up_to_so_many_tokens(lengths: list[int], tokens: int) -> None:
+    batches = filled_batches(lengths, tokens)
+    assert [row for batch in batches for row in batch] == sorted(range(len(lengths)), key=lambda row: lengths[row])
+    sizes = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
+    assert all(size <= tokens or len(batch) == 1 for size, batch in zip(sizes, batches, strict=True))
+    for batch, following in pairwise(batches):
+        assert (len(batch) + 1) * lengths[following[0]] > tokens  # no batch could have taken the next row too
+
+
+def packed(*sizes: int, segments: bool = False) -> Packed:
     """Rows of the ids 10, 11, ..., the second half of each in segment 1."""
-    return [
-        Encoded(list(range(10, 10 + size)), [int(i >= size // 2) for i in range(size)] if segments else None)
-        for size in sizes
-    ]
+    return pack(
+        [
+            Encoded(list(range(10, 10 + size)), [int(i >= size // 2) for i in range(size)] if segments else None)
+            for size in sizes
+        ]
+    )
 
 
 def test_padding_stands_on_the_right_and_is_masked() -> None:
-    batch = collate(encoded(2, 4, 3), [5, 6, 7], [2, 1], pad_id=9)
+    batch = collate(packed(2, 4, 3), torch.tensor([5, 6, 7]), [2, 1], pad_id=9)
     assert batch.input_ids.tolist() == [[10, 11, 12, 9], [10, 11, 12, 13]]
     assert batch.attention_mask is not None
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert batch.token_type_ids is None
 
 
-def test_labels_and_row_numbers_follow_the_rows() -> None:
-    batch = collate(encoded(2, 4, 3), [5, 6, 7], [2, 0], pad_id=9)
+def test_labels_follow_the_rows() -> None:
+    batch = collate(packed(2, 4, 3), torch.tensor([5, 6, 7]), [2, 0], pad_id=9)
     assert batch.labels is not None
     assert batch.labels.tolist() == [7, 5]
-    assert batch.rows == [2, 0]
 
 
 def test_rows_of_one_length_have_no_mask() -> None:
-    assert collate(encoded(3, 3), None, [0, 1], pad_id=9).attention_mask is None
+    assert collate(packed(3, 3), None, [0, 1], pad_id=9).attention_mask is None
 
 
 def test_rows_without_labels_have_none() -> None:
-    assert collate(encoded(3, 2), None, [0, 1], pad_id=9).labels is None
+    assert collate(packed(3, 2), None, [0, 1], pad_id=9).labels is None
 
 
 def test_padding_is_of_segment_0() -> None:
-    batch = collate(encoded(2, 5, segments=True), None, [0, 1], pad_id=9)
+    batch = collate(packed(2, 5, segments=True), None, [0, 1], pad_id=9)
     assert batch.token_type_ids is not None
     assert batch.token_type_ids.tolist() == [[0, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
 
 
 def test_a_batch_moves_whole() -> None:
-    batch = collate(encoded(2, 5), [1, 0], [0, 1], pad_id=9).to(torch.device("meta"))
+    batch = collate(packed(2, 5), torch.tensor([1, 0]), [0, 1], pad_id=9).to(torch.device("meta"))
     assert {tensor.device.type for tensor in (batch.input_ids, batch.attention_mask, batch.labels)} == {"meta"}
     assert batch.token_type_ids is None
-    assert batch.rows == [0, 1]
 
 
 def test_rows_of_zeros_and_ones_are_picked_whole() -> None:
     targets = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
-    batch = collate(encoded(2, 4, 3), targets, [2, 0], pad_id=9)
+    batch = collate(packed(2, 4, 3), targets, [2, 0], pad_id=9)
     assert batch.labels is not None
     assert batch.labels.tolist() == [[1, 1], [1, 0]]

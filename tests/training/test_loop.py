@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import ptune
-from ptune.errors import ConfigError, TrainingError
+from ptune.errors import ConfigError, OutputError, TrainingError
 from ptune.metrics import evaluate_logits
-from ptune.training import loop
-from ptune.training import run as training_run
+from ptune.training import checkpoint, loop
+from ptune.training import steps as training_steps
 from ptune.training.checkpoint import CHECKPOINT_FILE
 from tests.conftest import review_rows, write_jsonl
 
@@ -35,7 +35,7 @@ def run(backbone, data_folder, output, *, resume=False, on_step=None, settings=N
 
 
 def figures(classifier: ptune.TextClassifier, data) -> dict[str, float]:
-    logits = classifier.split_logits(data.validation, 5)
+    logits = classifier.split_logits(data.validation)
     return evaluate_logits(logits, torch.tensor(data.validation.labels), temperature=classifier.temperature)
 
 
@@ -86,9 +86,41 @@ class StopError(Exception):
     """Stands for a power cut."""
 
 
+def read_every(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """Let the losses be read as late as on a GPU."""
+    patch.setitem(training_steps.READ_EVERY, "cpu", steps)
+
+
+@pytest.mark.parametrize("late", [4, 7])
+def test_reading_losses_late_changes_nothing(late, backbone, reviews, tmp_path, monkeypatch) -> None:
+    settings = {"method": "p-tuning", "encoder_dropout": 0.4}
+    at_once, _ = run(backbone("bert"), reviews, tmp_path / "at once", settings=settings, checkpoint_steps=6)
+    read_every(late, monkeypatch)
+    seen = []
+    other, _ = run(
+        backbone("bert"),
+        reviews,
+        tmp_path / "late",
+        settings=settings,
+        checkpoint_steps=6,
+        on_step=lambda done, total, epoch, loss: seen.append((epoch, done)),
+    )
+    strip = [{k: v for k, v in line.items() if k != "seconds"} for line in other.history]
+    assert strip == [{k: v for k, v in line.items() if k != "seconds"} for line in at_once.history]
+    for file in ADAPTER_FILES:
+        assert (tmp_path / "late" / file).read_bytes() == (tmp_path / "at once" / file).read_bytes()
+    assert [done for epoch, done in seen if epoch == 1][-1] == 48  # all are read by the end of the epoch
+    assert len(seen) < 40
+
+
+@pytest.mark.parametrize("late", [1, 4])
 @pytest.mark.parametrize("stop_after", [1, 13, 20])
 @pytest.mark.parametrize("settings", [{"method": "deep"}, {"method": "p-tuning", "encoder_dropout": 0.4}])
-def test_a_run_resumed_after_a_stop_ends_as_if_never_stopped(settings, stop_after, backbone, reviews, tmp_path) -> None:
+def test_a_run_resumed_after_a_stop_ends_as_if_never_stopped(
+    settings, stop_after, late, backbone, reviews, tmp_path, monkeypatch
+) -> None:
+    read_every(late, monkeypatch)
+    stop_after = -(-stop_after // late)
     whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", settings=settings)
     steps = 0
 
@@ -111,8 +143,12 @@ def test_a_run_resumed_after_a_stop_ends_as_if_never_stopped(settings, stop_afte
     assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_from_outside_leaves_a_checkpoint_at_the_very_step(number, backbone, reviews, tmp_path) -> None:
+@pytest.mark.parametrize(("number", "late"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 4)])
+def test_a_stop_from_outside_leaves_a_checkpoint_at_the_very_step(
+    number, late, backbone, reviews, tmp_path, monkeypatch
+) -> None:
+    read_every(late, monkeypatch)
+
     def stop(done: int, total: int, epoch: int, loss: float) -> None:
         if epoch == 2:
             signal.raise_signal(number)
@@ -166,11 +202,13 @@ def test_patience_stops_early(backbone, reviews, tmp_path) -> None:
     assert result.epochs == result.best_epoch + 2 < 30
 
 
+@pytest.mark.parametrize("late", [1, 4, 100])
 def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_state(
-    backbone, reviews, tmp_path, monkeypatch
+    late, backbone, reviews, tmp_path, monkeypatch
 ) -> None:
+    read_every(late, monkeypatch)
     calls = 0
-    original = training_run.shared_logits
+    original = training_steps.shared_logits
 
     def poisoned(*args, **kwargs):
         nonlocal calls
@@ -178,17 +216,18 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_st
         logits = original(*args, **kwargs)
         return [own * float("nan") for own in logits] if calls == 13 else logits  # the third step of the second epoch
 
-    monkeypatch.setattr(training_run, "shared_logits", poisoned)
+    monkeypatch.setattr(training_steps, "shared_logits", poisoned)
     with pytest.raises(TrainingError, match=r"not a finite number at step 13 .*adapter of epoch 1 is saved"):
-        run(backbone("bert"), reviews, tmp_path)
+        run(backbone("bert"), reviews, tmp_path, settings={"token_dropout": 0.5})
     monkeypatch.undo()
     data = ptune.load_data(reviews)
     first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert figures(ptune.load(tmp_path, device="cpu"), data)["loss"] == first["loss"]
     # The checkpoint is of the state before the bad step, so the run can be taken up.
-    resumed, _ = run(backbone("bert"), reviews, tmp_path, resume=True)
-    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole")
+    resumed, _ = run(backbone("bert"), reviews, tmp_path, settings={"token_dropout": 0.5}, resume=True)
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", settings={"token_dropout": 0.5})
     assert resumed.metrics == whole.metrics
+    assert [line["train_loss"] for line in resumed.history] == [line["train_loss"] for line in whole.history]
 
 
 def test_one_answer_for_everything_is_warned_about(backbone, reviews, tmp_path, caplog) -> None:
@@ -199,14 +238,14 @@ def test_one_answer_for_everything_is_warned_about(backbone, reviews, tmp_path, 
 
 def test_no_padding_to_speak_of_is_trained_on(backbone, reviews, tmp_path, monkeypatch) -> None:
     shapes = []
-    original = training_run.shared_logits
+    original = training_steps.shared_logits
 
     def spy(members, prompt, input_ids, attention_mask=None, **inputs):
         real = input_ids.numel() if attention_mask is None else int(attention_mask.sum())
         shapes.append((real, input_ids.numel()))
         return original(members, prompt, input_ids, attention_mask, **inputs)
 
-    monkeypatch.setattr(training_run, "shared_logits", spy)
+    monkeypatch.setattr(training_steps, "shared_logits", spy)
     run(backbone("bert"), reviews, tmp_path, epochs=1)
     real, padded = map(sum, zip(*shapes, strict=True))
     assert real / padded > 0.9
@@ -240,6 +279,27 @@ def test_a_full_disk_in_mid_training_leaves_the_older_adapter_whole(backbone, re
     for file in ADAPTER_FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "before" / file).read_bytes()
     assert not list((tmp_path / "a").glob("*.part")) + list((tmp_path / "a").glob(".*part"))
+
+
+@pytest.mark.parametrize("full_after", [2, 6])  # the second of the first epoch, and the very last
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(full_after, backbone, reviews, tmp_path, monkeypatch) -> None:
+    """It is written in the background: the error is the run's all the same, and the older checkpoint stays whole."""
+    written, original = [], checkpoint.write_files
+
+    def full(folder, files, *args):
+        written.append(files)
+        if len(written) == full_after:
+            raise OutputError("cannot write: No space left on device")
+        original(folder, files, *args)
+
+    monkeypatch.setattr(checkpoint, "write_files", full)
+    with pytest.raises(OutputError, match="No space left"):
+        run(backbone("bert"), reviews, tmp_path, epochs=2, checkpoint_steps=4)
+    assert len(written) == full_after
+    monkeypatch.undo()
+    resumed, _ = run(backbone("bert"), reviews, tmp_path, epochs=2, checkpoint_steps=4, resume=True)
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", epochs=2)
+    assert resumed.metrics == whole.metrics
 
 
 def test_the_state_that_is_kept_is_the_moving_average(backbone, reviews, tmp_path) -> None:

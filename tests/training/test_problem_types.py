@@ -48,7 +48,7 @@ def run(backbone, data: TextData, output, *, settings: dict[str, Any] | None = N
 
 
 def figures(classifier: ptune.TextClassifier, data: TextData) -> dict[str, float]:
-    logits = classifier.split_logits(data.validation, 10)
+    logits = classifier.split_logits(data.validation)
     return evaluate_logits(logits, data.targets("validation"), data.problem_type)
 
 

@@ -22,7 +22,7 @@ def evaluate(
     data: str,
     split: str = "validation",
     backbone: str | None = None,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = None,
     json: Json = False,
     columns: Columns = None,
     device: Device = None,

@@ -13,7 +13,10 @@ from ptune.training.config import TrainConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
 
-BatchSize = Annotated[int, Parameter(help="Rows of a forward pass.", validator=validators.Number(gte=1))]
+BatchSize = Annotated[
+    int | None,
+    Parameter(help="Rows of a forward pass. Default: as many as suit the device.", validator=validators.Number(gte=1)),
+]
 
 
 class _Options(BaseModel):

@@ -32,7 +32,7 @@ def predict(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     backbone: str | None = None,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = None,
     json: Json = False,
     device: Device = None,
 ) -> None:
@@ -122,7 +122,7 @@ def _predict_file(
     path: Path,
     output: Path | None,
     wanted: ColumnOptions,
-    batch_size: int,
+    batch_size: int | None,
 ) -> None:
     from ptune.data.writers import open_writer, print_json_lines
 

@@ -20,8 +20,36 @@ WINDOW = 50
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Encoded rows end to end in flat tensors, out of which a batch is gathered by a few operations. N rows, S tokens.
+
+    Lists of Python's numbers would take ten times as long to become a batch, and a GPU would wait for it.
+    """
+
+    ids: Tensor  # [S], int32
+    segments: Tensor | None  # [S], int8; None where the tokenizer gives none
+    starts: Tensor  # [N], where each row begins
+    lengths: Tensor  # [N]
+    mask_positions: Tensor | None  # [N], of the template's mask token, where it has one
+
+
+def pack(encoded: Sequence[Encoded]) -> Packed:
+    """Put the rows of a split end to end; there is at least one."""
+    first, lengths = encoded[0], torch.tensor([len(row) for row in encoded])
+    return Packed(
+        torch.tensor([token for row in encoded for token in row.ids], dtype=torch.int32),
+        None
+        if first.segments is None
+        else torch.tensor([part for row in encoded for part in row.segments or []], dtype=torch.int8),
+        lengths.cumsum(0) - lengths,
+        lengths,
+        None if first.mask_position is None else torch.tensor([row.mask_position for row in encoded]),
+    )
+
+
+@dataclass(frozen=True)
 class Batch:
-    """attention_mask is None where no row is padded; rows are the rows' numbers in their split.
+    """attention_mask is None where no row is padded.
 
     mask_position is that of each row's mask token, under a template that has one.
     """
@@ -30,47 +58,40 @@ class Batch:
     attention_mask: Tensor | None  # [B, T]
     token_type_ids: Tensor | None  # [B, T]
     labels: Tensor | None  # [B], or [B, C] of a multi-label task
-    rows: list[int]
     mask_position: Tensor | None = None  # [B]
 
     def to(self, device: torch.device) -> Batch:
-        moved = {name: None if tensor is None else tensor.to(device) for name, tensor in self.inputs.items()}
-        labels = None if self.labels is None else self.labels.to(device)
-        return Batch(**moved, labels=labels, rows=self.rows)  # type: ignore[arg-type]
+        return Batch(**{name: None if x is None else _moved(x, device) for name, x in vars(self).items()})  # type: ignore[arg-type]
 
     @property
     def inputs(self) -> dict[str, Tensor | None]:
         """What a PromptClassifier takes, labels aside."""
-        return {
-            "input_ids": self.input_ids,
-            "attention_mask": self.attention_mask,
-            "token_type_ids": self.token_type_ids,
-            "mask_position": self.mask_position,
-        }
+        return {name: tensor for name, tensor in vars(self).items() if name != "labels"}
 
 
-def collate(
-    encoded: Sequence[Encoded], labels: Tensor | Sequence[int] | None, rows: Sequence[int], pad_id: int
-) -> Batch:
-    """Put the given rows into one batch, padded on the right to its longest. labels: of all rows of the split."""
-    chosen = [encoded[row] for row in rows]
-    length = max(len(row) for row in chosen)
-    padded = any(len(row) < length for row in chosen)
-    segments = None
-    if chosen[0].segments is not None:
-        segments = torch.tensor([(row.segments or []) + [0] * (length - len(row)) for row in chosen])
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """From pinned memory a GPU fetches it while the host goes on."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def collate(packed: Packed, labels: Tensor | None, rows: Sequence[int], pad_id: int) -> Batch:
+    """Put the rows of the given numbers into one batch, padded on the right to its longest.
+
+    labels: of all rows of the split.
+    """
+    numbers = torch.tensor(rows)
+    lengths = packed.lengths[numbers]
+    columns = torch.arange(int(lengths.max()))
+    text = columns < lengths[:, None]  # [B, T]
+    places = (packed.starts[numbers][:, None] + columns).clamp_(max=len(packed.ids) - 1)
+    segments = packed.segments
     return Batch(
-        torch.tensor([row.ids + [pad_id] * (length - len(row)) for row in chosen]),
-        torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in chosen]) if padded else None,
-        segments,
-        None if labels is None else _pick(labels, list(rows)),
-        list(rows),
-        None if chosen[0].mask_position is None else torch.tensor([row.mask_position for row in chosen]),
+        packed.ids[places].long().masked_fill_(~text, pad_id),
+        None if text.all() else text.long(),
+        None if segments is None else segments[places].long().masked_fill_(~text, 0),
+        None if labels is None else labels[numbers],
+        None if packed.mask_positions is None else packed.mask_positions[numbers],
     )
-
-
-def _pick(labels: Tensor | Sequence[int], rows: list[int]) -> Tensor:
-    return labels[rows] if isinstance(labels, Tensor) else torch.tensor([labels[row] for row in rows])
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -93,5 +114,20 @@ def ordered_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Row numbers of each batch for evaluation: sorted by length, so hardly any padding."""
     if batch_size < 1:
         raise ConfigError(f"batch size {batch_size} does not work; give 1 or more")
-    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    order = _by_length(lengths)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def filled_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Like `ordered_batches`, with as many rows as come to so many tokens, padding included; at least one."""
+    batches: list[list[int]] = []
+    for row in _by_length(lengths):  # each is the longest so far
+        if batches and (len(batches[-1]) + 1) * lengths[row] <= tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def _by_length(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda row: lengths[row])

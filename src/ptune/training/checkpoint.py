@@ -10,6 +10,8 @@ together.
 from __future__ import annotations
 
 import json
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from ptune.atomic import write_files
-from ptune.errors import AdapterError, ConfigError
+from ptune.errors import AdapterError, ConfigError, OutputError
 from ptune.training.member import Member
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT_VERSION = 2
@@ -53,14 +57,47 @@ class RunState:
     best: dict[str, Tensor]  # the kept model's averaged state at the best epoch; empty before the first
 
 
-def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:
-    """Write the checkpoint of a run; `identity` says which run it is.
+class CheckpointWriter:
+    """Writes a run's checkpoints one after the other, while training goes on.
 
     Raises:
-        OutputError: it cannot be written; an older checkpoint is still whole.
+        OutputError: one could not be written; an older one is still whole. Raised by the next `save` or `wait`, or at
+            the end of the context.
     """
-    from safetensors.torch import save
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.wait()
+        except OutputError as err:
+            if kind is None:
+                raise
+            logger.warning("%s", err)  # beside what ended the run already
+        finally:
+            self._thread.shutdown()
+
+    def save(self, state: RunState, identity: dict[str, Any]) -> None:
+        """Take down the state as it is now, and write it in the background; `identity` says which run it is."""
+        self.wait()
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(state).items()}
+        content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
+        self._last = self._thread.submit(_write, self.folder, tensors, json.dumps(content))
+
+    def wait(self) -> None:
+        """Until the last checkpoint is written."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+
+def _tensors(state: RunState) -> dict[str, Tensor]:
     tensors = {f"best.{name}": tensor for name, tensor in state.best.items()}
     for number, member in enumerate(state.members):
         parts = {
@@ -70,9 +107,13 @@ def save_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
             "generator": member.generator,
         }
         tensors |= {f"{number}.{part}.{name}": x for part, own in parts.items() for name, x in own.items()}
-    content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_files(folder, {CHECKPOINT_FILE: save(contiguous, metadata={"ptune": json.dumps(content)})})
+    return tensors
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], content: str) -> None:
+    from safetensors.torch import save
+
+    write_files(folder, {CHECKPOINT_FILE: save(tensors, metadata={"ptune": content})})
 
 
 def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.predict import TextClassifier
 from ptune.training.config import SettledConfig, Task, TrainConfig
-from ptune.training.run import OnEpoch, OnStep, Rows, Run
+from ptune.training.run import OnEpoch, OnStep, Run
+from ptune.training.steps import Rows
 
 
 @dataclass(frozen=True)

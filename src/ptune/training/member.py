@@ -28,6 +28,7 @@ class Member:
         self.model = model
         self.seed = seed
         self.optimizer = make_optimizer(model, config)
+        self.trained = model.trainable_state()  # the tensors themselves, which change with every step
         self.average = copy_state(model)  # moving average of the trained state
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -50,18 +51,23 @@ class Member:
         with self.drawing():
             return self.model.prompt()
 
-    def step(self, config: SettledConfig, step: int, steps: int) -> None:
-        """Move along the gradient that was collected, then move the average along."""
+    def step(self, config: SettledConfig, step: int, steps: int, finite: Tensor) -> None:
+        """Move along the gradient that was collected, then move the average along.
+
+        finite: bool [], on the device; where it is False, nothing moves.
+        """
         set_rates(self.optimizer, config, step, steps)
+        # The fused kernel's own switch, made for training in half precision.
+        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._move_average(config.average, step)
+        self._move_average(config.average, step, finite)
 
     @torch.no_grad()
-    def _move_average(self, decay: float, step: int) -> None:
+    def _move_average(self, decay: float, step: int, finite: Tensor) -> None:
         """A plain mean over the first steps, exponential later on."""
-        share = max(1 - decay, 1 / (1 + step)) if decay else 1.0
-        for name, tensor in self.model.trainable_state().items():
+        share = finite * (max(1 - decay, 1 / (1 + step)) if decay else 1.0)
+        for name, tensor in self.trained.items():
             self.average[name].lerp_(tensor, share)
 
 

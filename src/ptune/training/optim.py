@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ptune.model.classifier import PromptClassifier
@@ -20,7 +20,7 @@ def make_optimizer(model: PromptClassifier, config: SettledConfig) -> AdamW:
         decayed, spared = _by_decay(module)
         groups.append({"params": decayed, "peak": rate, "weight_decay": config.weight_decay})
         groups.append({"params": spared, "peak": rate, "weight_decay": 0.0})
-    return AdamW([group for group in groups if group["params"]], lr=0.0, fused=model.backbone.device.type == "cuda")
+    return AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
 
 
 def set_rates(optimizer: AdamW, config: SettledConfig, step: int, steps: int) -> None:
@@ -43,10 +43,9 @@ def rate_share(config: SettledConfig, step: int, steps: int) -> float:
     return 1.0 - done
 
 
-def clip_gradients(model: PromptClassifier, limit: float) -> float:
-    """Scale the gradient down to a norm of at most `limit`; returns the norm that it had."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return float(nn.utils.clip_grad_norm_(trained, limit))
+def clip_gradients(model: PromptClassifier, limit: float) -> Tensor:
+    """Scale the gradient down to a norm of at most `limit`; returns the norm [] that it had, on the device."""
+    return nn.utils.clip_grad_norm_([*model.prompt_encoder.parameters(), *model.head.parameters()], limit)
 
 
 def _by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -55,7 +54,7 @@ def _by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]
     return [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
 
 
-def generator_state(device: torch.device) -> dict[str, torch.Tensor]:
+def generator_state(device: torch.device) -> dict[str, Tensor]:
     """States of the generators that dropout draws from, uint8: the CPU's always, and the GPU's where one is used."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -63,7 +62,7 @@ def generator_state(device: torch.device) -> dict[str, torch.Tensor]:
     return states
 
 
-def set_generator_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+def set_generator_state(states: dict[str, Tensor], device: torch.device) -> None:
     """Put back what `generator_state` gave."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:

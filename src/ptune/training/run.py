@@ -11,51 +11,36 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ptune.adapter.files import note_backbone, save_adapter
 from ptune.adapter.layout import Record
 from ptune.calibration import fit_temperature
-from ptune.data.batch import collate, training_batches
-from ptune.data.encode import Encoded
+from ptune.data.batch import training_batches
 from ptune.data.targets import REGRESSION, SINGLE
 from ptune.errors import TrainingError
 from ptune.metrics import describe_collapse, evaluate_logits
-from ptune.model.classifier import PromptClassifier, shared_logits
-from ptune.model.ensemble import PromptEnsemble, combine, stack_prompts
+from ptune.model.classifier import PromptClassifier
+from ptune.model.ensemble import PromptEnsemble, combine
 from ptune.model.objective import Objective, balanced_weights
 from ptune.predict import TextClassifier, run_member_logits
-from ptune.training.checkpoint import CHECKPOINT_FILE, Progress, RunState, load_checkpoint, save_checkpoint
+from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
 from ptune.training.config import LESS_IS_BETTER, Figure, SettledConfig
 from ptune.training.member import Member, copy_state
-from ptune.training.optim import clip_gradients
 from ptune.training.report import MetricsFile, versions
+from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
 
 logger = logging.getLogger(__name__)
 
-# Called after every step with (rows done in this epoch, rows in it, epoch, mean loss of the epoch so far).
+# Called after every step, on a GPU after every few: (rows done in this epoch, rows in it, epoch, its mean loss so far).
 OnStep = Callable[[int, int, int, float], None]
 # Called after every epoch with its line of the metrics file.
 OnEpoch = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """An encoded split. labels: what TextData.targets gives."""
-
-    encoded: list[Encoded]
-    labels: Tensor
-
-    @property
-    def lengths(self) -> list[int]:
-        return [len(row) for row in self.encoded]
 
 
 class Run:
@@ -85,13 +70,15 @@ class Run:
         self.on_step = on_step
         self.on_epoch = on_epoch
         self.stop = StopSignal()
+        self.checkpoints = CheckpointWriter(folder)
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
         self.objective = self._objective(models)
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
-        self.total_steps = config.epochs * math.ceil(batches / config.accumulate)
+        total = config.epochs * math.ceil(batches / config.accumulate)
+        self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, total)
 
     def _objective(self, models: Sequence[PromptClassifier]) -> Objective:
         """The loss, with weights and units counted on the training rows."""
@@ -147,6 +134,14 @@ class Run:
 
     def go(self) -> None:
         """Run the epochs that are left, then put the best state back and save it."""
+        with self.checkpoints:
+            self._run_epochs()
+        self.kept.load_trainable_state(self.state.best)
+        self.kept.eval()
+        self.classifier.temperature = self.progress.best_temperature
+        save_adapter(self.folder, self.kept, self.record())
+
+    def _run_epochs(self) -> None:
         log = MetricsFile(self.folder, self.progress.history)
         try:
             with self.stop:
@@ -156,12 +151,9 @@ class Run:
         except KeyboardInterrupt:
             if self.between_steps:  # else a second Ctrl-C came in the middle of something: the older checkpoint holds
                 self._checkpoint()
+            self.checkpoints.wait()
             logger.warning("stopped; go on with --resume")
             raise
-        self.kept.load_trainable_state(self.state.best)
-        self.kept.eval()
-        self.classifier.temperature = self.progress.best_temperature
-        save_adapter(self.folder, self.kept, self.record())
 
     def _train_epoch(self) -> None:
         lengths, size, epoch = self.train_rows.lengths, self.config.batch_size, self.progress.epoch
@@ -169,59 +161,42 @@ class Run:
         batches = list(zip(*orders, strict=True))  # each with the rows of every member, in batches of like length
         self.ensemble.train()
         started = time.perf_counter()
-        while self.progress.batch < len(batches):
-            group = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
+        for start in range(self.progress.batch, len(batches), self.config.accumulate):
+            group = batches[start : start + self.config.accumulate]
             self.between_steps = False
-            self._step(group)
-            self.progress.batch += len(group)
-            self.progress.step += 1
-            self.between_steps = True
-            if self.on_step is not None:
-                mean = self.progress.loss_sum / self.progress.rows
-                self.on_step(self.progress.rows, len(self.train_rows.labels), self.progress.epoch, mean)
-            if self.stop.asked:
+            self.steps.take(group, self.progress.step + self.steps.unread)
+            last = start + len(group) == len(batches)
+            due = (self.progress.step + self.steps.unread) % self.config.checkpoint_steps == 0 and not last
+            if self.steps.full or last or due or self.stop.asked:
+                self._read_steps()
+            if self.stop.asked and self.between_steps:
                 raise KeyboardInterrupt
-            if self.progress.step % self.config.checkpoint_steps == 0 and self.progress.batch < len(batches):
+            if due:
                 self.progress.seconds += time.perf_counter() - started
                 self._checkpoint()
                 started = time.perf_counter()
         self.progress.seconds += time.perf_counter() - started
 
-    def _step(self, group: list[tuple[list[int], ...]]) -> None:
-        """One optimizer step over a group of batches; a member's loss is the mean over all of its rows."""
-        rows = sum(len(batch[0]) for batch in group)
-        generators = [member.generator for member in self.members]
-        totals = torch.zeros(len(self.members))
-        for batch in group:
-            losses = self._losses(batch) * (len(batch[0]) / rows)
-            losses.sum().backward()
-            totals += losses.detach().cpu()
-        norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
-        if not all(map(math.isfinite, [*totals.tolist(), *norms])):
-            for member, generator in zip(self.members, generators, strict=True):
-                member.optimizer.zero_grad()
-                member.generator = generator
-            self._diverged(float(totals.sum()), self.progress.step + 1)
-        for member in self.members:
-            member.step(self.config, self.progress.step, self.total_steps)
-        self.progress.loss_sum += float(totals.mean()) * self.objective.scale**2 * rows  # in the targets' own unit
-        self.progress.rows += rows
-        self.progress.rows_seen += rows * len(self.members)
-
-    def _losses(self, batch: tuple[list[int], ...]) -> Tensor:
-        """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""
-        together = [row for rows in batch for row in rows]
-        inputs = collate(self.train_rows.encoded, self.train_rows.labels, together, self.classifier.pad_id)
-        inputs = inputs.to(self.kept.backbone.device)
-        prompt = stack_prompts([member.training_prompt() for member in self.members])
-        logits = shared_logits([member.model for member in self.members], prompt, **inputs.inputs)  # type: ignore[arg-type]
-        assert inputs.labels is not None
-        labels = inputs.labels.chunk(len(self.members))
-        return torch.stack([self.objective(own, truth) for own, truth in zip(logits, labels, strict=True)])
+    def _read_steps(self) -> None:
+        """Move the progress up to the steps that were taken."""
+        for step in self.steps.read():
+            if not step.finite:
+                self._diverged(sum(step.losses), self.progress.step + 1)
+            mean = sum(step.losses) / len(step.losses)
+            self.progress.loss_sum += mean * self.objective.scale**2 * step.rows  # in the targets' own unit
+            self.progress.rows += step.rows
+            self.progress.rows_seen += step.rows * len(self.members)
+            self.progress.batch += step.batches
+            self.progress.step += 1
+        self.between_steps = True
+        if self.on_step is not None:
+            mean = self.progress.loss_sum / self.progress.rows
+            self.on_step(self.progress.rows, len(self.train_rows.labels), self.progress.epoch, mean)
 
     def _diverged(self, loss: float, step: int) -> None:
-        """Save the state at hand, which this step has not changed, and the best epoch's adapter; then stop."""
+        """Save the state at hand, which such a step does not change, and the best epoch's adapter; then stop."""
         self._checkpoint()
+        self.checkpoints.wait()
         if self.state.best:
             self.kept.load_trainable_state(self.state.best)
             save_adapter(self.folder, self.kept, self.record())
@@ -313,9 +288,7 @@ class Run:
 
     def evaluate(self) -> Tensor:
         """Logits of the validation rows for every member, [M, N, C], with the same batches every time."""
-        return run_member_logits(
-            self.ensemble, self.validation_rows.encoded, self.classifier.pad_id, self.config.batch_size
-        )
+        return run_member_logits(self.ensemble, self.validation_rows.encoded, self.classifier.pad_id)
 
     def _better(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best_metrics
@@ -341,7 +314,7 @@ class Run:
         return self.progress.epoch > self.config.epochs or out_of_patience
 
     def _checkpoint(self) -> None:
-        save_checkpoint(self.folder, self.state, self.identity)
+        self.checkpoints.save(self.state, self.identity)
 
     def record(self) -> Record:
         """The record of the best epoch. No times in it: the same run gives the same bytes."""

@@ -1,0 +1,155 @@
+"""Prediction speed: a file of text pairs labelled into another file, PEFT against ptune, interleaved in one process.
+
+    python benchmarks/predict_speed.py [--models minilm gpt2 ...] [--data DATA] [--rows 5000] [--precision int8]
+
+    peft                     PEFT's P-tuning as in its guide: JSON Lines read, tokenized and padded to their longest by
+                             batches of 32 in the file's order, probabilities written as JSON Lines
+    ptune p-tuning, deep     `TextClassifier.stream_file`, its answers written as `ptune predict --output` does
+    ptune, no prompt         of decoders, the same without any prompt: `over no prompt` says what time the prompt adds
+
+`ratio` is to `peft`. The best of the rounds counts. Texts are random words in the lengths of lengths.json, or the
+training rows of --data, over and over until there are --rows of them. --precision is that of `ptune.load`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+from common import CLASSES, Cell, drawn_pairs, interleave, load_model, parse, peft_model, report, speed_options, speeds
+
+import ptune
+from ptune.data.writers import open_writer
+from ptune.model.backbone import Backbone
+from ptune.model.ensemble import PromptEnsemble
+from ptune.model.tokenizer import load_tokenizer
+from ptune.predict import TextClassifier
+
+BATCH = 32  # PEFT's; ptune's are its own
+PEER, BARE = "peft", "ptune, no prompt"
+METHODS = {"ptune p-tuning": "p-tuning", "ptune deep": "deep"}
+
+
+def main() -> None:
+    options = read_options()
+    report("predict_speed", options, measure(options))
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = speed_options(__doc__)
+    parser.set_defaults(models=["minilm", "gpt2"])
+    parser.add_argument("--rows", type=int, default=5000)
+    parser.add_argument("--precision", help="of ptune.load; default: the number type of --dtype")
+    return parse(parser, arguments, {"models": ["minilm"], "rows": 320, "repeats": 2})
+
+
+def measure(options: argparse.Namespace) -> Cell:
+    """A table for each model."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("ptune").setLevel(logging.ERROR)  # the adapters have learned nothing, and need not
+    with tempfile.TemporaryDirectory() as folder:
+        return {name: _table(name, Path(folder), options) for name in options.models}
+
+
+def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
+    backbone = load_model(name, folder, options)
+    texts = folder / "texts.jsonl"
+    with texts.open("w", encoding="utf-8") as file:
+        for first, second in islice(cycle(_pairs(options.data, backbone)), options.rows):
+            file.write(json.dumps({"text": first, "text_pair": second}) + "\n")
+    runners: dict[str, Callable[[], float]] = {PEER: partial(_peft, PeftFile(backbone), texts, folder, options.rows)}
+    for title, method in METHODS.items():
+        classifier = _classifier(backbone, method, folder / f"{name}-{method}", options.precision)
+        runners[title] = partial(_ptune, classifier, texts, folder, options.rows)
+    if backbone.family.decoder:
+        model = ptune.PromptClassifier.from_backbone(backbone, ptune.PromptConfig(method="p-tuning"), labels=_LABELS)
+        runners[BARE] = partial(_ptune, TextClassifier.around(NoPrompt([model])), texts, folder, options.rows)
+    table = speeds(interleave(runners, options.repeats, warm=options.rows > 1000), PEER)
+    if BARE in table:
+        own, bare = min(table["ptune p-tuning"]["ms_per_row"]), min(table[BARE]["ms_per_row"])
+        table["ptune p-tuning"]["over no prompt"] = round(own / bare, 3)
+    return table
+
+
+_LABELS = [str(number) for number in range(CLASSES)]
+
+
+def _pairs(source: str | None, backbone: Backbone) -> list[tuple[str, str]]:
+    if source is None:
+        return drawn_pairs(backbone, 4096)
+    rows = ptune.load_data(source).train
+    return list(zip(rows.texts, rows.pairs or rows.texts, strict=True))
+
+
+class NoPrompt(PromptEnsemble):
+    """The backbone and a head alone."""
+
+    def prompt(self) -> None:  # type: ignore[override]
+        return None
+
+
+def _classifier(backbone: Backbone, method: str, folder: Path, precision: str | None) -> TextClassifier:
+    """An adapter, trained for a moment and loaded again."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    for split in ("train", "validation"):
+        lines = [{"text": split, "text_pair": str(number), "label": _LABELS[number % CLASSES]} for number in range(128)]
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    rows = ptune.load_data(str(data))
+    model = ptune.PromptClassifier.from_backbone(backbone, ptune.PromptConfig(method=method), labels=rows.labels)
+    ptune.train(model, rows, ptune.TrainConfig(epochs=1), output=folder / "adapter")
+    if precision is None:
+        return ptune.load(folder / "adapter", backbone)
+    backbone.base.save_pretrained(backbone.location.path)  # of a shape: it is loaded again by its name
+    return ptune.load(folder / "adapter", precision=precision)  # type: ignore[call-arg]
+
+
+def _ptune(classifier: TextClassifier, texts: Path, folder: Path, rows: int) -> float:
+    output = folder / "ptune.jsonl"
+    started = time.perf_counter()
+    answers = classifier.stream_file(texts)
+    open_writer(output)(answers, output, classifier.labels, partial(classifier.blank_row, texts))
+    return (time.perf_counter() - started) / rows
+
+
+def _peft(model: PeftFile, texts: Path, folder: Path, rows: int) -> float:
+    started = time.perf_counter()
+    with (folder / "peft.jsonl").open("w", encoding="utf-8") as file:
+        for row in model.answers(texts):
+            file.write(json.dumps(row) + "\n")
+    return (time.perf_counter() - started) / rows
+
+
+class PeftFile:
+    """The guide's model, over a file."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.model = peft_model(backbone, CLASSES).eval().to(backbone.device)
+        self.tokenizer = load_tokenizer(backbone.location)
+        self.device = backbone.device
+
+    @torch.no_grad()
+    def answers(self, texts: Path) -> Iterator[dict[str, object]]:
+        """The file's rows with their probabilities."""
+        with texts.open(encoding="utf-8") as file:
+            rows = map(json.loads, file)
+            while batch := list(islice(rows, BATCH)):
+                pairs = [row["text"] for row in batch], [row["text_pair"] for row in batch]
+                inputs = self.tokenizer(*pairs, truncation=True, max_length=492, padding=True, return_tensors="pt")
+                scores = self.model(**inputs.to(self.device)).logits.float().softmax(dim=1).tolist()
+                for row, own in zip(batch, scores, strict=True):
+                    label = _LABELS[max(range(CLASSES), key=own.__getitem__)]
+                    yield {**row, "label": label, "score": max(own), "scores": dict(zip(_LABELS, own, strict=True))}
+
+
+if __name__ == "__main__":
+    main()

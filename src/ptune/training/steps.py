@@ -1,0 +1,148 @@
+"""Optimizer steps of all members, over batches that they share.
+
+A GPU is not waited for. It decides by itself whether a step's losses and gradients are finite numbers; from the first
+that is not, no step changes anything, so that the state at hand stays the last good one. The host reads the losses of
+several steps at once, and learns then how far the run has come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ptune.data.batch import Packed, collate, pack
+from ptune.data.encode import Encoded
+from ptune.model.classifier import shared_logits
+from ptune.model.ensemble import stack_prompts
+from ptune.model.objective import Objective
+from ptune.training.config import SettledConfig
+from ptune.training.member import Member, State
+from ptune.training.optim import clip_gradients
+
+# Steps between two looks at the losses, by the kind of device; of those that are not named, OFTEN_ENOUGH.
+READ_EVERY = {"cpu": 1}
+OFTEN_ENOUGH = 16
+
+# The row numbers of one forward pass, each member's.
+Batch = tuple[list[int], ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An encoded split. labels: what TextData.targets gives."""
+
+    encoded: list[Encoded]
+    labels: Tensor
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(row) for row in self.encoded]
+
+    @cached_property
+    def packed(self) -> Packed:
+        return pack(self.encoded)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    batches: int
+    rows: int
+    generators: list[State]  # of each member, before the step
+    figures: Tensor  # [2, M]: each member's mean loss, and the norm of its gradient
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step as it went: batches and rows of each member, losses [M] over them."""
+
+    batches: int
+    rows: int
+    losses: list[float]
+    finite: bool  # False: the step was not taken, as a loss or a gradient is no finite number
+
+
+class Steps:
+    """Takes steps, and says later how they went.
+
+    Args:
+        members: what is trained.
+        rows: to train on.
+        total: steps of the whole run.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        rows: Rows,
+        pad_id: int,
+        objective: Objective,
+        config: SettledConfig,
+        total: int,
+    ) -> None:
+        self.members = members
+        self.rows = rows
+        self.pad_id = pad_id
+        self.objective = objective
+        self.config = config
+        self.total = total
+        self.device = members[0].model.backbone.device
+        self._finite = torch.ones((), dtype=torch.bool, device=self.device)  # whether all was, so far
+        self._unread: list[_Taken] = []
+
+    @property
+    def unread(self) -> int:
+        """Steps that were taken since the last look."""
+        return len(self._unread)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time for a look."""
+        return self.unread >= READ_EVERY.get(self.device.type, OFTEN_ENOUGH)
+
+    def take(self, group: Sequence[Batch], number: int) -> None:
+        """One optimizer step, counted from 0, over a group of batches; a loss is the mean over all its rows."""
+        rows = sum(len(batch[0]) for batch in group)
+        generators = [member.generator for member in self.members]
+        totals = torch.zeros(len(self.members), device=self.device)
+        for batch in group:
+            losses = self._losses(batch) * (len(batch[0]) / rows)
+            losses.sum().backward()
+            totals += losses.detach()
+        norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
+        figures = torch.stack([totals, torch.stack(norms)])
+        self._finite = self._finite & figures.isfinite().all()
+        for member in self.members:
+            member.step(self.config, number, self.total, self._finite)
+        self._unread.append(_Taken(len(group), rows, generators, figures))
+
+    def read(self) -> list[Step]:
+        """The steps since the last look, up to the first that was not taken. Waits for the device, once.
+
+        After a step that was not taken the members are where they were before it.
+        """
+        taken, self._unread = self._unread, []
+        figures = torch.stack([step.figures for step in taken]).tolist()
+        steps = []
+        for step, (losses, norms) in zip(taken, figures, strict=True):
+            finite = all(map(math.isfinite, [*losses, *norms]))
+            steps.append(Step(step.batches, step.rows, losses, finite))
+            if not finite:
+                for member, generator in zip(self.members, step.generators, strict=True):
+                    member.generator = generator
+                break
+        return steps
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""
+        together = [row for rows in batch for row in rows]
+        inputs = collate(self.rows.packed, self.rows.labels, together, self.pad_id).to(self.device)
+        prompt = stack_prompts([member.training_prompt() for member in self.members])
+        logits = shared_logits([member.model for member in self.members], prompt, **inputs.inputs)  # type: ignore[arg-type]
+        assert inputs.labels is not None
+        labels = inputs.labels.chunk(len(self.members))
+        return torch.stack([self.objective(own, truth) for own, truth in zip(logits, labels, strict=True)])

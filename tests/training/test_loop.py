@@ -202,11 +202,13 @@ def test_patience_stops_early(backbone, reviews, tmp_path) -> None:
     assert result.epochs == result.best_epoch + 2 < 30
 
 
+@pytest.mark.parametrize("skipping", [("cpu",), ()])
 @pytest.mark.parametrize("late", [1, 4, 100])
 def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_state(
-    late, backbone, reviews, tmp_path, monkeypatch
+    late, skipping, backbone, reviews, tmp_path, monkeypatch
 ) -> None:
     read_every(late, monkeypatch)
+    monkeypatch.setattr(training_steps, "SKIPPING", skipping)
     calls = 0
     original = training_steps.shared_logits
 

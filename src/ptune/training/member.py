@@ -54,13 +54,12 @@ class Member:
     def step(self, config: SettledConfig, step: int, steps: int, finite: Tensor) -> None:
         """Move along the gradient that was collected, then move the average along.
 
-        finite: bool [], on the device; where it is False, nothing moves.
+        finite: bool [], on the device; where it is False, nothing moves. The gradient is left as it is.
         """
         set_rates(self.optimizer, config, step, steps)
         # The fused kernel's own switch, made for training in half precision.
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.optimizer.zero_grad()
         self._move_average(config.average, step, finite)
 
     @torch.no_grad()

@@ -27,6 +27,8 @@ from ptune.training.optim import clip_gradients
 # Steps between two looks at the losses, by the kind of device; of those that are not named, OFTEN_ENOUGH.
 READ_EVERY = {"cpu": 1}
 OFTEN_ENOUGH = 16
+# Devices whose fused optimizer leaves everything as it is when told so; on others the host looks before it steps.
+SKIPPING = ("cpu", "cuda")
 
 # The row numbers of one forward pass, each member's.
 Batch = tuple[list[int], ...]
@@ -116,8 +118,11 @@ class Steps:
         norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
         figures = torch.stack([totals, torch.stack(norms)])
         self._finite = self._finite & figures.isfinite().all()
+        if self.device.type in SKIPPING or self._finite:
+            for member in self.members:
+                member.step(self.config, number, self.total, self._finite)
         for member in self.members:
-            member.step(self.config, number, self.total, self._finite)
+            member.optimizer.zero_grad()
         self._unread.append(_Taken(len(group), rows, generators, figures))
 
     def read(self) -> list[Step]:

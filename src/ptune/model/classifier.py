@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +224,7 @@ def shared_logits(
     attention_mask: Tensor | None = None,
     token_type_ids: Tensor | None = None,
     mask_position: Tensor | None = None,
+    forward: Callable[..., Hidden] | None = None,
 ) -> list[Tensor]:
     """Logits of M members over a batch of theirs, M times [B, C].
 
@@ -232,6 +233,7 @@ def shared_logits(
         prompt: their prompts, from `ensemble.stack_prompts`; of a single member its own, folded, one for all rows or
             one a row.
         input_ids: [M * B, T], the first B rows for the first member, and so on; all else likewise.
+        forward: in place of the backbone's own, such as its compiled one.
     """
     first = members[0]
     rows = input_ids.shape[0] // len(members)
@@ -239,7 +241,8 @@ def shared_logits(
         prompt = prompt.repeat_interleave(rows, dim=-3)
     offset = prompt.shape[-2] if prompt.dim() <= 3 else 0
     read = first.head.reads(input_ids, attention_mask, mask_position, offset)
-    hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
+    run = forward or first.backbone
+    hidden = run(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
     hidden = replace(hidden, mask_position=mask_position)
     return [
         member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))

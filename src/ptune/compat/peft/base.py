@@ -75,5 +75,4 @@ def text_first(
 
 def text_room(config: PromptConfig, backbone: Backbone) -> int | None:
     """Tokens that a text may have; None where nothing limits them."""
-    taken = config.virtual_tokens if config.shallow or config.shift_text else 0
-    return None if backbone.max_positions is None else backbone.max_positions - taken
+    return None if backbone.max_positions is None else backbone.max_positions - config.positions_taken

@@ -264,6 +264,28 @@ def test_a_text_that_leaves_no_room_for_the_prompt_is_named(backbone_folder) -> 
         model(torch.full((2, 61), 7))
 
 
+def test_a_damaged_checkpoint_is_named(backbone_folder, tmp_path) -> None:
+    folder = backbone_folder("bert")
+    prompted(folder).save_pretrained(tmp_path, state_dict=None)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[:-9])
+    with pytest.raises(AdapterError, match=r"model.safetensors cannot be gone on from.*remove it"):
+        ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path, is_trainable=True)
+    assert ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path)
+
+
+def test_an_adapter_notes_the_backbones_commit(backbone_folder, tmp_path) -> None:
+    model = classifier_of(backbone_folder("bert"))
+    model.config._commit_hash = "c0ffee"
+    ours.get_peft_model(model, p_tuning()).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["revision"] == "c0ffee"
+
+
+def test_layers_of_an_mlp_are_ignored_with_a_warning(backbone_folder, caplog) -> None:
+    prompted(backbone_folder("bert"), p_tuning(encoder_num_layers=7))
+    assert "encoder_num_layers is of no effect on an MLP" in caplog.text
+
+
 def test_several_adapters_share_a_model(backbone_folder, tmp_path) -> None:
     folder = backbone_folder("roberta")
     model = prompted(folder)
@@ -399,6 +421,8 @@ def test_wrong_calls_say_what_to_use(backbone_folder, tmp_path) -> None:
         ours.get_peft_model(AutoModelForSequenceClassification.from_config(small), p_tuning())
     with pytest.raises(ConfigError, match="output_attentions given"):
         model(**inputs_of(folder), output_attentions=True)
+    with pytest.raises(ConfigError, match="position_ids given"):
+        model(**inputs_of(folder), position_ids=torch.arange(8))
     with pytest.raises(ConfigError, match="no input_ids"):
         model(labels=torch.tensor([1]))
     with pytest.raises(ConfigError, match="no adapter 'x'; there are: default"):
@@ -413,6 +437,10 @@ def test_wrong_calls_say_what_to_use(backbone_folder, tmp_path) -> None:
         model.save_pretrained(tmp_path, safe_serialization=False)
     with pytest.raises(ConfigError, match="use push_to_hub"):
         model.save_pretrained(tmp_path, push_to_hub=True)
+    with pytest.raises(ConfigError, match="save_pretrained takes no selected_adapter; beside its own it knows"):
+        model.save_pretrained(tmp_path, selected_adapter=["default"])
+    with pytest.raises(ConfigError, match="load_adapter takes no is_trainble"):
+        ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path, is_trainble=True)
     with pytest.raises(AdapterError, match="no such folder"):
         ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path / "nothing")
     model.save_pretrained(tmp_path)

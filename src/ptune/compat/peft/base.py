@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError, DataError
 from ptune.model import attention
 from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.families import family_of
 from ptune.model.locate import Location
@@ -34,12 +36,30 @@ def make_backbone(model: Any) -> Backbone:
         key: value.detach().float().clone() for key, value in model.state_dict().items() if not key.startswith(prefix)
     }
     model.requires_grad_(False).eval()
-    return Backbone(model.base_model, Location(name, name), head)
+    location = Location(name, name, revision=getattr(model.config, "_commit_hash", None))
+    return Backbone(model.base_model, location, head)
 
 
 def problem_type_of(config: Any) -> ProblemType:
     """As transformers takes it, as long as no label was seen."""
     return config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE)
+
+
+def let_learn(classifier: PromptClassifier, learn: bool) -> None:
+    """Let an adapter's prompt and head learn, or stay as they are."""
+    classifier.prompt_encoder.requires_grad_(learn)
+    classifier.head.requires_grad_(learn)
+
+
+def check_options(call: str, options: Iterable[str], known: Sequence[str]) -> None:
+    """Whether a call knows the options that it was given by name.
+
+    Raises:
+        ConfigError: one is unknown.
+    """
+    wrong = sorted(set(options) - set(known))
+    if wrong:
+        raise ConfigError(f"{call} takes no {', '.join(wrong)}; beside its own it knows {', '.join(known)}")
 
 
 def text_first(

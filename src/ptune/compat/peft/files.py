@@ -16,6 +16,7 @@ from ptune.adapter.files import AdapterFile, adapter_tensors, build_classifier, 
 from ptune.adapter.layout import PROMPT_KEY, Record
 from ptune.adapter.peft_files import HEAD_PREFIXES
 from ptune.atomic import write_files
+from ptune.compat.peft.base import let_learn
 from ptune.data.targets import ProblemType
 from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
@@ -125,8 +126,7 @@ def set_peft_model_state_dict(
         classifier = PromptClassifier(
             classifier.backbone, free, classifier.labels, problem_type=classifier.problem_type
         ).train(classifier.training)
-        classifier.prompt_encoder.requires_grad_(trained)
-        classifier.head.requires_grad_(trained)
+        let_learn(classifier, trained)
         model.adapters[adapter_name] = classifier
     prompt = given.pop(PROMPT_KEY)
     head = {f"head.{name}": tensor for name, tensor in given.items()}

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ptune.adapter.files import labels_from, read_adapter
 from ptune.adapter.peft_files import to_peft
-from ptune.compat.peft.base import make_backbone, problem_type_of, text_first, text_room
+from ptune.compat.peft.base import check_options, let_learn, make_backbone, problem_type_of, text_first, text_room
 from ptune.compat.peft.config import PeftConfig, PeftType, PromptTuningConfig, from_content, peft_content
 from ptune.compat.peft.files import DEFAULT, load_classifier, save_adapters
 from ptune.data.targets import MULTI, SINGLE
@@ -22,6 +22,10 @@ from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.locate import Location
 from ptune.model.tokenizer import load_tokenizer
+
+# Options of PEFT's and transformers' methods of the same names that mean nothing here, and two that do.
+_LOAD_OPTIONS = ("subfolder", "config", "torch_device", "autocast_adapter_dtype", "low_cpu_mem_usage")
+_SAVE_OPTIONS = ("state_dict", "push_to_hub", "save_embedding_layers", "max_shard_size", "save_function", "variant")
 
 
 class PeftModel(PreTrainedModel):  # type: ignore[misc]
@@ -59,13 +63,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(
-        cls,
-        model: Any,
-        model_id: str | Path,
-        adapter_name: str = DEFAULT,
-        is_trainable: bool = False,
-        config: PeftConfig | None = None,  # noqa: ARG003 (the files say the same)
-        **options: Any,
+        cls, model: Any, model_id: str | Path, adapter_name: str = DEFAULT, is_trainable: bool = False, **options: Any
     ) -> PeftModel:
         """Put a saved adapter, of ptune or PEFT, on a classifier of transformers; see `load_adapter`."""
         peft_model = cls(model, adapter_name=adapter_name)
@@ -88,7 +86,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         Raises:
             ConfigError: another input than these. DataError: a text has more tokens than there is room for.
         """
-        wrong = sorted(name for name, value in options.items() if value not in (None, False))
+        wrong = sorted(name for name, value in options.items() if value is not None and value is not False)
         if wrong or input_ids is None:
             raise ConfigError(
                 f"{', '.join(wrong) or 'no input_ids'} given; a prompted model takes input_ids, attention_mask, "
@@ -162,24 +160,21 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
         Args:
             model_id: folder, of ptune or PEFT.
-            options: subfolder, revision; those of PEFT that concern its own loading are of no effect.
+            options: subfolder, inside the folder; others that PEFT has are of no effect.
 
         Raises:
-            AdapterError: missing, damaged, or for another model.
+            AdapterError: missing, damaged, or for another model. ConfigError: an unknown option.
         """
-        if options.get("subfolder"):
-            model_id = Path(model_id) / options["subfolder"]
-        if options.get("revision") and not Path(model_id).expanduser().is_dir():
-            model_id = f"{model_id}@{options['revision']}"
+        check_options("load_adapter", options, _LOAD_OPTIONS)
         if adapter_name not in self.adapters:
             self._check_name(adapter_name)
-        file = read_adapter(model_id)
+        file = read_adapter(Path(model_id) / options["subfolder"] if options.get("subfolder") else model_id)
         problem_type = problem_type_of(self.config)
         classifier = load_classifier(file, self.backbone, self.config.num_labels, problem_type, is_trainable)
         content = peft_content(file) if file.peft else to_peft(file.record.prompt, self.backbone)
         self._add(adapter_name, classifier, from_content({**content, "inference_mode": not is_trainable}))
         if is_trainable or adapter_name == self.active_adapter:
-            _let_learn(classifier, is_trainable)
+            let_learn(classifier, is_trainable)
 
     def _check_name(self, name: str) -> None:
         if name in self.adapters or not name or "." in name or "/" in name:
@@ -187,7 +182,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
             raise ConfigError(f"the adapter name {name!r} {why}; choose another")
 
     def _add(self, name: str, classifier: PromptClassifier, peft_config: PeftConfig) -> None:
-        _let_learn(classifier, False)
+        let_learn(classifier, False)
         self.adapters[name] = classifier.train(self.training)
         self.peft_config[name] = peft_config
 
@@ -200,7 +195,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         self.adapter(adapter_name)
         self.active_adapter = adapter_name
         for name in self.adapters:
-            _let_learn(self.adapter(name), name == adapter_name and not inference_mode)
+            let_learn(self.adapter(name), name == adapter_name and not inference_mode)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove an adapter. If it was active, the first of the others is afterwards.
@@ -262,8 +257,9 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         it resumes and restores the best model: the prompt encoders are in there.
 
         Raises:
-            ConfigError: pickles are asked for, or an unknown adapter. OutputError: the folder cannot be written.
+            ConfigError: pickles are asked for, an unknown adapter or option. OutputError: the folder cannot be written.
         """
+        check_options("save_pretrained", options, _SAVE_OPTIONS)
         if not safe_serialization:
             raise ConfigError("safe_serialization is False, but ptune writes no pickles; leave it out")
         if options.get("push_to_hub"):
@@ -285,11 +281,6 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
 
 PeftModelForSequenceClassification = PeftModel
-
-
-def _let_learn(classifier: PromptClassifier, learn: bool) -> None:
-    classifier.prompt_encoder.requires_grad_(learn)
-    classifier.head.requires_grad_(learn)
 
 
 def get_peft_model(model: Any, peft_config: PeftConfig, adapter_name: str = DEFAULT) -> PeftModel:

@@ -145,6 +145,10 @@ def test_a_figure_where_less_is_better_is_told_so(backbone, reviews, tmp_path) -
 def test_what_is_no_callback_is_refused(backbone, reviews, tmp_path) -> None:
     with pytest.raises(ConfigError, match="'tensorboard' is no callback"):
         run(backbone("bert"), reviews, tmp_path, "tensorboard")
+    data = ptune.load_data(reviews)
+    model = ptune.PromptClassifier.from_backbone(backbone("bert"), labels=data.labels)
+    with pytest.raises(ConfigError, match="give a list"):
+        ptune.train(model, data, output=tmp_path, callbacks=EarlyStoppingCallback())
     assert not list(tmp_path.iterdir())
 
 

@@ -16,7 +16,7 @@ what would be kept, with those of each seed beside them as eval_FIGURE_seed_N.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ptune.errors import ConfigError
@@ -85,13 +85,15 @@ class TrainerCallbacks(Callbacks):
     """What a run tells, to callbacks of transformers.
 
     Raises:
-        ConfigError: something else than a TrainerCallback is among them.
+        ConfigError: they are no list, or something else than a TrainerCallback is among them.
     """
 
-    def __init__(self, callbacks: Iterable[Any]) -> None:
+    def __init__(self, callbacks: Sequence[Any]) -> None:
         from transformers import DefaultFlowCallback, TrainerCallback, TrainerControl
         from transformers.trainer_callback import CallbackHandler
 
+        if not isinstance(callbacks, list | tuple):
+            raise ConfigError(f"callbacks is {callbacks!r}; give a list, such as [EarlyStoppingCallback(2)]")
         made = [callback() if isinstance(callback, type) else callback for callback in callbacks]
         for callback in made:
             if not isinstance(callback, TrainerCallback):

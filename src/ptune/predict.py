@@ -21,7 +21,7 @@ from ptune.data.batch import collate, filled_batches, ordered_batches, pack
 from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_columns, read_rows
-from ptune.data.splits import Split
+from ptune.data.splits import Origin, Split
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import AdapterError, ConfigError, DataError
 from ptune.metrics import applies
@@ -86,6 +86,8 @@ class TextClassifier:
         self.model = model
         self.encoder = encoder
         self.pad_id = pad_id
+        self.folder: Path | None = None  # of the adapter's files, where there are any
+        self.origin: Origin | None = None  # of the training data, where it is known
         self.columns: dict[str, str | None] = {}  # of the training data, where they are known
         self.label_separator: str | None = None  # of the training data, where it had one
         self.temperature = 1.0  # what logits are divided by before probabilities are taken
@@ -219,7 +221,7 @@ def load(
     """Load an adapter, ptune's or PEFT's, and put it on its backbone.
 
     Args:
-        adapter: its folder.
+        adapter: its folder, or a Hub id: `owner/name` or `owner/name@revision`.
         backbone: a name (see `load_backbone`) or a loaded one; None: what the adapter notes.
 
     Raises:
@@ -240,7 +242,8 @@ def load(
     # PEFT knows no separator: its files get none, so that they answer as in PEFT.
     classifier = TextClassifier.around(model, file.record.max_length, file.record.pair_separator)
     classifier.columns, classifier.label_separator = file.record.columns, file.record.label_separator
-    classifier.temperature = file.record.temperature
+    classifier.temperature, classifier.origin = file.record.temperature, file.record.data
+    classifier.folder = file.folder
     return classifier
 
 

@@ -328,6 +328,7 @@ class Run:
             temperature=self.progress.best_temperature,
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
+            data=self.classifier.origin,
             columns=self.classifier.columns,
             label_separator=self.classifier.label_separator,
             metrics=self.progress.best_metrics,

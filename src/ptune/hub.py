@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 _ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?")
+MESSAGE = "Upload adapter"  # of a commit
 SIGN_IN = "set HF_TOKEN or run `hf auth login`"
 
 
@@ -50,7 +51,8 @@ def why(err: Exception) -> str:
     if missing or lost is not None:
         detail = f" ({_first_line(lost)})" if lost is not None else ""
         return f"{constants.ENDPOINT} cannot be reached{detail}{cached}"
-    return _first_line(err)
+    said = dict.fromkeys(map(_first_line, (chain[0], chain[-1])))
+    return ": ".join(said)
 
 
 def _status(code: int, message: str | None) -> str:

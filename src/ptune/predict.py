@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
+from ptune.adapter.hub import push
 from ptune.data.batch import collate, filled_batches, ordered_batches, pack
 from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
@@ -24,6 +25,7 @@ from ptune.data.files import Row, read_columns, read_rows
 from ptune.data.splits import Origin, Split
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import AdapterError, ConfigError, DataError
+from ptune.hub import MESSAGE
 from ptune.metrics import applies
 from ptune.model.backbone import UNLIMITED, Backbone
 from ptune.model.ensemble import Model, PromptEnsemble, combine
@@ -184,6 +186,24 @@ class TextClassifier:
         """A row as `stream_file` gives, with nothing in it: what columns there are, where the file has no rows."""
         (answer,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
         return {**dict.fromkeys(kept_names(read_columns(path), answer).values()), **answer}
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        message: str = MESSAGE,
+    ) -> str:
+        """Publish the adapter that this was loaded from on the Hub; see `ptune.adapter.hub.push`.
+
+        Raises:
+            ConfigError: it was not loaded from an adapter. HubError: no permission, no network, not a name.
+        """
+        if self.folder is None:
+            raise ConfigError("this classifier has no files to push; load the adapter's folder with ptune.load")
+        return push(self.folder, repository, private=private, token=token, revision=revision, message=message)
 
     def _columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
         """Those asked for, else those of the training data if they are there, else a guess."""

@@ -34,9 +34,14 @@ class Location:
         return Path(self.path).is_dir()
 
     @property
+    def packaged(self) -> bool:
+        """Whether it is inside an installed Python package."""
+        return self.name.startswith(_PACKAGE)
+
+    @property
     def reference(self) -> str:
         """The name to note in an adapter: absolute for a folder, else as written."""
-        if self.name.startswith(_PACKAGE) or not self.local:
+        if self.packaged or not self.local:
             return self.name
         return str(Path(self.path) / self.gguf_file) if self.gguf_file else str(Path(self.path).resolve())
 

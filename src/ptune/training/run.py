@@ -140,6 +140,7 @@ class Run:
         self.kept.eval()
         self.classifier.temperature = self.progress.best_temperature
         save_adapter(self.folder, self.kept, self.record())
+        self.classifier.folder = self.folder
 
     def _run_epochs(self) -> None:
         log = MetricsFile(self.folder, self.progress.history)

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow
 import pytest
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+from pyarrow import parquet
 
 from ptune.adapter.files import read_adapter
 from ptune.adapter.hub import push
 from ptune.adapter.layout import PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
 from ptune.cli import main
+from ptune.data.files import read_rows
 from ptune.data.sources import load_data
 from ptune.data.splits import Origin
 from ptune.errors import AdapterError, BackboneError, ConfigError, HubError
@@ -345,7 +348,11 @@ def commands(hub: HubServer, home: Path, *lines: list[str], **variables: str) ->
 
 def test_the_whole_way_by_hub_ids_alone_and_again_without_the_hub(hub, backbone_folder, reviews, tmp_path) -> None:
     hub.add("models", "owner/bert", backbone_folder("bert"))
-    hub.add("datasets", "owner/films", reviews)
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    for split in ("train", "validation"):  # as the Hub's own data sets are
+        table = pyarrow.Table.from_pylist(list(read_rows(reviews / f"{split}.jsonl")))
+        parquet.write_table(table, tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
+    hub.add("datasets", "owner/films", tmp_path / "set")
     adapter, home = tmp_path / "films", tmp_path / "home"
     options = ["--backbone", "owner/bert", "--data", "owner/films", "--epochs", "1", "--virtual-tokens", "3"]
     learn = [["train", *options, "--output", str(adapter)], ["push", str(adapter), "owner/films"]]

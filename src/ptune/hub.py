@@ -60,7 +60,7 @@ def _status(code: int, message: str | None) -> str:
     if code == 401:
         return f"no token was given, or one that is not valid{said}; {SIGN_IN}"
     if code == 403:
-        return f"the token has no permission for it{said}; it needs write access to push"
+        return f"the token has no permission for it{said}"
     return f"the Hub answered with status {code}{said}"
 
 

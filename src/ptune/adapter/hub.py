@@ -55,7 +55,7 @@ def push(
 
     try:
         api = HfApi(token=token, library_name="ptune", library_version=__version__)
-        page = _push(api, file, repository, private, revision, message)
+        page = _push(api, file, repository, private, revision or None, message)
     except (HTTPError, OSError, ValueError, RuntimeError) as err:
         raise HubError(
             f"adapter '{adapter}' could not be pushed to '{repository}': {why(err)}. A push is one commit, which is "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,15 @@ def folders(factory: pytest.TempPathFactory, save: Callable[..., None]) -> Calla
 def loaded(folder: Callable[..., Path]) -> Callable[..., Backbone]:
     """Load backbones out of their folders."""
     return once(lambda family, **extra: load_backbone(str(folder(family, **extra)), device="cpu"))
+
+
+@pytest.fixture(autouse=True)
+def own_logger() -> Iterator[None]:
+    """Give the package's logger back as it was: `main` sends it to stderr, for good."""
+    logger = logging.getLogger("ptune")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ ROOT = Path(ptune.__file__).parent
 LAYERS = (
     "errors",
     "atomic",
+    "hub",
     "data",
     "model",
     "adapter",

@@ -6,7 +6,8 @@
     ├── BackboneError    the pretrained model: not found, not supported, incomplete
     ├── AdapterError     an adapter folder: missing, damaged, for another backbone
     ├── TrainingError    a run that cannot go on, such as a loss that is not a number
-    └── OutputError      something that cannot be written: no permission, disk full
+    ├── OutputError      something that cannot be written: no permission, disk full
+    └── HubError         something that cannot be published on the Hub: no token, no network
 
 Every message names the thing and its value, says what was expected, and what
 to do about it. The command line shows the message alone and exits with 2.
@@ -39,3 +40,7 @@ class TrainingError(PtuneError):
 
 class OutputError(PtuneError, OSError):
     """A file cannot be written. What stood there before is still whole."""
+
+
+class HubError(PtuneError):
+    """An adapter cannot be published on the Hub."""

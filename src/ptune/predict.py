@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
+from ptune.adapter.hub import push
 from ptune.data.batch import collate, filled_batches, ordered_batches, pack
 from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_columns, read_rows
-from ptune.data.splits import Split
+from ptune.data.splits import Origin, Split
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import AdapterError, ConfigError, DataError
+from ptune.hub import MESSAGE
 from ptune.metrics import applies
 from ptune.model.backbone import UNLIMITED, Backbone
 from ptune.model.ensemble import Model, PromptEnsemble, combine
@@ -86,6 +88,8 @@ class TextClassifier:
         self.model = model
         self.encoder = encoder
         self.pad_id = pad_id
+        self.folder: Path | None = None  # of the adapter's files, where there are any
+        self.origin: Origin | None = None  # of the training data, where it is known
         self.columns: dict[str, str | None] = {}  # of the training data, where they are known
         self.label_separator: str | None = None  # of the training data, where it had one
         self.temperature = 1.0  # what logits are divided by before probabilities are taken
@@ -183,6 +187,24 @@ class TextClassifier:
         (answer,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
         return {**dict.fromkeys(kept_names(read_columns(path), answer).values()), **answer}
 
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        message: str = MESSAGE,
+    ) -> str:
+        """Publish the adapter that this was loaded from on the Hub; see `ptune.adapter.hub.push`.
+
+        Raises:
+            ConfigError: it was not loaded from an adapter. HubError: no permission, no network, not a name.
+        """
+        if self.folder is None:
+            raise ConfigError("this classifier has no files to push; load the adapter's folder with ptune.load")
+        return push(self.folder, repository, private=private, token=token, revision=revision, message=message)
+
     def _columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
         """Those asked for, else those of the training data if they are there, else a guess."""
         trained = {name for name in self.columns.values() if name}
@@ -219,7 +241,7 @@ def load(
     """Load an adapter, ptune's or PEFT's, and put it on its backbone.
 
     Args:
-        adapter: its folder.
+        adapter: its folder, or a Hub id: `owner/name` or `owner/name@revision`.
         backbone: a name (see `load_backbone`) or a loaded one; None: what the adapter notes.
 
     Raises:
@@ -240,7 +262,8 @@ def load(
     # PEFT knows no separator: its files get none, so that they answer as in PEFT.
     classifier = TextClassifier.around(model, file.record.max_length, file.record.pair_separator)
     classifier.columns, classifier.label_separator = file.record.columns, file.record.label_separator
-    classifier.temperature = file.record.temperature
+    classifier.temperature, classifier.origin = file.record.temperature, file.record.data
+    classifier.folder = file.folder
     return classifier
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,6 @@ GOOD = "text,label\na good film,pos\na bad film,neg\na fine plot,pos\na poor plo
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
     return tmp_path_factory.mktemp("d")
-
-
-@pytest.fixture(autouse=True)
-def own_logger() -> Iterator[None]:
-    """Give the package's logger back as it was: `main` sends it to stderr, for good."""
-    logger = logging.getLogger("ptune")
-    before = logger.handlers, logger.level, logger.propagate
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture

@@ -359,26 +359,6 @@ def test_labels_of_other_problem_types_have_transformers_losses(backbone_folder)
     torch.testing.assert_close(output.loss, functional.mse_loss(output.logits[:, 0], numbers))
 
 
-def test_pushing_uploads_the_adapter(backbone_folder, tmp_path, monkeypatch) -> None:
-    model = prompted(backbone_folder("bert"))
-    uploaded = {}
-
-    def upload(self, working_dir, repo_id, *_, **__):
-        uploaded[repo_id] = sorted(path.name for path in Path(working_dir).iterdir())
-
-    class Hub:
-        def create_repo(self, repo_id, **_):
-            return type("Repo", (), {"repo_id": repo_id})
-
-    monkeypatch.setattr("transformers.utils.hub.hf_api", Hub)
-    monkeypatch.setattr("transformers.utils.hub.PushToHubMixin._upload_modified_files", upload)
-    from huggingface_hub import ModelCard
-
-    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: ModelCard("---\n---\n"))
-    model.push_to_hub("me/prompt")
-    assert uploaded == {"me/prompt": ["README.md", "adapter_config.json", "adapter_model.safetensors", "ptune.json"]}
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [

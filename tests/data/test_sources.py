@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ptune.data import sources
 from ptune.data.sources import load_data
-from ptune.data.splits import Split, TextData
+from ptune.data.splits import Origin, Split, TextData
 from ptune.errors import DataError
 
 Row = dict[str, Any]
@@ -381,9 +381,10 @@ def test_a_hub_data_set_brings_its_splits_and_label_names(monkeypatch: pytest.Mo
         "extra": HubRows([{"other": 1}], None),
     }
     asked = []
-    monkeypatch.setattr(sources, "_load_from_hub", lambda source, revision: asked.append((source, revision)) or hub)
+    monkeypatch.setattr(sources, "_load_from_hub", lambda source, origin: asked.append((source, origin)) or hub)
     data = load_data("glue/mrpc", revision="abc")
-    assert asked == [("glue/mrpc", "abc")]
+    assert asked == [("glue/mrpc", Origin("nyu-mll/glue", True, "mrpc", "abc"))]
+    assert data.origin == asked[0][1]
     assert data.labels == ["up", "left", "down"]
     assert {name: split.labels for name, split in data.splits.items()} == {
         "train": [1, 0, 1, 0, 2, 2],
@@ -431,9 +432,21 @@ def test_a_hub_id_is_a_repository_and_a_configuration(name, asked, monkeypatch) 
     import datasets
 
     calls = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **options: calls.append((arguments, options)))
-    sources._load_from_hub(name, "v1")
+
+    def load_dataset(*arguments, **options):
+        calls.append((arguments, options))
+        raise ConnectionError
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError, match=rf"data '{name}' is no file or folder here, and as a Hub id, revision 'v1',"):
+        load_data(name, revision="v1")
     assert calls == [(asked, {"revision": "v1"})]
+
+
+def test_files_are_noted_by_their_own_name_without_the_way_to_them(write: Write, tmp_path: Path) -> None:
+    path = write("train.csv", rows_of("a", "b", "a", "b"))
+    assert load_data(path).origin == Origin("train.csv")
+    assert load_data(tmp_path).origin == Origin(tmp_path.name)
 
 
 def test_a_hub_data_set_is_read_as_the_library_gives_it(monkeypatch) -> None:

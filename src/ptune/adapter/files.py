@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ptune.adapter.layout import (
+    ADAPTER_FILES,
     FORMAT_VERSION,
     MAX_JSON_BYTES,
     PEFT_FILE,
@@ -29,6 +30,7 @@ from ptune.adapter.layout import (
     BackboneNote,
     Record,
 )
+from ptune.adapter.locate import locate_adapter
 from ptune.adapter.peft_files import HEAD_PREFIXES, from_peft, peft_reads, prompt_shape, to_peft
 from ptune.atomic import write_files
 from ptune.errors import AdapterError
@@ -58,7 +60,7 @@ class AdapterFile:
     @property
     def bytes(self) -> int:
         """Size of the files that make up the adapter; a checkpoint or a log beside them does not."""
-        paths = (self.folder / name for name in (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE))
+        paths = (self.folder / name for name in ADAPTER_FILES)
         return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
@@ -123,14 +125,15 @@ def _tensors(model: PromptClassifier) -> dict[str, Tensor]:
 
 
 def read_adapter(folder: str | Path) -> AdapterFile:
-    """Read what an adapter is, without its weights. PEFT's own folders are read as well.
+    """Read what an adapter is, without its weights. PEFT's own are read as well.
+
+    Args:
+        folder: or a Hub id, `owner/name` or `owner/name@revision`; see `locate_adapter`.
 
     Raises:
         AdapterError: missing or damaged files, sizes that contradict each other, a file without a head.
     """
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise AdapterError(f"adapter '{folder}': there is no such folder")
+    path = locate_adapter(folder)
     peft = _read_json(path / PEFT_FILE) if (path / PEFT_FILE).exists() else None
     record = _read_record(path / RECORD_FILE) if (path / RECORD_FILE).exists() else None
     if peft is None and record is None:

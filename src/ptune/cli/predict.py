@@ -46,6 +46,7 @@ def predict(
     Examples:
       ptune predict reviews --text "What a film."
       ptune predict mrpc --text "He left." --text-pair "He went away." --json
+      ptune predict my-name/reviews --text "What a film."
       ptune predict reviews --input new.csv --output labelled.csv
       ptune predict reviews --input new.jsonl --output labelled.jsonl --json
       ptune predict reviews --input new.csv > labelled.jsonl
@@ -53,7 +54,7 @@ def predict(
     Parameters
     ----------
     adapter
-        Folder of an adapter, ptune's or PEFT's.
+        Folder of an adapter, ptune's or PEFT's; or a Hub id, OWNER/NAME or OWNER/NAME@REVISION.
     text
         The text to label.
     text_pair

@@ -19,7 +19,7 @@ from typing import Any
 
 from ptune.data.columns import Columns, choose_columns, text_of
 from ptune.data.files import SUFFIXES, Row, read_class_names, read_rows
-from ptune.data.splits import Split, TextData, hold_back, sample
+from ptune.data.splits import Origin, Split, TextData, hold_back, sample
 from ptune.data.targets import (
     MULTI,
     REGRESSION,
@@ -32,6 +32,7 @@ from ptune.data.targets import (
     settle_problem_type,
 )
 from ptune.errors import DataError
+from ptune.hub import why
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,9 @@ def load_data(
         DataError: names the file, the row and what was expected.
         ConfigError: a separator for labels of another type.
     """
-    tables = _find_tables(str(source), only, revision)
+    path = _local_path(str(source))
+    origin = _hub_origin(str(source), revision) if path is None else Origin(path.resolve().name)
+    tables = _hub_tables(str(source), origin, only) if path is None else _file_tables(path, str(source), only)
     raw: dict[str, _Raw] = {}
     columns: Columns | None = None
     for name, table in tables.items():
@@ -120,23 +123,25 @@ def load_data(
         name: _index(part, names, settled) for name, part in raw.items() if name == "train" or only or part.labels
     }
     notes = (f"columns: {columns}", f"problem type: {settled} ({why})")
-    data = TextData(splits, names, columns, str(source), notes, settled, label_separator)
+    data = TextData(splits, names, columns, str(source), notes, settled, label_separator, origin)
     if only is not None:
         return data
     _check_train(raw["train"], data)
     return sample(hold_back(data, seed), seed, max_train_rows)
 
 
-def _find_tables(source: str, only: str | None, revision: str | None) -> dict[str, _Table]:
+def _local_path(source: str) -> Path | None:
+    """A file or folder of this name, and a file where the name has a data file's ending; None: it is a Hub id."""
     path = Path(source).expanduser()
-    if path.is_dir():
-        files = _split_files(path)
-    elif path.exists() or path.suffix.lower() in SUFFIXES:
-        files = {only or "train": [path]}
-    elif path.is_absolute() or source.startswith(("./", "../", "~")):
+    if path.exists() or path.suffix.lower() in SUFFIXES:
+        return path
+    if path.is_absolute() or source.startswith(("./", "../", "~")):
         raise DataError(f"data '{source}': there is no such file or folder")
-    else:
-        return _hub_tables(source, only, revision)
+    return None
+
+
+def _file_tables(path: Path, source: str, only: str | None) -> dict[str, _Table]:
+    files = _split_files(path) if path.is_dir() else {only or "train": [path]}
     tables = {
         name: _Table(", ".join(map(str, parts)), _chain(parts), read_class_names(parts[0]))
         for name, parts in files.items()
@@ -188,8 +193,16 @@ def _chain(parts: Sequence[Path]) -> Iterator[tuple[str, Row]]:
             yield str(path), row
 
 
-def _hub_tables(source: str, only: str | None, revision: str | None) -> dict[str, _Table]:
-    dataset = _load_from_hub(source, revision)
+def _hub_origin(source: str, revision: str | None) -> Origin:
+    """`name`, `owner/name`, `name/configuration` or `owner/name/configuration`."""
+    parts = source.split("/")
+    if parts[0] in _HUB_NAMES:
+        parts[:1] = _HUB_NAMES[parts[0]].split("/")
+    return Origin("/".join(parts[:2]), True, "/".join(parts[2:]) or None, revision)
+
+
+def _hub_tables(source: str, origin: Origin, only: str | None) -> dict[str, _Table]:
+    dataset = _load_from_hub(source, origin)
     tables = {
         _SPLIT_NAMES.get(name, name): _Table(
             f"{source}, split {name}",
@@ -207,20 +220,15 @@ def _feature_names(feature: Any) -> list[str] | None:
     return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
 
 
-def _load_from_hub(source: str, revision: str | None) -> Any:
-    """`name`, `owner/name`, `name/configuration` or `owner/name/configuration`."""
+def _load_from_hub(source: str, origin: Origin) -> Any:
     import datasets
 
-    parts = source.split("/")
-    if parts[0] in _HUB_NAMES:
-        parts[:1] = _HUB_NAMES[parts[0]].split("/")
-    repository, configuration = "/".join(parts[:2]), "/".join(parts[2:]) or None
     try:
-        return datasets.load_dataset(repository, configuration, revision=revision)
+        return datasets.load_dataset(origin.name, origin.configuration, revision=origin.revision)
     except Exception as err:  # the library raises many kinds, among them those of the network below it
-        reason = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
+        at = f", revision '{origin.revision}'," if origin.revision else ""
         raise DataError(
-            f"data '{source}' is no file or folder here, and as a Hub id it could not be loaded ({reason}); "
+            f"data '{source}' is no file or folder here, and as a Hub id{at} it could not be loaded ({why(err)}); "
             "give a folder, a file, or check the id and the network"
         ) from err
 

@@ -44,6 +44,19 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where rows are from, as an adapter notes it.
+
+    name: a Hub id, or a file's or folder's own name without the way to it. configuration, revision: of a Hub id.
+    """
+
+    name: str
+    hub: bool = False
+    configuration: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
 class TextData:
     """Splits by name (train, validation, test), label names in index order, and how the rows were read.
 
@@ -57,6 +70,7 @@ class TextData:
     notes: tuple[str, ...] = ()
     problem_type: ProblemType = SINGLE
     label_separator: str | None = None
+    origin: Origin | None = None
 
     def split(self, name: str) -> Split:
         """A split by its name.

@@ -30,7 +30,7 @@ def load_backbone(
 
     Args:
         name: a folder, a .gguf file, `python:PACKAGE[/PATH]`, or a Hub id.
-        revision: branch, tag or commit of a Hub id.
+        revision: branch, tag or commit of a Hub id. Default: its main branch, as it is now.
         dtype: float32, bfloat16, float16 or `auto`, see `pick_dtype`. Prompts and heads stay float32.
         device: `auto` (a GPU where there is one), or a torch device.
         random_weights: build from config.json alone, weights drawn by seed 0. For tests and benchmarks.
@@ -38,7 +38,7 @@ def load_backbone(
     Raises:
         BackboneError: not found, not a supported family, weights incomplete or not safetensors.
     """
-    location = locate(name, revision)
+    location = locate(name, revision).pinned()
     config = _read_config(location)
     family_of(config.model_type, name)
     where = pick_device(device)

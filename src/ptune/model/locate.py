@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ptune.errors import BackboneError
+from ptune.hub import why
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE = "python:"
 _DEPTH = 3  # folders below a package that are searched for a model
@@ -15,7 +19,10 @@ _DEPTH = 3  # folders below a package that are searched for a model
 
 @dataclass(frozen=True)
 class Location:
-    """name: as the user wrote it. path: what transformers loads from: a folder, or a Hub id."""
+    """name: as the user wrote it. path: what transformers loads from: a folder, or a Hub id.
+
+    revision: of a Hub id; branch, tag or commit.
+    """
 
     name: str
     path: str
@@ -27,11 +34,34 @@ class Location:
         return Path(self.path).is_dir()
 
     @property
+    def packaged(self) -> bool:
+        """Whether it is inside an installed Python package."""
+        return self.name.startswith(_PACKAGE)
+
+    @property
     def reference(self) -> str:
         """The name to note in an adapter: absolute for a folder, else as written."""
-        if self.name.startswith(_PACKAGE) or not self.local:
+        if self.packaged or not self.local:
             return self.name
         return str(Path(self.path) / self.gguf_file) if self.gguf_file else str(Path(self.path).resolve())
+
+    def pinned(self) -> Location:
+        """The same place at the commit that its revision is now, so that all files are of one and adapters can note it.
+
+        Where the Hub cannot be reached, the commit that was fetched last. A place on this machine stays as it is.
+
+        Raises:
+            BackboneError: there is no such repository or revision within reach.
+        """
+        if self.local:
+            return self
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HTTPError, RevisionResolutionError
+
+        try:
+            return replace(self, revision=HfApi().resolve_revision(self.path, revision=self.revision).resolved)
+        except (HTTPError, OSError, ValueError, RevisionResolutionError) as err:
+            raise self.failure(err) from err
 
     def load_options(self) -> dict[str, Any]:
         """Keyword arguments for transformers' `from_pretrained`."""
@@ -44,26 +74,37 @@ class Location:
 
     def failure(self, err: Exception) -> BackboneError:
         """A sentence for what went wrong while loading from here."""
-        lines = (line.strip().rstrip(".") for line in str(err).splitlines())
-        reason = next(filter(None, lines), type(err).__name__)
+        reason = why(err)
         if self.local:
             hint = ""
             if self.gguf_file is None and not any(Path(self.path).glob("*.safetensors")):
                 hint = "; there is no *.safetensors in it, and ptune opens no pickles (--random-weights needs none)"
             return BackboneError(f"backbone '{self.name}' cannot be read from {self.path}: {reason}{hint}")
+        revision = f", revision '{self.revision}'," if self.revision else ""
         return BackboneError(
-            f"backbone '{self.name}' is no folder here, and as a Hub id it could not be loaded ({reason}); "
+            f"backbone '{self.name}' is no folder here, and as a Hub id{revision} it could not be loaded ({reason}); "
             "give a local folder, python:PACKAGE for a model inside an installed package, or check the id and "
             "the network"
         )
 
 
 def locate(name: str, revision: str | None = None) -> Location:
-    """Find a backbone by its name, without loading it.
+    """Find a backbone by its name, without loading it. A revision is for Hub ids; what is here has none.
 
     Raises:
         BackboneError: an empty name, a package that is not installed or holds no model, a path without a model.
     """
+    location = _locate(name)
+    if location.local:
+        if revision is not None:
+            logger.warning(
+                "backbone '%s' is on this machine and no Hub id: its revision '%s' is not used", name, revision
+            )
+        return location
+    return replace(location, revision=revision)
+
+
+def _locate(name: str) -> Location:
     if not name.strip():
         raise BackboneError("the backbone's name is empty; give a folder, python:PACKAGE or a Hub id")
     if name.startswith(_PACKAGE):
@@ -77,7 +118,7 @@ def locate(name: str, revision: str | None = None) -> Location:
         raise BackboneError(f"backbone '{name}' is a file; give the folder that holds config.json and *.safetensors")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise BackboneError(f"backbone '{name}': there is no such folder; give a folder, python:PACKAGE or a Hub id")
-    return Location(name, name, revision=revision)
+    return Location(name, name)
 
 
 def package_folder(package: str) -> Path | None:

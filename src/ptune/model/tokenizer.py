@@ -10,6 +10,9 @@ from ptune.model.locate import Location
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# Whatever a tokenizer may be made of, all of it at the top of a repository.
+_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken"]
+
 
 def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
     """Load the tokenizer beside a backbone.
@@ -20,11 +23,12 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
     Raises:
         BackboneError: there is no tokenizer, or it has no token that could pad.
     """
+    from huggingface_hub.errors import HTTPError
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location.path, **location.load_options())
-    except (OSError, ValueError, KeyError, TypeError) as err:
+        tokenizer = AutoTokenizer.from_pretrained(_folder(location), **location.load_options())
+    except (HTTPError, OSError, ValueError, KeyError, TypeError) as err:
         raise location.failure(err) from err
     if tokenizer.pad_token_id is None:
         substitute = tokenizer.eos_token or tokenizer.unk_token
@@ -33,3 +37,15 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = substitute
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
+
+
+def _folder(location: Location) -> str:
+    """Where the files are; those of a Hub id are fetched whole.
+
+    By its id, transformers would ask the Hub for chat templates every time, and without a network wait for long.
+    """
+    if location.local:
+        return location.path
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(location.path, revision=location.revision, allow_patterns=_FILES, ignore_patterns=["*/*"])

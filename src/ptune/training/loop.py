@@ -81,7 +81,7 @@ def train(
     models = [model, *(_another(model, config.seed + number) for number in range(1, config.seeds))]
     classifier = TextClassifier.around(PromptEnsemble(models) if config.ensemble else model, max_length)
     classifier.columns = {"text": data.columns.text, "text_pair": data.columns.text_pair}
-    classifier.label_separator = data.label_separator
+    classifier.label_separator, classifier.origin = data.label_separator, data.origin
     rows, held_back = (_encode(classifier, data, name) for name in ("train", "validation"))
     classifier.encoder.warn_of_cuts(len(rows.labels) + len(held_back.labels))
     run = Run(classifier, models, rows, held_back, config, folder, on_step, on_epoch, told)

@@ -144,6 +144,7 @@ class Run:
         self.kept.eval()
         self.classifier.temperature = self.progress.best_temperature
         save_adapter(self.folder, self.kept, self.record())
+        self.classifier.folder = self.folder
         self.callbacks.end()
 
     def _run_epochs(self) -> None:
@@ -340,6 +341,7 @@ class Run:
             temperature=self.progress.best_temperature,
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
+            data=self.classifier.origin,
             columns=self.classifier.columns,
             label_separator=self.classifier.label_separator,
             metrics=self.progress.best_metrics,

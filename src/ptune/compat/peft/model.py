@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,12 +13,14 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ptune.adapter.files import labels_from, read_adapter
+from ptune.adapter.hub import push
 from ptune.adapter.peft_files import to_peft
 from ptune.compat.peft.base import check_options, let_learn, make_backbone, problem_type_of, text_first, text_room
 from ptune.compat.peft.config import PeftConfig, PeftType, PromptTuningConfig, from_content, peft_content
 from ptune.compat.peft.files import DEFAULT, load_classifier, save_adapters
 from ptune.data.targets import MULTI, SINGLE
 from ptune.errors import ConfigError
+from ptune.hub import MESSAGE
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.locate import Location
@@ -25,6 +28,7 @@ from ptune.model.tokenizer import load_tokenizer
 
 # Options of PEFT's and transformers' methods of the same names that mean nothing here, and two that do.
 _LOAD_OPTIONS = ("subfolder", "config", "torch_device", "autocast_adapter_dtype", "low_cpu_mem_usage")
+_PUSH_OPTIONS = ("private", "token", "revision")
 _SAVE_OPTIONS = ("state_dict", "push_to_hub", "save_embedding_layers", "max_shard_size", "save_function", "variant")
 
 
@@ -267,6 +271,21 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         if is_main_process:
             names = list(self.adapters) if selected_adapters is None else selected_adapters
             save_adapters(self, Path(save_directory).expanduser(), names, whole="state_dict" in options)
+
+    def push_to_hub(self, repo_id: str, *, commit_message: str = MESSAGE, **options: Any) -> str:
+        """Publish the active adapter on the Hub, with a model card, in one commit.
+
+        Args:
+            options: private, token and revision; see `ptune.adapter.hub.push`.
+
+        Raises:
+            ConfigError: an unknown option. HubError: no permission, no network, not a name.
+        """
+        check_options("push_to_hub", options, _PUSH_OPTIONS)
+        with TemporaryDirectory() as folder:
+            save_adapters(self, Path(folder), [self.active_adapter], whole=False)
+            where = Path(folder) if self.active_adapter == DEFAULT else Path(folder) / self.active_adapter
+            return push(where, repo_id, message=commit_message, **options)
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """(trained, all): the backbone's, and those of the adapters."""

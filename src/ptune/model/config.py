@@ -20,6 +20,7 @@ HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
 SEPARATE_TOKENS = 40  # by default; under 1 % of the parameters of the usual encoders, see docs/log.md
 Init = Literal["normal", "vocabulary", "text"]
+Precision = Literal["fp32", "bf16", "int8"]  # of a backbone that OpenVINO computes, see ptune.model.openvino
 
 # Behind this a language model expects a label's name, whatever the task. See docs/log.md for others.
 DECODER_TEMPLATE = "Text: {text}\nCategory:"

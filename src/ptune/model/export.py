@@ -1,0 +1,159 @@
+"""`Backbone.forward` as an OpenVINO graph.
+
+It is traced from `Backbone.forward` itself, so nothing of a model is written
+down twice. Inputs of the graph, with B, T and P left open:
+
+    input_ids, attention_mask   [B, T]
+    prompt                      shallow [P, E] or [B, P, E]; deep [L, 2, P, Hkv] or [L, 2, B, P, Hkv]
+    token_type_ids              [B, T], where the family has segments
+
+Outputs: hidden states [B, offset + T, H] and, where the family has a pretrained
+pooler, its output [B, H].
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptune.errors import BackboneError, ConfigError
+from ptune.model.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How prompts enter: what tells the graphs of one backbone apart."""
+
+    shallow: bool
+    separate: bool = False
+    shift_text: bool = False
+    by_row: bool = False  # every row has a prompt of its own
+
+    @classmethod
+    def of(cls, prompt: Tensor, shift_text: bool, separate: bool) -> Entry:
+        """The entry of a prompt, from what `Backbone.forward` takes."""
+        by_row = prompt.dim() in (3, 5)
+        return cls(True, by_row=by_row) if prompt.dim() <= 3 else cls(False, separate, shift_text, by_row)
+
+    @property
+    def name(self) -> str:
+        kind = "shallow" if self.shallow else "separate" if self.separate else "shared"
+        return kind + "-shifted" * self.shift_text + "-by-row" * self.by_row
+
+
+def export_graph(backbone: Backbone, entry: Entry) -> Any:
+    """The forward pass under one entry, as an `openvino.Model` of float32.
+
+    Raises:
+        ConfigError: OpenVINO is not installed.
+        BackboneError: the model's code cannot be traced.
+    """
+    openvino = require("openvino")
+    examples, shapes = _examples(backbone, entry)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what torch itself uses and is about to drop
+            program = torch.export.export(_Traced(backbone, entry).eval(), examples, dynamic_shapes=shapes)
+            graph = openvino.convert_model(program.run_decompositions({_ATTENTION: _plain_attention}))
+    except Exception as err:  # whatever it is in a model's code that cannot be followed
+        raise BackboneError(
+            f"{backbone.family.name} with {entry.name} prompts (backbone '{backbone.name}') cannot be compiled by "
+            f"OpenVINO; leave --precision out"
+        ) from err
+    for port, name in zip(graph.inputs, input_names(backbone), strict=True):
+        port.get_tensor().set_names({name})
+    return graph
+
+
+def input_names(backbone: Backbone) -> list[str]:
+    """The graph's inputs, in their order."""
+    segments = ["token_type_ids"] if backbone.family.token_types else []
+    return ["input_ids", "attention_mask", "prompt", *segments]
+
+
+def require(package: str) -> Any:
+    """Import a package of the extra `openvino`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # sends usage data over the network
+    try:
+        return importlib.import_module(package)
+    except ImportError as err:
+        raise ConfigError(
+            f"--precision needs the package {package}, which is not installed; pip install 'ptune[openvino]'"
+        ) from err
+
+
+class _Traced(nn.Module):
+    """The forward pass with the entry fixed: tensors in, tensors out."""
+
+    def __init__(self, backbone: Backbone, entry: Entry) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.entry = entry
+
+    def forward(
+        self, input_ids: Tensor, mask: Tensor, prompt: Tensor, segments: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        entry = self.entry
+        hidden = Backbone.forward(
+            self.backbone, input_ids, mask, segments, prompt, shift_text=entry.shift_text, separate=entry.separate
+        )
+        return (hidden.states,) if hidden.pooler_output is None else (hidden.states, hidden.pooler_output)
+
+
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+# Of a position that is masked: small enough in float32 and bfloat16, and unlike infinity no cause of 0/0 in a row of
+# padding that sees nothing.
+_MASKED = torch.finfo(torch.bfloat16).min
+
+
+def _plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention with keys and values for every head and a mask of numbers.
+
+    OpenVINO 2026.4 overlooks that heads may share keys, and gives NaN where a mask hides a whole row.
+    """
+    if not enable_gqa and (mask is None or mask.dtype != torch.bool):
+        return NotImplemented  # as it is
+    if enable_gqa:
+        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.where(mask, 0.0, _MASKED)
+    return nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale)
+
+
+def _examples(backbone: Backbone, entry: Entry) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
+    """Inputs to trace with, and which of their dimensions stay open."""
+    rows, length, tokens = 2, 6, 3
+    ids = torch.ones(rows, length, dtype=torch.long)
+    each = [rows] if entry.by_row else []
+    shape = [] if entry.shallow else [backbone.layers, 2]
+    prompt = torch.zeros(*shape, *each, tokens, backbone.embedding_width if entry.shallow else backbone.kv_width)
+    text = _open(0, 1)
+    examples, shapes = [ids, torch.ones_like(ids), prompt], [text, text, _open(*range(len(shape), prompt.dim() - 1))]
+    if backbone.family.token_types:
+        examples.append(torch.zeros_like(ids))
+        shapes.append(text)
+    return tuple(examples), tuple(shapes)
+
+
+def _open(*dimensions: int) -> dict[int, Any]:
+    return dict.fromkeys(dimensions, torch.export.Dim.DYNAMIC)

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ptune.errors import BackboneError, ConfigError
 from ptune.model.backbone import Backbone
@@ -60,7 +61,7 @@ def export_graph(backbone: Backbone, entry: Entry) -> Any:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what torch itself uses and is about to drop
             program = torch.export.export(_Traced(backbone, entry).eval(), examples, dynamic_shapes=shapes)
-            graph = openvino.convert_model(program.run_decompositions({_ATTENTION: _plain_attention}))
+            graph = openvino.convert_model(program)
     except Exception as err:  # whatever it is in a model's code that cannot be followed
         raise BackboneError(
             f"{backbone.family.name} with {entry.name} prompts (backbone '{backbone.name}') cannot be compiled by "
@@ -104,40 +105,36 @@ class _Traced(nn.Module):
         self, input_ids: Tensor, mask: Tensor, prompt: Tensor, segments: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         entry = self.entry
-        hidden = Backbone.forward(
-            self.backbone, input_ids, mask, segments, prompt, shift_text=entry.shift_text, separate=entry.separate
-        )
+        with _PlainAttention():
+            hidden = Backbone.forward(
+                self.backbone, input_ids, mask, segments, prompt, shift_text=entry.shift_text, separate=entry.separate
+            )
         return (hidden.states,) if hidden.pooler_output is None else (hidden.states, hidden.pooler_output)
 
 
-_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 # Of a position that is masked: small enough in float32 and bfloat16, and unlike infinity no cause of 0/0 in a row of
 # padding that sees nothing.
 _MASKED = torch.finfo(torch.bfloat16).min
 
 
-def _plain_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    dropout: float = 0.0,
-    causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
+class _PlainAttention(TorchFunctionMode):
     """Attention with keys and values for every head and a mask of numbers.
 
     OpenVINO 2026.4 overlooks that heads may share keys, and gives NaN where a mask hides a whole row.
     """
-    if not enable_gqa and (mask is None or mask.dtype != torch.bool):
-        return NotImplemented  # as it is
-    if enable_gqa:
-        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
-    if mask is not None and mask.dtype == torch.bool:
-        mask = torch.where(mask, 0.0, _MASKED)
-    return nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale)
+
+    def __torch_function__(self, function: Any, _: Any, args: Any = (), options: Any = None) -> Any:
+        options = options or {}
+        if function is nn.functional.scaled_dot_product_attention:
+            query, key, value = args
+            mask = options.get("attn_mask")
+            if options.get("enable_gqa"):
+                groups = query.shape[1] // key.shape[1]
+                key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+            if mask is not None and mask.dtype == torch.bool:
+                mask = torch.where(mask, 0.0, _MASKED)
+            args, options = (query, key, value), {**options, "attn_mask": mask, "enable_gqa": False}
+        return function(*args, **options)
 
 
 def _examples(backbone: Backbone, entry: Entry) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:

@@ -572,6 +572,11 @@ class TestPredict:
 
 
 class TestPrecision:
+    def test_a_mistyped_precision_is_named(self, fails: Fails, adapter: Path) -> None:
+        said = fails("predict", adapter, "--text", "a good film", "--precision", "int4")
+        assert "int4" in said
+        assert "int8" in said
+
     def test_a_missing_library_is_named_with_its_extra(
         self, fails: Fails, adapter: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -146,11 +146,17 @@ def test_evaluate_in_another_precision_prints_the_figures_of_float32_beside_it(t
 
 
 @needs_openvino
-def test_predict_takes_a_precision(trained, tmp_path, capsys) -> None:
+def test_predict_takes_a_precision_and_replaces_a_damaged_graph(trained, backbone_folder, tmp_path, capsys) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"text": "a good film"}\n{"text": "a bad film , very bad"}\n')
     main(["predict", str(trained), "--input", str(path), "--precision", "fp32"])
     compiled = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for graph in backbone_folder("bert").glob("ptune-graphs/*float32*/graph.xml"):
+        graph.write_text("<net>")
+    main(["predict", str(trained), "--input", str(path), "--precision", "fp32"])
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == compiled
+    assert "graph.xml' cannot be read; it is made again" in err
     main(["predict", str(trained), "--input", str(path)])
     plain = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["scores"] for row in compiled] == [pytest.approx(row["scores"], abs=1e-4) for row in plain]

@@ -30,6 +30,7 @@ SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0, 0, 0, 0
 SHALLOW = {"method": "p-tuning", "encoder_hidden_size": 8}
 SHARED = {"method": "deep", "softmax": "shared"}
 SEPARATE = {"method": "deep", "softmax": "separate"}
+LAST = {"method": "deep", "softmax": "separate", "pooling": "last"}  # each row's head reads another position
 PEFT = {"method": "deep", "pooling": "peft"}  # one softmax, and the text's positions count from P on
 
 
@@ -59,10 +60,10 @@ CASES = [
     ("bert", {}, SEPARATE),
     ("bert", {}, PEFT),
     ("bert", ONE_LAYER, SHALLOW),
-    ("roberta", ONE_LAYER, SEPARATE),
+    ("roberta", ONE_LAYER, LAST),
     ("gpt2", {"n_layer": 1}, SHARED),
     ("llama", ONE_LAYER, SEPARATE),  # fewer key-value heads than heads
-    ("gemma3_text", {}, SHALLOW),  # its window hides whole rows of padding
+    ("gemma3_text", ONE_LAYER, SHALLOW),  # its window hides whole rows of padding
 ]
 
 
@@ -115,7 +116,8 @@ def test_fewer_bits_give_nearly_the_same_states(precision, backbone) -> None:
 def test_all_prompts_of_an_entry_use_one_graph_and_the_next_process_finds_it(
     backbone_folder, tmp_path, monkeypatch
 ) -> None:
-    shutil.copytree(backbone_folder("bert"), tmp_path / "bert", ignore=shutil.ignore_patterns(FOLDER))
+    source = backbone_folder("bert", **ONE_LAYER)
+    shutil.copytree(source, tmp_path / "bert", ignore=shutil.ignore_patterns(FOLDER))
     plain = load_backbone(str(tmp_path / "bert"), device="cpu")
     exported = []
     export = engine.export_graph
@@ -134,8 +136,9 @@ def test_all_prompts_of_an_entry_use_one_graph_and_the_next_process_finds_it(
 def graph():
     """A small graph of OpenVINO's."""
     openvino = require("openvino")
-    number = openvino.opset13.parameter([2], name="number")
-    return openvino.Model([openvino.opset13.add(number, number)], [number], "twice")
+    number = openvino.opset13.parameter([64], name="number")
+    weights = openvino.opset13.constant(torch.rand(64).numpy())
+    return openvino.Model([openvino.opset13.add(number, weights)], [number], "sum")
 
 
 @pytest.fixture
@@ -152,7 +155,7 @@ ENTRY = Entry(shallow=True)
 def test_a_graph_is_of_these_weights_this_entry_and_this_kind(copy, graph) -> None:
     store = GraphStore(copy, "int8")
     store.write(graph, ENTRY)
-    assert store.read(ENTRY).get_friendly_name() == "twice"
+    assert store.read(ENTRY).get_friendly_name() == "sum"
     assert store.read(Entry(shallow=False)) is None
     assert GraphStore(copy, "float32").read(ENTRY) is None
     with torch.no_grad():
@@ -176,11 +179,20 @@ def test_where_no_folder_takes_a_graph_that_is_said(copy, graph, tmp_path, monke
     assert "PTUNE_CACHE" in caplog.text
 
 
-def test_a_damaged_graph_is_made_again(copy, graph, tmp_path, caplog) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_text("<net>"),
+        lambda file: file.with_suffix(".bin").unlink(),
+        lambda file: file.with_suffix(".bin").write_bytes(b"\0" * 16),
+    ],
+    ids=["no graph", "no weights", "cut weights"],
+)
+def test_a_damaged_graph_is_made_again(damage, copy, graph, tmp_path, caplog) -> None:
     store = GraphStore(copy, "int8")
     store.write(graph, ENTRY)
     (file,) = (tmp_path / "bert" / FOLDER).rglob("graph.xml")
-    file.write_text("<net>")
+    damage(file)
     with caplog.at_level(logging.WARNING, "ptune"):
         assert store.read(ENTRY) is None
     assert "graph.xml' cannot be read; it is made again" in caplog.text
@@ -214,6 +226,17 @@ def test_bf16_needs_amx_and_for_gated_layers_two_threads(backbone, monkeypatch) 
     plain = backbone("llama", **ONE_LAYER)
     with pytest.raises(ConfigError, match="two threads for a Llama, SmolLM, SmolLM2 backbone"):
         logits(classifier(plain, **SEPARATE), CompiledBackbone(plain, "bf16"))
+
+
+def test_where_the_head_reads_one_position_the_last_layer_is_computed_there_alone(backbone) -> None:
+    plain = backbone("roberta", **ONE_LAYER)
+    model = classifier(plain, **LAST)
+    with torch.no_grad():
+        hidden = CompiledBackbone(plain, "fp32")(
+            IDS, MASK, None, model.prompt(), separate=True, read=MASK.sum(dim=1) - 1
+        )
+    assert hidden.picked
+    assert hidden.states.shape == (B, 1, plain.width)
 
 
 def test_there_are_no_gradients(backbone) -> None:

@@ -6,8 +6,9 @@ down twice. Inputs of the graph, with B, T and P left open:
     input_ids, attention_mask   [B, T]
     prompt                      shallow [P, E] or [B, P, E]; deep [L, 2, P, Hkv] or [L, 2, B, P, Hkv]
     token_type_ids              [B, T], where the family has segments
+    read                        [B], where one position of each row is wanted
 
-Outputs: hidden states [B, offset + T, H] and, where the family has a pretrained
+Outputs: hidden states [B, offset + T, H], of one position [B, 1, H], and, where the family has a pretrained
 pooler, its output [B, H].
 """
 
@@ -29,23 +30,26 @@ from ptune.model.backbone import Backbone
 
 @dataclass(frozen=True)
 class Entry:
-    """How prompts enter: what tells the graphs of one backbone apart."""
+    """How prompts enter and what comes out: what tells the graphs of one backbone apart."""
 
     shallow: bool
     separate: bool = False
     shift_text: bool = False
     by_row: bool = False  # every row has a prompt of its own
+    picked: bool = False  # the last layer is computed at one position of each row
 
     @classmethod
-    def of(cls, prompt: Tensor, shift_text: bool, separate: bool) -> Entry:
+    def of(cls, prompt: Tensor, shift_text: bool, separate: bool, picked: bool) -> Entry:
         """The entry of a prompt, from what `Backbone.forward` takes."""
         by_row = prompt.dim() in (3, 5)
-        return cls(True, by_row=by_row) if prompt.dim() <= 3 else cls(False, separate, shift_text, by_row)
+        if prompt.dim() <= 3:
+            return cls(True, by_row=by_row, picked=picked)
+        return cls(False, separate, shift_text, by_row, picked)
 
     @property
     def name(self) -> str:
         kind = "shallow" if self.shallow else "separate" if self.separate else "shared"
-        return kind + "-shifted" * self.shift_text + "-by-row" * self.by_row
+        return kind + "-shifted" * self.shift_text + "-by-row" * self.by_row + "-picked" * self.picked
 
 
 def export_graph(backbone: Backbone, entry: Entry) -> Any:
@@ -67,15 +71,15 @@ def export_graph(backbone: Backbone, entry: Entry) -> Any:
             f"{backbone.family.name} with {entry.name} prompts (backbone '{backbone.name}') cannot be compiled by "
             f"OpenVINO; leave --precision out"
         ) from err
-    for port, name in zip(graph.inputs, input_names(backbone), strict=True):
+    for port, name in zip(graph.inputs, input_names(backbone, entry), strict=True):
         port.get_tensor().set_names({name})
     return graph
 
 
-def input_names(backbone: Backbone) -> list[str]:
+def input_names(backbone: Backbone, entry: Entry) -> list[str]:
     """The graph's inputs, in their order."""
     segments = ["token_type_ids"] if backbone.family.token_types else []
-    return ["input_ids", "attention_mask", "prompt", *segments]
+    return ["input_ids", "attention_mask", "prompt", *segments, *["read"] * entry.picked]
 
 
 def require(package: str) -> Any:
@@ -101,13 +105,11 @@ class _Traced(nn.Module):
         self.backbone = backbone
         self.entry = entry
 
-    def forward(
-        self, input_ids: Tensor, mask: Tensor, prompt: Tensor, segments: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        entry = self.entry
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip(input_names(self.backbone, self.entry), inputs, strict=True))
         with _PlainAttention():
             hidden = Backbone.forward(
-                self.backbone, input_ids, mask, segments, prompt, shift_text=entry.shift_text, separate=entry.separate
+                self.backbone, **named, shift_text=self.entry.shift_text, separate=self.entry.separate
             )
         return (hidden.states,) if hidden.pooler_output is None else (hidden.states, hidden.pooler_output)
 
@@ -137,7 +139,7 @@ class _PlainAttention(TorchFunctionMode):
         return function(*args, **options)
 
 
-def _examples(backbone: Backbone, entry: Entry) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
+def _examples(backbone: Backbone, entry: Entry) -> tuple[tuple[Tensor, ...], tuple[tuple[dict[int, Any], ...]]]:
     """Inputs to trace with, and which of their dimensions stay open."""
     rows, length, tokens = 2, 6, 3
     ids = torch.ones(rows, length, dtype=torch.long)
@@ -149,7 +151,10 @@ def _examples(backbone: Backbone, entry: Entry) -> tuple[tuple[Tensor, ...], tup
     if backbone.family.token_types:
         examples.append(torch.zeros_like(ids))
         shapes.append(text)
-    return tuple(examples), tuple(shapes)
+    if entry.picked:
+        examples.append(torch.zeros_like(ids[:, 0]))
+        shapes.append(_open(0))
+    return tuple(examples), (tuple(shapes),)
 
 
 def _open(*dimensions: int) -> dict[int, Any]:

@@ -71,21 +71,23 @@ class CompiledBackbone(Backbone):
         prompt: Tensor | None = None,
         shift_text: bool = False,
         separate: bool = False,
-        read: Tensor | None = None,  # noqa: ARG002
+        read: Tensor | None = None,
     ) -> Hidden:
-        """As `Backbone.forward`, but without gradients, and with all positions where one would do (`read`).
+        """As `Backbone.forward`, but without gradients.
 
         Raises:
             BackboneError: the graph cannot be made.
         """
         if prompt is None:
-            return super().forward(input_ids, attention_mask, token_type_ids)
+            return super().forward(input_ids, attention_mask, token_type_ids, read=read)
         if torch.is_grad_enabled() and prompt.requires_grad:
             raise ConfigError(
                 f"a backbone in precision {self.precision} has no gradients: predict under torch.no_grad(), and train "
                 "without a precision"
             )
-        entry = Entry.of(prompt, shift_text, separate)
+        if self.trunk is None:
+            read = None  # transformers' own layers are computed at every position
+        entry = Entry.of(prompt, shift_text, separate, picked=read is not None)
         if entry not in self._compiled:
             self._compiled[entry] = self._compile(entry)
         inputs = [input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask]
@@ -94,10 +96,13 @@ class CompiledBackbone(Backbone):
         length = input_ids.shape[1]
         padded = [nn.functional.pad(tensor, (0, self._padding(length, prompt.shape[-2]))) for tensor in inputs]
         padded.insert(2, prompt.detach().float())
+        if read is not None:
+            padded.append(read)
         outputs = self._compiled[entry]([tensor.contiguous().numpy() for tensor in padded])
         states, *pooled = map(torch.from_numpy, outputs.to_tuple())
-        offset = states.shape[1] - padded[0].shape[1]
-        return Hidden(states[:, : offset + length], attention_mask, offset, pooled[0] if pooled else None)
+        offset = prompt.shape[-2] if entry.shallow else 0
+        states = states if entry.picked else states[:, : offset + length]
+        return Hidden(states, attention_mask, offset, pooled[0] if pooled else None, picked=entry.picked)
 
     def _padding(self, length: int, virtual_tokens: int) -> int:
         """Positions of padding that bring a text to the next step, if the backbone has them."""

@@ -70,9 +70,10 @@ def _calibration_rows(backbone: Backbone, entry: Entry) -> list[dict[str, Any]]:
         words = _random_tokens(backbone, length, generator).tolist()
         ids = torch.tensor([[*special[:1], *words, *special[1:]]])
         segments = [torch.zeros_like(ids)] if backbone.family.token_types else []
-        inputs = [ids, torch.ones_like(ids), prompts[number % PROMPTS], *segments]
+        read = [torch.tensor([ids.shape[1] - 1])] if entry.picked else []
+        inputs = [ids, torch.ones_like(ids), prompts[number % PROMPTS], *segments, *read]
         arrays = [tensor.contiguous().numpy() for tensor in inputs]
-        rows.append(dict(zip(input_names(backbone), arrays, strict=True)))
+        rows.append(dict(zip(input_names(backbone, entry), arrays, strict=True)))
     return rows
 
 

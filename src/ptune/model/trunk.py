@@ -76,7 +76,7 @@ class Trunk(nn.Module):
             width = own.all_head_size
             joined = nn.functional.linear(states, weight[width:], bias[width:])
             key, value = joined.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
-            states = states[torch.arange(len(states), device=states.device), read][:, None]
+            states = states[torch.arange(states.shape[0], device=states.device), read][:, None]
             query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads).transpose(1, 2)
         if seen is not None:
             seen.append(torch.stack([key, value]))

@@ -69,9 +69,9 @@ def test_a_stream_is_read_no_further_than_its_window(backbone, monkeypatch) -> N
 def test_long_text_is_cut_with_one_warning_that_counts(backbone, caplog) -> None:
     model = classifier(backbone("bert"))  # 64 positions, 4 virtual tokens
     with caplog.at_level(logging.WARNING, "ptune"):
-        answers = model.predict(["good " * 500, "bad", "film " * 61])
+        answers = model.predict(["good " * 500, "bad", "film " * 65])
     assert len(answers) == 3
-    assert [record.getMessage() for record in caplog.records] == ["2 of 3 rows were cut to 60 tokens"]
+    assert [record.getMessage() for record in caplog.records] == ["2 of 3 rows were cut to 64 tokens"]
 
 
 def test_a_file_streams_with_its_columns_kept_and_clashes_renamed(backbone, tmp_path) -> None:
@@ -103,8 +103,8 @@ def test_empty_and_mixed_texts_are_refused_by_number(texts, backbone) -> None:
 
 
 def test_a_length_that_the_backbone_does_not_hold_is_refused(backbone) -> None:
-    with pytest.raises(ConfigError, match="takes from 3 to 60 tokens beside 4 virtual ones"):
-        classifier(backbone("bert"), max_length=61)
+    with pytest.raises(ConfigError, match="takes from 3 to 64 tokens"):
+        classifier(backbone("bert"), max_length=65)
 
 
 def test_pairs_of_a_tokenizer_without_separator_are_parted_by_a_line_break(backbone) -> None:

@@ -97,7 +97,8 @@ class TextClassifier:
         """Give a model its tokenizer.
 
         Args:
-            max_length: tokens to cut texts to; at most, and by default, maximum positions - virtual tokens.
+            max_length: tokens to cut texts to; at most, and by default, the backbone's positions, less the virtual
+                tokens where they are counted (`PromptConfig.positions_taken`).
             separator: in front of the second text of a pair; None: what suits the tokenizer.
 
         Raises:
@@ -106,9 +107,11 @@ class TextClassifier:
         tokenizer = load_tokenizer(model.backbone.location)
         room = _room(model, tokenizer.model_max_length)
         if max_length is not None and not 3 <= max_length <= room:
+            taken = model.config.positions_taken
+            beside = f" beside {taken} virtual ones" if taken else ""
             raise ConfigError(
-                f"max_length {max_length} does not fit: backbone '{model.backbone.name}' takes from 3 to {room} tokens "
-                f"beside {model.config.virtual_tokens} virtual ones"
+                f"max_length {max_length} does not fit: backbone '{model.backbone.name}' takes from 3 to {room} tokens"
+                f"{beside}"
             )
         if separator is None:
             separator = pair_separator_for(tokenizer)
@@ -213,7 +216,7 @@ def load(
     backbone: str | Backbone | None = None,
     *,
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str = "auto",
     precision: Precision | None = None,
 ) -> TextClassifier:
     """Load an adapter, ptune's or PEFT's, and put it on its backbone.
@@ -252,7 +255,7 @@ def _room(model: Model, tokenizer_limit: int) -> int:
     positions = model.backbone.max_positions
     if positions is None:
         positions = min(tokenizer_limit, UNLIMITED)  # a tokenizer that knows no limit says 1e30
-    return positions - model.config.virtual_tokens
+    return positions - model.config.positions_taken
 
 
 def _unzip(window: list[Text], seen: int) -> tuple[list[str], list[str] | None]:

@@ -427,7 +427,7 @@ class TestTraining:
     def test_a_longer_max_length_than_fits_is_refused(
         self, fails: Fails, data: Any, tmp_path: Path, bert: Path
     ) -> None:
-        options = ("--max-length", 60, "--virtual-tokens", 5)
+        options = ("--max-length", 60, "--virtual-tokens", 5, "--method", "prompt-tuning")
         said = fails("train", "--backbone", bert, "--data", data(), "--output", tmp_path / "o", *options, notes=True)
         assert "max_length 60" in said.replace("--max-length", "max_length")
         assert "59" in said

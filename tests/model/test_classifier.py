@@ -16,6 +16,7 @@ from ptune.model.loading import build_backbone
 from ptune.model.locate import Location
 from ptune.model.prompt import split_layers
 from ptune.model.tokenizer import load_tokenizer
+from ptune.predict import TextClassifier
 
 LABELS = ["a", "b", "c", "d"]
 
@@ -165,7 +166,22 @@ def test_tying_the_first_token_needs_an_encoder(backbone) -> None:
 
 def test_more_virtual_tokens_than_positions_are_refused(backbone) -> None:
     with pytest.raises(ConfigError, match="60 virtual tokens leave no room for text in the 64 positions"):
-        PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=60), LABELS)
+        PromptClassifier(backbone("bert"), PromptConfig(method="p-tuning", virtual_tokens=60), LABELS)
+
+
+@pytest.mark.parametrize("softmax", ["separate", "shared"])
+def test_deep_prompts_take_no_positions_from_the_text(softmax, backbone) -> None:
+    config = PromptConfig(method="deep", softmax=softmax, virtual_tokens=60)
+    model = PromptClassifier(backbone("bert"), config, LABELS)
+    assert TextClassifier.around(model).encoder.max_length == 64
+    assert model(torch.full((1, 64), 5)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [{"method": "p-tuning"}, {"method": "deep", "shift_text": True}])
+def test_virtual_tokens_that_are_counted_take_positions_from_the_text(settings, backbone) -> None:
+    model = PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=10, **settings), LABELS)
+    assert TextClassifier.around(model).encoder.max_length == 54
+    assert model(torch.full((1, 54), 5)).logits.isfinite().all()
 
 
 def test_rows_padded_on_the_left_are_refused(backbone) -> None:

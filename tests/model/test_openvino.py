@@ -88,10 +88,11 @@ def test_members_of_an_ensemble_have_their_own_prompts_in_one_pass(backbone) -> 
     torch.testing.assert_close(logits(ensemble, CompiledBackbone(plain, "fp32")), expected, atol=1e-4, rtol=0)
 
 
-def test_text_that_fills_every_position_is_not_padded_beyond_them(backbone) -> None:
+@pytest.mark.parametrize("settings", [SEPARATE, PEFT], ids=["beside the prompt", "behind the prompt"])
+def test_text_that_nearly_fills_every_position_is_not_padded_beyond_them(settings, backbone) -> None:
     plain = backbone("bert")
-    model = classifier(plain, **SEPARATE)
-    ids = torch.full((1, (plain.max_positions or 0) - P), 7)
+    model = classifier(plain, **settings)
+    ids = torch.full((1, (plain.max_positions or 0) - model.config.positions_taken - 1), 7)
     compiled = CompiledBackbone(plain, "fp32")
     torch.testing.assert_close(
         logits(model, compiled, ids, None, None), logits(model, plain, ids, None, None), atol=1e-4, rtol=0
@@ -100,7 +101,7 @@ def test_text_that_fills_every_position_is_not_padded_beyond_them(backbone) -> N
 
 @pytest.mark.parametrize("precision", ["int8", "bf16"])
 def test_fewer_bits_give_nearly_the_same_states(precision, backbone) -> None:
-    if precision == "bf16" and not engine._has_amx():
+    if precision == "bf16" and not engine.has_amx():
         pytest.skip("no AMX")
     plain = backbone("bert")
     prompt = classifier(plain, **SEPARATE).prompt().detach()
@@ -219,10 +220,10 @@ def test_what_is_not_float32_on_the_cpu_is_refused(backbone_folder) -> None:
 
 
 def test_bf16_needs_amx_and_for_gated_layers_two_threads(backbone, monkeypatch) -> None:
-    monkeypatch.setattr(engine, "_has_amx", lambda: False)
+    monkeypatch.setattr(engine, "has_amx", lambda: False)
     with pytest.raises(ConfigError, match="needs a CPU with AMX"):
         CompiledBackbone(backbone("bert"), "bf16")
-    monkeypatch.setattr(engine, "_has_amx", lambda: True)
+    monkeypatch.setattr(engine, "has_amx", lambda: True)
     plain = backbone("llama", **ONE_LAYER)
     with pytest.raises(ConfigError, match="two threads for a Llama, SmolLM, SmolLM2 backbone"):
         logits(classifier(plain, **SEPARATE), CompiledBackbone(plain, "bf16"))

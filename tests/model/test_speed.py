@@ -13,6 +13,7 @@ from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.families import FAMILIES
+from ptune.model.loading import is_faster_in_bfloat16, load_backbone, pick_dtype
 
 LABELS = ["a", "b", "c"]
 IDS = torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 10, 3, 0, 0]])
@@ -119,21 +120,40 @@ def test_a_causal_backbone_reads_a_shallow_prompt_once(family, backbone, monkeyp
 def test_attention_by_products_is_the_kernels(family, softmax, backbone, monkeypatch) -> None:
     config = PromptConfig(method="deep", softmax=softmax, virtual_tokens=3, token_dropout=0)
     model = spread(PromptClassifier(backbone(family), config, LABELS))
+    monkeypatch.setattr(attention, "kernel_is_slow", lambda *_: False)
     logits, slopes = model(IDS, MASK).logits, gradients(model)
-    monkeypatch.setattr(attention, "_kernel_is_slow", lambda *_: True)
+    monkeypatch.setattr(attention, "kernel_is_slow", lambda *_: True)
     torch.testing.assert_close(model(IDS, MASK).logits, logits, atol=1e-5, rtol=1e-5)
     for kernel, products in zip(slopes, gradients(model), strict=True):
         torch.testing.assert_close(products, kernel, atol=1e-5, rtol=1e-4)
 
 
-def test_training_in_bfloat16_on_the_cpu_goes_by_products(backbone_folder) -> None:
-    from ptune.model.loading import load_backbone
+@pytest.mark.parametrize(("dtype", "longest"), [(torch.float32, 96), (torch.bfloat16, 512)])
+def test_training_on_the_cpu_goes_by_products_where_texts_are_short(dtype, longest) -> None:
+    query = torch.zeros(1, 4, 6, 8, dtype=dtype)
+    short, long = (torch.zeros(1, 4, length, 8, dtype=dtype) for length in (longest, longest + 1))
+    assert attention.kernel_is_slow(query, short)
+    assert not attention.kernel_is_slow(query, long)
+    with torch.no_grad():
+        assert not attention.kernel_is_slow(query, short)
 
+
+def test_training_in_bfloat16_on_the_cpu_gives_finite_gradients(backbone_folder) -> None:
     loaded = load_backbone(str(backbone_folder("bert")), dtype="bfloat16", device="cpu")
     model = spread(PromptClassifier(loaded, PromptConfig(method="deep", virtual_tokens=3), LABELS))
-    query = torch.zeros(1, 4, 6, 8, dtype=torch.bfloat16)
-    assert attention._kernel_is_slow(query, query)
-    with torch.no_grad():
-        assert not attention._kernel_is_slow(query, query)
-    assert not attention._kernel_is_slow(query.float(), query.float())
     assert all(slope.isfinite().all() for slope in gradients(model))
+
+
+def test_auto_is_bfloat16_on_gpus_that_compute_with_it(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0) if device.index == 1 else (7, 5))
+    assert pick_dtype("auto", torch.device("cuda", 0)) == "float32"
+    assert pick_dtype("auto", torch.device("cuda", 1)) == "bfloat16"
+    assert pick_dtype("auto", torch.device("cpu")) == "float32"
+    assert pick_dtype("float16", torch.device("cuda", 0)) == "float16"
+
+
+def test_a_cpu_with_matrix_units_for_bfloat16_is_noticed(backbone, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert is_faster_in_bfloat16(backbone("bert"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert not is_faster_in_bfloat16(backbone("bert"))

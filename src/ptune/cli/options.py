@@ -56,8 +56,10 @@ class DeviceOptions(_Options):
     """Where and how the backbone runs."""
 
     device: str = Field("auto", description="auto (a GPU where there is one), cpu, cuda, cuda:1, mps.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Number type of the frozen backbone; prompts and heads stay float32."
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Number type of the frozen backbone; prompts and heads stay float32. auto: bfloat16 on a GPU that "
+        "computes with it, else float32.",
     )
 
 

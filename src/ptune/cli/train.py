@@ -23,6 +23,7 @@ from ptune.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
+    from ptune.model.backbone import Backbone
     from ptune.model.classifier import PromptClassifier
     from ptune.training.config import SettledConfig
     from ptune.training.loop import TrainResult
@@ -194,8 +195,15 @@ def _describe(model: PromptClassifier, training: SettledConfig) -> str:
         f"{prompt.softmax}, pooling {prompt.pooling}, head {prompt.head}{words}; "
         f"epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, head lr {training.head_lr:.3g}, "
         f"weight decay {training.weight_decay:g}, averaged over about {1 / (1 - training.average):.0f} steps, "
-        f"{_seeds(training)}"
+        f"{_seeds(training)}; {_describe_machine(model.backbone)}"
     )
+
+
+def _describe_machine(backbone: Backbone) -> str:
+    from ptune.model.loading import is_faster_in_bfloat16
+
+    hint = " (this CPU is more than twice as fast with --dtype bfloat16)" if is_faster_in_bfloat16(backbone) else ""
+    return f"{str(backbone.dtype).removeprefix('torch.')} on {backbone.device}{hint}"
 
 
 def _by_seed(line: dict[str, Any]) -> str:

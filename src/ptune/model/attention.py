@@ -116,7 +116,7 @@ def _attend_text(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, causal: bool
 ) -> Tensor:
     groups = query.shape[1] // key.shape[1]
-    slow = _kernel_is_slow(query, key)
+    slow = kernel_is_slow(query, key)
     if groups > 1 and (slow or mask is not None):  # a GPU's fused kernels take grouped heads only without a mask
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if slow:
@@ -149,18 +149,15 @@ def _attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | N
     return output.view(shared, rows, heads // shared, length, width).permute(1, 3, 0, 2, 4).flatten(2, 3)
 
 
-# Longest text for which scores [B, heads, T, T] are kept for the way back.
-PRODUCTS_LENGTH = 512
+# Longest text for which training on a CPU keeps scores [B, heads, T, T] for the way back, instead of using the fused
+# kernel. Up to there plain products are faster: a little in float32, six times on the way back in bfloat16.
+PRODUCTS_LENGTH = {torch.float32: 96, torch.bfloat16: 512}
 
 
-def _kernel_is_slow(query: Tensor, key: Tensor) -> bool:
-    """Whether training meets the CPU's bfloat16 kernel, whose way back takes six times as long as plain products."""
-    return (
-        query.device.type == "cpu"
-        and query.dtype == torch.bfloat16
-        and torch.is_grad_enabled()
-        and key.shape[2] <= PRODUCTS_LENGTH
-    )
+def kernel_is_slow(query: Tensor, key: Tensor) -> bool:
+    """Whether training meets the CPU's fused kernel where plain products are faster."""
+    longest = PRODUCTS_LENGTH.get(query.dtype, 0)
+    return query.device.type == "cpu" and torch.is_grad_enabled() and key.shape[2] <= longest
 
 
 def _attend_by_products(

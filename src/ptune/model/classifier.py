@@ -90,7 +90,7 @@ class PromptClassifier(nn.Module):
         labels: Sequence[str],
         seed: int = 0,
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
         revision: str | None = None,
         problem_type: ProblemType = SINGLE,
         rows: int | None = None,
@@ -290,7 +290,7 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
     if config.pooling == "first" and backbone.family.decoder:
         logger.warning("pooling 'first' of a decoder sees nothing of the text but its first token; use --pooling last")
     limit = backbone.max_positions
-    if limit is not None and config.virtual_tokens > limit - 8:
+    if limit is not None and config.positions_taken > limit - 8:
         raise ConfigError(
             f"{config.virtual_tokens} virtual tokens leave no room for text in the {limit} positions of "
             f"backbone '{backbone.name}'; use at most {limit - 8}"

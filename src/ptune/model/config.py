@@ -168,6 +168,11 @@ class PromptConfig(BaseModel):
         return self.method != "deep"
 
     @property
+    def positions_taken(self) -> int:
+        """Positions that are lost to the text: of the virtual tokens, where they are counted as text in front."""
+        return self.virtual_tokens if self.shallow or self.shift_text else 0
+
+    @property
     def has_words(self) -> bool:
         """Whether the head is asked to start at words: by its name, or by words that are given."""
         return self.head == "verbalizer" or self.verbalizer is not None

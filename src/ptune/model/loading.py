@@ -16,19 +16,22 @@ from ptune.model.families import family_of
 from ptune.model.language import LanguageHead, head_of
 from ptune.model.locate import Location, locate
 
+# Compute capability from which on a GPU has bfloat16 matrix units (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
 def load_backbone(
-    name: str, revision: str | None = None, dtype: str = "float32", device: str = "auto", random_weights: bool = False
+    name: str, revision: str | None = None, dtype: str = "auto", device: str = "auto", random_weights: bool = False
 ) -> Backbone:
     """Load a frozen backbone.
 
     Args:
         name: a folder, a .gguf file, `python:PACKAGE[/PATH]`, or a Hub id.
         revision: branch, tag or commit of a Hub id.
-        dtype: float32, bfloat16 or float16. Prompts and heads stay float32.
+        dtype: float32, bfloat16, float16 or `auto`, see `pick_dtype`. Prompts and heads stay float32.
         device: `auto` (a GPU where there is one), or a torch device.
         random_weights: build from config.json alone, weights drawn by seed 0. For tests and benchmarks.
 
@@ -38,8 +41,10 @@ def load_backbone(
     location = locate(name, revision)
     config = _read_config(location)
     family_of(config.model_type, name)
+    where = pick_device(device)
+    dtype = pick_dtype(dtype, where)
     if random_weights:
-        return build_backbone(config, location, dtype).to(pick_device(device))
+        return build_backbone(config, location, dtype).to(where)
     model, missing = _read_weights(location, config, dtype)
     prefix = model.base_model_prefix + "."
     head = {
@@ -49,7 +54,7 @@ def load_backbone(
     }
     pooler_missing = any(key.startswith(prefix) for key in missing)
     read_language_head = partial(_read_language_head, location, config, dtype)
-    return Backbone(model.base_model, location, head, pooler_missing, read_language_head).to(pick_device(device))
+    return Backbone(model.base_model, location, head, pooler_missing, read_language_head).to(where)
 
 
 def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:
@@ -123,6 +128,25 @@ def _attention(config: PretrainedConfig) -> dict[str, str]:
     """Families outside transformers' attention interface keep their own attention."""
     route = family_of(config.model_type, "").deep
     return {"attn_implementation": attention.register()} if route == "attention" else {}
+
+
+def pick_dtype(dtype: str, device: torch.device) -> str:
+    """`auto` is bfloat16 on a GPU that computes with it, else float32."""
+    if dtype != "auto":
+        return dtype
+    bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
+    return "bfloat16" if bfloat16 else "float32"
+
+
+def is_faster_in_bfloat16(backbone: Backbone) -> bool:
+    """Whether a float32 backbone stands on a CPU that multiplies bfloat16 matrices many times as fast."""
+    return backbone.device.type == "cpu" and backbone.dtype == torch.float32 and has_amx()
+
+
+def has_amx() -> bool:
+    """Whether the CPU has matrix units for bfloat16. A torch that cannot tell is taken for no."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
 
 
 def _read_config(location: Location) -> PretrainedConfig:

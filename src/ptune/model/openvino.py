@@ -23,6 +23,7 @@ from ptune.model.backbone import Backbone, Hidden
 from ptune.model.config import Precision
 from ptune.model.export import Entry, export_graph, require
 from ptune.model.graph_store import GraphStore
+from ptune.model.loading import has_amx
 from ptune.model.quantize import quantize_graph
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class CompiledBackbone(Backbone):
                 f"precision {precision} needs weights of float32 on the CPU, but backbone '{backbone.name}' was loaded "
                 f"as {kind} on {backbone.device}; leave --dtype and --device out"
             )
-        if precision == "bf16" and not _has_amx():
+        if precision == "bf16" and not has_amx():
             raise ConfigError("precision bf16 needs a CPU with AMX, which this one lacks; use --precision int8")
         self.precision: Precision = precision
         self._core = require("openvino").Core()
@@ -94,7 +95,8 @@ class CompiledBackbone(Backbone):
         if self.family.token_types:
             inputs.append(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
         length = input_ids.shape[1]
-        padded = [nn.functional.pad(tensor, (0, self._padding(length, prompt.shape[-2]))) for tensor in inputs]
+        taken = prompt.shape[-2] if entry.shallow or entry.shift_text else 0
+        padded = [nn.functional.pad(tensor, (0, self._padding(length, taken))) for tensor in inputs]
         padded.insert(2, prompt.detach().float())
         if read is not None:
             padded.append(read)
@@ -104,10 +106,10 @@ class CompiledBackbone(Backbone):
         states = states if entry.picked else states[:, : offset + length]
         return Hidden(states, attention_mask, offset, pooled[0] if pooled else None, picked=entry.picked)
 
-    def _padding(self, length: int, virtual_tokens: int) -> int:
-        """Positions of padding that bring a text to the next step, if the backbone has them."""
+    def _padding(self, length: int, taken: int) -> int:
+        """Positions of padding that bring a text to the next step, if the backbone has them beside those taken."""
         wanted = -length % LENGTH_STEP
-        room = wanted if self.max_positions is None else self.max_positions - virtual_tokens - length
+        room = wanted if self.max_positions is None else self.max_positions - taken - length
         return max(0, min(wanted, room))
 
     def _compile(self, entry: Entry) -> Any:
@@ -131,7 +133,7 @@ def _options(precision: Precision) -> dict[str, Any]:
     """Of a compiled graph: batches one after the other, each on all threads that PyTorch has (OMP_NUM_THREADS)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Not left to OpenVINO: with bfloat16 but without AMX its results can be wrong (openvino#38256).
-    in_bfloat16 = precision == "bf16" or (precision == "int8" and _has_amx())
+    in_bfloat16 = precision == "bf16" or (precision == "int8" and has_amx())
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": min(torch.get_num_threads(), cores),
@@ -139,12 +141,6 @@ def _options(precision: Precision) -> dict[str, Any]:
         "ENABLE_CPU_PINNING": False,  # would bind several processes of one thread to the same core
         "SNIPPETS_MODE": "DISABLE",  # its fused attention takes twice the time of the parts (docs/log.md)
     }
-
-
-def _has_amx() -> bool:
-    """Whether the CPU has matrix units for bfloat16. A torch that cannot tell is taken for no."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16"))
 
 
 def _has_gates(graph: Any) -> bool:

@@ -202,9 +202,10 @@ def test_a_damaged_graph_is_made_again(damage, copy, graph, tmp_path, caplog) ->
     assert [path.name for path in file.parent.parent.iterdir()] == [file.parent.name]  # nothing half-written is left
 
 
-def test_a_missing_library_is_named_with_its_extra(backbone, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ConfigError, match=r"openvino, which is not installed; pip install 'ptune\[openvino\]'"):
+@pytest.mark.parametrize("library", ["openvino", "nncf"])
+def test_a_missing_library_is_named_with_its_extra(library, backbone, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigError, match=rf"{library}, which is not installed; pip install 'ptune\[openvino\]'"):
         CompiledBackbone(backbone("bert"), "int8")
 
 

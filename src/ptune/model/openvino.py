@@ -39,7 +39,7 @@ class CompiledBackbone(Backbone):
         backbone: a float32 one on the CPU. Its weights are shared, not copied.
 
     Raises:
-        ConfigError: OpenVINO is not installed, the backbone is on a GPU or of another number type, or bf16 is not for
+        ConfigError: OpenVINO or NNCF is not installed, the backbone is on a GPU or of another number type, or bf16 is not for
             this CPU.
     """
 
@@ -56,6 +56,8 @@ class CompiledBackbone(Backbone):
             raise ConfigError("precision bf16 needs a CPU with AMX, which this one lacks; use --precision int8")
         self.precision: Precision = precision
         self._core = require("openvino").Core()
+        if precision == "int8":
+            require("nncf")  # before a graph is exported for it
         self._store = GraphStore(backbone, "int8" if precision == "int8" else "float32")
         self._compiled: dict[Entry, Any] = {}
 

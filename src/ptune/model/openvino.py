@@ -39,8 +39,8 @@ class CompiledBackbone(Backbone):
         backbone: a float32 one on the CPU. Its weights are shared, not copied.
 
     Raises:
-        ConfigError: OpenVINO or NNCF is not installed, the backbone is on a GPU or of another number type, or bf16 is not for
-            this CPU.
+        ConfigError: OpenVINO or NNCF is not installed, the backbone is on a GPU or of another number type, or bf16 is
+            not for this CPU.
     """
 
     def __init__(self, backbone: Backbone, precision: Precision) -> None:

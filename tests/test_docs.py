@@ -53,6 +53,22 @@ def test_the_readmes_commands_run(here, capsys) -> None:
         main([*arguments, "--epochs", "1"] if arguments[0] == "train" else arguments)
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory'")  # the Trainer's, on a machine without a GPU
+def test_the_script_that_moves_over_from_peft_runs(here, monkeypatch, capsys) -> None:
+    import datasets
+
+    rows = [
+        {"sentence1": row["text"], "sentence2": "a good film", "label": n % 2} for n, row in enumerate(review_rows(8))
+    ]
+    split = datasets.Dataset.from_list(rows)
+    local = datasets.DatasetDict({"train": split, "validation": split})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: local)
+    code = blocks((ROOT / "docs" / "peft.md").read_text(encoding="utf-8"), "python")[0]
+    exec(compile(here(code).replace("max_length=492", "max_length=44"), "docs/peft.md", "exec"), {})
+    assert "trainable params: " in capsys.readouterr().out
+    assert Path("mrpc-adapter/adapter_config.json").exists()
+
+
 @pytest.mark.parametrize("page", ["cli", "families", "quality"])
 def test_pages_made_from_the_code_are_up_to_date(page, generate) -> None:
     written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")

@@ -11,7 +11,19 @@ import ptune
 
 ROOT = Path(ptune.__file__).parent
 # From bottom to top. A module may import from its own layer and from those before it.
-LAYERS = ("errors", "atomic", "data", "model", "adapter", "calibration", "metrics", "predict", "training", "cli")
+LAYERS = (
+    "errors",
+    "atomic",
+    "data",
+    "model",
+    "adapter",
+    "calibration",
+    "metrics",
+    "predict",
+    "training",
+    "compat",
+    "cli",
+)
 
 
 def imports_of(path: Path) -> set[str]:

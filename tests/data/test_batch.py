@@ -110,6 +110,15 @@ def test_padding_is_of_segment_0() -> None:
     assert batch.token_type_ids.tolist() == [[0, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
 
 
+def test_a_batch_of_few_lengths_is_padded_to_a_multiple_but_not_beyond_the_longest_row() -> None:
+    rows = packed(2, 4, 3, 7)
+    assert collate(rows, None, [0, 2], pad_id=9, multiple=4).input_ids.shape == (2, 4)
+    assert collate(rows, None, [0, 3], pad_id=9, multiple=4).input_ids.shape == (2, 7)
+    batch = collate(rows, None, [1], pad_id=9, multiple=2)
+    assert batch.attention_mask is not None
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1]]
+
+
 def test_a_batch_moves_whole() -> None:
     batch = collate(packed(2, 5), torch.tensor([1, 0]), [0, 1], pad_id=9).to(torch.device("meta"))
     assert {tensor.device.type for tensor in (batch.input_ids, batch.attention_mask, batch.labels)} == {"meta"}

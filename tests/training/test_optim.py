@@ -80,3 +80,13 @@ def test_clipping_bounds_the_norm_over_prompt_and_head_together(backbone) -> Non
     after = sum(float(p.grad.norm()) ** 2 for p in model.parameters() if p.grad is not None) ** 0.5
     assert before > 0.5
     assert after == pytest.approx(0.5, rel=1e-4)
+
+
+def test_long_runs_on_a_gpu_are_compiled() -> None:
+    deep = PromptConfig(method="deep", softmax="separate")
+    task = Task(rows=4000, validation_rows=400, classes=2, width=384, gpu=True)
+    assert TrainConfig().settle(deep, task).compile
+    assert not TrainConfig(epochs=1).settle(deep, task).compile
+    assert not TrainConfig(compile=False).settle(deep, task).compile
+    assert not TrainConfig().settle(deep, replace(task, gpu=False)).compile
+    assert TrainConfig(compile=True).settle(deep, replace(task, gpu=False)).compile

@@ -18,7 +18,7 @@ from ptune.errors import ConfigError
 
 # Options that are mappings; the command line gives them as one text.
 MAPPINGS = ("verbalizer",)
-OWN_KEYS = ("backbone", "data", "output", "resume", "json")
+OWN_KEYS = ("backbone", "data", "output", "resume", "report-to", "json")
 
 
 def apply_config_file(app: App, tokens: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from ptune.cli.options import (
 from ptune.cli.terminal import Terminal, progress_bar
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.model.config import PromptConfig
+from ptune.training.callbacks import Report, reporting_callbacks
 from ptune.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def train(
     data: str,
     output: Path,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    report_to: Report = "none",
     config: Path | None = None,  # noqa: ARG001 (read before parsing, see config_file)
     json: Json = False,
     data_options: Data = None,
@@ -61,6 +64,7 @@ def train(
       ptune train --backbone ./my-bert --data stars.csv --output stars --problem-type regression
       ptune train --config run.yaml --seed 1
       ptune train --backbone ./my-bert --data reviews.csv --output reviews --resume
+      ptune train --backbone ./my-bert --data reviews.csv --output reviews --report-to tensorboard
 
     Parameters
     ----------
@@ -73,11 +77,14 @@ def train(
         Folder for the adapter.
     resume
         Go on from the checkpoint in the output folder, exactly.
+    report_to
+        Where losses and figures are shown along the way. TensorBoard's files go into the output folder.
     config
         YAML, TOML or JSON file with any of these options; the command line wins.
     """
     terminal = Terminal(json)
     training = training or TrainConfig()
+    callbacks = reporting_callbacks(report_to)
     result = run(
         terminal,
         backbone,
@@ -87,6 +94,7 @@ def train(
         prompt or PromptConfig(),
         training,
         resume,
+        callbacks,
     )
     terminal.answer(summary(result))
 
@@ -133,6 +141,7 @@ def run(
     prompt: PromptConfig,
     training: TrainConfig,
     resume: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> TrainResult:
     """Train with a bar, and say how it goes."""
     from ptune.atomic import make_folder
@@ -161,6 +170,7 @@ def run(
             resume=resume,
             on_step=on_step,
             on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs, data.problem_type)),
+            callbacks=callbacks,
         )
     terminal.say(_best_line(result, data.problem_type))
     if data.problem_type == SINGLE:

@@ -74,20 +74,24 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def collate(packed: Packed, labels: Tensor | None, rows: Sequence[int], pad_id: int) -> Batch:
+def collate(packed: Packed, labels: Tensor | None, rows: Sequence[int], pad_id: int, multiple: int = 1) -> Batch:
     """Put the rows of the given numbers into one batch, padded on the right to its longest.
 
-    labels: of all rows of the split.
+    Args:
+        labels: of all rows of the split.
+        multiple: pad to a multiple of so many tokens, but never beyond the split's longest row; with a mask always, so
+            that all batches are computed alike.
     """
     numbers = torch.tensor(rows)
     lengths = packed.lengths[numbers]
-    columns = torch.arange(int(lengths.max()))
+    longest = min(-(-int(lengths.max()) // multiple) * multiple, int(packed.lengths.max()))
+    columns = torch.arange(longest)
     text = columns < lengths[:, None]  # [B, T]
     places = (packed.starts[numbers][:, None] + columns).clamp_(max=len(packed.ids) - 1)
     segments = packed.segments
     return Batch(
         packed.ids[places].long().masked_fill_(~text, pad_id),
-        None if text.all() else text.long(),
+        None if multiple == 1 and text.all() else text.long(),
         None if segments is None else segments[places].long().masked_fill_(~text, 0),
         None if labels is None else labels[numbers],
         None if packed.mask_positions is None else packed.mask_positions[numbers],

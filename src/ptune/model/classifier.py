@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ class PromptClassifier(nn.Module):
         config: what is learned. None fields are settled for the backbone's family.
         labels: label names in index order, C of them; of a regression one, the name of what is measured.
         tokenizer: of the backbone; needed to start from a text, to tie virtual token 0, and for a verbalizer.
-        seed: the generator's, for prompt and head.
+        seed: the generator's, for prompt and head; None draws on torch's global generator as it stands.
         problem_type: what logits mean; see `ptune.data.targets`.
 
     Raises:
@@ -57,7 +57,7 @@ class PromptClassifier(nn.Module):
         config: PromptConfig,
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerBase | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         problem_type: ProblemType = SINGLE,
     ) -> None:
         super().__init__()
@@ -70,8 +70,9 @@ class PromptClassifier(nn.Module):
             raise ConfigError(f"a regression gives one number, but {len(self.labels)} labels are named; name one")
         if problem_type != SINGLE and self.config.head == "verbalizer":
             raise ConfigError(f"a verbalizer picks one word of several; use head 'linear' for {problem_type}")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
             self.prompt_encoder = _make_encoder(self.config, backbone, tokenizer).to(backbone.device)
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
         if self.config.head == "verbalizer":
@@ -80,6 +81,9 @@ class PromptClassifier(nn.Module):
         self.register_buffer("target_scale", torch.ones((), device=backbone.device), persistent=False)
         self.register_buffer("target_shift", torch.zeros((), device=backbone.device), persistent=False)
         self.fresh_head = True  # whether the head was drawn, and has learned nothing in any unit
+        # What others save of a model, such as transformers' Trainer, is its state: here what is learned.
+        self.register_state_dict_post_hook(_leave_out_backbone)
+        self.register_load_state_dict_post_hook(_expect_no_backbone)
 
     @classmethod
     def from_backbone(
@@ -117,6 +121,7 @@ class PromptClassifier(nn.Module):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
         mask_position: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> SequenceClassifierOutput:
         """Logits of a batch, and its loss where labels are given: the plain one of the problem type, as transformers'.
 
@@ -126,6 +131,8 @@ class PromptClassifier(nn.Module):
             token_type_ids: [B, T], segments of a pair.
             labels: [B], class indices; multi-label [B, C], 0 or 1; regression [B], numbers.
             mask_position: [B], of each row's mask token; needed by the pooling `mask` alone.
+            num_items_in_batch: labels of all batches that make up a step, on all devices, as transformers' Trainer
+                counts them. The loss is then this batch's share of the mean over them.
 
         Raises:
             ValueError: a row is padded on the left.
@@ -137,7 +144,17 @@ class PromptClassifier(nn.Module):
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
         (logits,) = shared_logits([self], self.prompt(), input_ids, attention_mask, token_type_ids, mask_position)
         loss = None if labels is None else Objective(self.problem_type)(logits, labels)
+        if loss is not None and labels is not None and num_items_in_batch is not None:
+            loss = loss * (labels.numel() / num_items_in_batch)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether transformers' Trainer is to give `num_items_in_batch`, so that uneven batches weigh as their rows do.
+
+        Not for a regression: the Trainer counts no target of -100. It then takes the mean over batches.
+        """
+        return self.problem_type != REGRESSION
 
     def prompt(self) -> Tensor:
         """The folded prompt, as the backbone takes it: shallow [P, E] or deep [L, 2, P, Hkv].
@@ -195,7 +212,7 @@ class PromptClassifier(nn.Module):
 
     def trainable_state(self) -> dict[str, Tensor]:
         """What training changes, by name: the prompt encoder whole, not folded, and the head."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
+        return dict(self.state_dict())
 
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
         """Put back what `trainable_state` gave, exactly."""
@@ -217,6 +234,15 @@ class PromptClassifier(nn.Module):
         return f"trainable params: {trained} || all params: {total} || trainable%: {100 * trained / total}"
 
 
+def _leave_out_backbone(_module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}backbone.")]:
+        del state[name]
+
+
+def _expect_no_backbone(_module: nn.Module, keys: Any) -> None:
+    keys.missing_keys[:] = [name for name in keys.missing_keys if ".backbone." not in f".{name}"]
+
+
 def shared_logits(
     members: Sequence[PromptClassifier],
     prompt: Tensor,
@@ -224,6 +250,7 @@ def shared_logits(
     attention_mask: Tensor | None = None,
     token_type_ids: Tensor | None = None,
     mask_position: Tensor | None = None,
+    forward: Callable[..., Hidden] | None = None,
 ) -> list[Tensor]:
     """Logits of M members over a batch of theirs, M times [B, C].
 
@@ -232,6 +259,7 @@ def shared_logits(
         prompt: their prompts, from `ensemble.stack_prompts`; of a single member its own, folded, one for all rows or
             one a row.
         input_ids: [M * B, T], the first B rows for the first member, and so on; all else likewise.
+        forward: in place of the backbone's own, such as its compiled one.
     """
     first = members[0]
     rows = input_ids.shape[0] // len(members)
@@ -239,7 +267,8 @@ def shared_logits(
         prompt = prompt.repeat_interleave(rows, dim=-3)
     offset = prompt.shape[-2] if prompt.dim() <= 3 else 0
     read = first.head.reads(input_ids, attention_mask, mask_position, offset)
-    hidden = first.backbone(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
+    run = forward or first.backbone
+    hidden = run(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
     hidden = replace(hidden, mask_position=mask_position)
     return [
         member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))

@@ -163,6 +163,19 @@ class PromptConfig(BaseModel):
         if self.pooling == "mask" and self.template is not None and "mask" not in fields:
             raise ValueError(f"pooling 'mask' reads the mask token, but template {self.template!r} has no {{mask}}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, in types of JSON. By this name transformers' callbacks ask a model's configuration for them."""
+        return self.model_dump(mode="json")
+
+    def to_json_string(self) -> str:
+        """The same as text."""
+        return self.model_dump_json(indent=2)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Frozen; but transformers' Trainer switches `use_cache` off in every model's configuration, and may."""
+        if name != "use_cache":
+            super().__setattr__(name, value)
+
     @property
     def shallow(self) -> bool:
         return self.method != "deep"

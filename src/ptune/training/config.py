@@ -20,6 +20,8 @@ FIGURES: dict[ProblemType, tuple[Figure, ...]] = {
     REGRESSION: ("pearson", "spearman", "r2", "mse", "mae", "loss"),
 }
 LESS_IS_BETTER = ("loss", "mse", "mae")
+# Steps from which on compiling on a GPU is by default worth its minute.
+COMPILE_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Task:
     width: int
     problem_type: ProblemType = SINGLE
     pairs: bool = False  # whether two texts are compared
+    gpu: bool = False  # whether the backbone is on one
 
 
 class TrainConfig(BaseModel):
@@ -100,6 +103,11 @@ class TrainConfig(BaseModel):
     ensemble: bool = Field(
         False, description="Keep all of --seeds as one adapter, which answers with the mean of their probabilities."
     )
+    compile: bool | None = Field(
+        None,
+        description="Train through torch.compile: a minute of compiling for faster steps. Needs a C++ compiler on a "
+        f"CPU, Triton on a GPU. Default: on a GPU, for runs of {COMPILE_STEPS} steps and more.",
+    )
     checkpoint_steps: int = Field(
         200, ge=1, description="Steps between checkpoints for --resume; the end of each epoch always gets one."
     )
@@ -138,6 +146,7 @@ class TrainConfig(BaseModel):
             "weight_decay": default_decay(prompt, task) if self.weight_decay is None else self.weight_decay,
             "average": average if self.average is None else self.average,
             "best": self.best or best,
+            "compile": task.gpu and steps >= COMPILE_STEPS if self.compile is None else self.compile,
         }
         return SettledConfig(**{**self.model_dump(), **settled})
 
@@ -167,6 +176,7 @@ class SettledConfig(TrainConfig):
     weight_decay: float
     average: float
     best: Figure | Literal["last"]
+    compile: bool
 
 
 BATCH = 16

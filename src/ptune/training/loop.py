@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ptune.errors import ConfigError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.predict import TextClassifier
+from ptune.training.callbacks import Callbacks, TrainerCallbacks
 from ptune.training.config import SettledConfig, Task, TrainConfig
 from ptune.training.run import OnEpoch, OnStep, Run
 from ptune.training.steps import Rows
@@ -47,6 +49,7 @@ def train(
     resume: bool = False,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> TrainResult:
     """Train a prompt and its head; write the best epoch's adapter to `output`.
 
@@ -62,13 +65,15 @@ def train(
         max_length: tokens to cut texts to; at most, and by default, what the backbone holds beside the prompt.
         resume: go on from the checkpoint in `output`, if there is one, as if never stopped.
         on_step, on_epoch: called along the way.
+        callbacks: transformers' TrainerCallbacks, such as EarlyStoppingCallback; see `ptune.training.callbacks`.
 
     Raises:
         TrainingError: the loss is no longer a number. The last good state is in the checkpoint.
         ConfigError: model and data are of different problem types; a setting does not suit them; `resume` finds a
-            checkpoint of another run.
+            checkpoint of another run; a callback is none.
         DataError: validation has no labels. OutputError: `output` cannot be written.
     """
+    told = TrainerCallbacks(callbacks) if callbacks else Callbacks()
     _check_fit(model, data)
     config = settle(config or TrainConfig(), model, data)
     folder = Path(output).expanduser()
@@ -79,7 +84,7 @@ def train(
     classifier.label_separator = data.label_separator
     rows, held_back = (_encode(classifier, data, name) for name in ("train", "validation"))
     classifier.encoder.warn_of_cuts(len(rows.labels) + len(held_back.labels))
-    run = Run(classifier, models, rows, held_back, config, folder, on_step, on_epoch)
+    run = Run(classifier, models, rows, held_back, config, folder, on_step, on_epoch, told)
     if resume:
         run.resume()
     run.go()
@@ -95,6 +100,7 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> Sett
         width=model.backbone.output_width,
         problem_type=model.problem_type,
         pairs=data.train.pairs is not None,
+        gpu=model.backbone.device.type == "cuda",
     )
     return config.settle(model.config, task)
 

@@ -28,6 +28,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble, combine
 from ptune.model.objective import Objective, balanced_weights
 from ptune.predict import TextClassifier, run_member_logits
+from ptune.training.callbacks import Callbacks
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
 from ptune.training.config import LESS_IS_BETTER, Figure, SettledConfig
 from ptune.training.member import Member, copy_state
@@ -60,6 +61,7 @@ class Run:
         folder: Path,
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.classifier = classifier
         self.kept = classifier.model
@@ -69,6 +71,7 @@ class Run:
         self.folder = folder
         self.on_step = on_step
         self.on_epoch = on_epoch
+        self.callbacks = callbacks or Callbacks()
         self.stop = StopSignal()
         self.checkpoints = CheckpointWriter(folder)
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
@@ -77,8 +80,8 @@ class Run:
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
-        total = config.epochs * math.ceil(batches / config.accumulate)
-        self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, total)
+        self.total = config.epochs * math.ceil(batches / config.accumulate)
+        self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total)
 
     def _objective(self, models: Sequence[PromptClassifier]) -> Objective:
         """The loss, with weights and units counted on the training rows."""
@@ -134,12 +137,14 @@ class Run:
 
     def go(self) -> None:
         """Run the epochs that are left, then put the best state back and save it."""
+        self.callbacks.begin(self)
         with self.checkpoints:
             self._run_epochs()
         self.kept.load_trainable_state(self.state.best)
         self.kept.eval()
         self.classifier.temperature = self.progress.best_temperature
         save_adapter(self.folder, self.kept, self.record())
+        self.callbacks.end()
 
     def _run_epochs(self) -> None:
         log = MetricsFile(self.folder, self.progress.history)
@@ -160,6 +165,7 @@ class Run:
         orders = [training_batches(lengths, size, member.seed, epoch) for member in self.members]
         batches = list(zip(*orders, strict=True))  # each with the rows of every member, in batches of like length
         self.ensemble.train()
+        self.callbacks.begin_epoch()
         started = time.perf_counter()
         for start in range(self.progress.batch, len(batches), self.config.accumulate):
             group = batches[start : start + self.config.accumulate]
@@ -169,6 +175,8 @@ class Run:
             due = (self.progress.step + self.steps.unread) % self.config.checkpoint_steps == 0 and not last
             if self.steps.full or last or due or self.stop.asked:
                 self._read_steps()
+                if self.callbacks.stop:
+                    break
             if self.stop.asked and self.between_steps:
                 raise KeyboardInterrupt
             if due:
@@ -183,11 +191,13 @@ class Run:
             if not step.finite:
                 self._diverged(sum(step.losses), self.progress.step + 1)
             mean = sum(step.losses) / len(step.losses)
-            self.progress.loss_sum += mean * self.objective.scale**2 * step.rows  # in the targets' own unit
+            mean *= self.objective.scale**2  # in the targets' own unit
+            self.progress.loss_sum += mean * step.rows
             self.progress.rows += step.rows
             self.progress.rows_seen += step.rows * len(self.members)
             self.progress.batch += step.batches
             self.progress.step += 1
+            self.callbacks.end_step(mean)
         self.between_steps = True
         if self.on_step is not None:
             mean = self.progress.loss_sum / self.progress.rows
@@ -221,11 +231,13 @@ class Run:
             self._diverged(line["loss"], self.progress.step)
         self.progress.history.append(line)
         log.add(line)
+        self.callbacks.end_epoch(line)
         self.progress.epoch += 1
         self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
         if line["best"]:
             self._save_best()
         self._checkpoint()
+        self.callbacks.saved()
         if self.on_epoch is not None:
             self.on_epoch(line)
 
@@ -264,7 +276,7 @@ class Run:
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
-        by_seed = {str(m.seed): own[self._figure] for m, (own, _) in zip(self.members, measured, strict=True)}
+        by_seed = {str(m.seed): own[self.figure] for m, (own, _) in zip(self.members, measured, strict=True)}
         return line if len(measured) == 1 else {**line, "by_seed": by_seed}
 
     def _measure(self, logits: Tensor) -> tuple[dict[str, float], float]:
@@ -298,20 +310,20 @@ class Run:
         """What is compared: the figure that picks the best, then the lower loss; without a finite loss, the last."""
         if not math.isfinite(metrics["loss"]):
             return (-math.inf,)
-        sign = -1 if self._figure in LESS_IS_BETTER else 1
-        return sign * metrics[self._figure], -metrics["loss"]
+        sign = -1 if self.figure in LESS_IS_BETTER else 1
+        return sign * metrics[self.figure], -metrics["loss"]
 
     @property
-    def _figure(self) -> Figure:
+    def figure(self) -> Figure:
         """What seeds are compared by; epochs too, unless the last one is kept anyway."""
         return "loss" if self.config.best == "last" else self.config.best
 
     @property
     def ended(self) -> bool:
-        """All epochs are run, or patience ran out."""
+        """All epochs are run, patience ran out, or a callback wants no more."""
         waited = self.progress.epoch - 1 - self.progress.best_epoch
         out_of_patience = self.config.patience is not None and waited >= self.config.patience
-        return self.progress.epoch > self.config.epochs or out_of_patience
+        return self.progress.epoch > self.config.epochs or out_of_patience or self.callbacks.stop
 
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ptune.data.batch import Packed, collate, pack
 from ptune.data.encode import Encoded
 from ptune.model.classifier import shared_logits
+from ptune.model.compiled import CompiledForward, length_step
 from ptune.model.ensemble import stack_prompts
 from ptune.model.objective import Objective
 from ptune.training.config import SettledConfig
@@ -92,7 +93,10 @@ class Steps:
         self.objective = objective
         self.config = config
         self.total = total
-        self.device = members[0].model.backbone.device
+        backbone = members[0].model.backbone
+        self.device = backbone.device
+        self._forward = CompiledForward(backbone) if config.compile else None
+        self._multiple = length_step(self.device) if config.compile else 1
         self._finite = torch.ones((), dtype=torch.bool, device=self.device)  # whether all was, so far
         self._unread: list[_Taken] = []
 
@@ -145,9 +149,10 @@ class Steps:
     def _losses(self, batch: Batch) -> Tensor:
         """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""
         together = [row for rows in batch for row in rows]
-        inputs = collate(self.rows.packed, self.rows.labels, together, self.pad_id).to(self.device)
+        inputs = collate(self.rows.packed, self.rows.labels, together, self.pad_id, self._multiple).to(self.device)
         prompt = stack_prompts([member.training_prompt() for member in self.members])
-        logits = shared_logits([member.model for member in self.members], prompt, **inputs.inputs)  # type: ignore[arg-type]
+        models = [member.model for member in self.members]
+        logits = shared_logits(models, prompt, **inputs.inputs, forward=self._forward)  # type: ignore[arg-type]
         assert inputs.labels is not None
         labels = inputs.labels.chunk(len(self.members))
         return torch.stack([self.objective(own, truth) for own, truth in zip(logits, labels, strict=True)])

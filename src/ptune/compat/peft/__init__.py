@@ -1,0 +1,53 @@
+"""The names of PEFT, so that a script for prompt learning runs with one import changed.
+
+    - from peft import PromptEncoderConfig, get_peft_model
+    + from ptune.compat.peft import PromptEncoderConfig, get_peft_model
+
+Everything goes through ptune's own forward pass, in PEFT's layout, and what is
+saved is what PEFT reads. docs/peft.md says what is there and what differs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptune.compat.peft.config import (
+    PeftConfig,
+    PeftType,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptEncoderReparameterizationType,
+    PromptLearningConfig,
+    PromptTuningConfig,
+    PromptTuningInit,
+    TaskType,
+)
+from ptune.compat.peft.files import get_peft_model_state_dict, set_peft_model_state_dict
+from ptune.compat.peft.model import PeftModel, PeftModelForSequenceClassification, get_peft_model
+from ptune.errors import ConfigError
+
+__all__ = [
+    "PeftConfig",
+    "PeftModel",
+    "PeftModelForSequenceClassification",
+    "PeftType",
+    "PrefixTuningConfig",
+    "PromptEncoderConfig",
+    "PromptEncoderReparameterizationType",
+    "PromptLearningConfig",
+    "PromptTuningConfig",
+    "PromptTuningInit",
+    "TaskType",
+    "get_peft_model",
+    "get_peft_model_state_dict",
+    "set_peft_model_state_dict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name.endswith("Config") or name.startswith("PeftModelFor"):
+        raise ConfigError(
+            f"ptune.compat.peft has no {name}; ptune learns prompts that classify texts: use PromptEncoderConfig, "
+            "PrefixTuningConfig or PromptTuningConfig, or stay with PEFT for this"
+        )
+    raise AttributeError(f"module 'ptune.compat.peft' has no attribute {name!r}")

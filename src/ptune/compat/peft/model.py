@@ -1,0 +1,297 @@
+"""`get_peft_model` and the model that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from ptune.adapter.files import labels_from, read_adapter
+from ptune.adapter.peft_files import to_peft
+from ptune.compat.peft.base import check_options, let_learn, make_backbone, problem_type_of, text_first, text_room
+from ptune.compat.peft.config import PeftConfig, PeftType, PromptTuningConfig, from_content, peft_content
+from ptune.compat.peft.files import DEFAULT, load_classifier, save_adapters
+from ptune.data.targets import MULTI, SINGLE
+from ptune.errors import ConfigError
+from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier
+from ptune.model.locate import Location
+from ptune.model.tokenizer import load_tokenizer
+
+# Options of PEFT's and transformers' methods of the same names that mean nothing here, and two that do.
+_LOAD_OPTIONS = ("subfolder", "config", "torch_device", "autocast_adapter_dtype", "low_cpu_mem_usage")
+_SAVE_OPTIONS = ("state_dict", "push_to_hub", "save_embedding_layers", "max_shard_size", "save_function", "variant")
+
+
+class PeftModel(PreTrainedModel):  # type: ignore[misc]
+    """A frozen classifier of transformers with prompts on it, by name, of which one is active.
+
+    It is a PreTrainedModel, because transformers' Trainer lets those save themselves; a checkpoint then holds both
+    what PEFT reads and what training goes on from.
+
+    Args:
+        model: from AutoModelForSequenceClassification; frozen by this.
+        peft_config: of the first adapter; None: adapters are added later.
+        adapter_name: of the first adapter.
+
+    Raises:
+        ConfigError: what ptune does not do, with what to use instead. BackboneError: an unknown family.
+    """
+
+    backbone: Backbone
+
+    def __init__(self, model: Any, peft_config: PeftConfig | None = None, adapter_name: str = DEFAULT) -> None:
+        if isinstance(model, PeftModel):
+            raise ConfigError("the model is a PeftModel already; give it another adapter with add_adapter")
+        backbone = make_backbone(model)
+        super().__init__(model.config)
+        # Neither is a part of this model's own: the adapters hold the backbone, and nothing holds the old head.
+        object.__setattr__(self, "_wrapped", model)
+        object.__setattr__(self, "backbone", backbone)
+        self.adapters = nn.ModuleDict()
+        self.peft_config: dict[str, PeftConfig] = {}
+        self.active_adapter = adapter_name
+        self._disabled = False
+        if peft_config is not None:
+            self.add_adapter(adapter_name, peft_config)
+            self.set_adapter(adapter_name, inference_mode=peft_config.inference_mode)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: Any, model_id: str | Path, adapter_name: str = DEFAULT, is_trainable: bool = False, **options: Any
+    ) -> PeftModel:
+        """Put a saved adapter, of ptune or PEFT, on a classifier of transformers; see `load_adapter`."""
+        peft_model = cls(model, adapter_name=adapter_name)
+        peft_model.load_adapter(model_id, adapter_name, is_trainable, **options)
+        peft_model.set_adapter(adapter_name, inference_mode=not is_trainable)
+        return peft_model.train(is_trainable)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **options: Any,
+    ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
+        """Logits of the active adapter, and the loss; see `PromptClassifier.forward`. Padding may be on either side.
+
+        Raises:
+            ConfigError: another input than these. DataError: a text has more tokens than there is room for.
+        """
+        wrong = sorted(name for name, value in options.items() if value is not None and value is not False)
+        if wrong or input_ids is None:
+            raise ConfigError(
+                f"{', '.join(wrong) or 'no input_ids'} given; a prompted model takes input_ids, attention_mask, "
+                "token_type_ids and labels"
+            )
+        if self._disabled:
+            inputs = {"token_type_ids": token_type_ids} if self.backbone.family.token_types else {}
+            return self.get_base_model()(
+                input_ids, attention_mask=attention_mask, labels=labels, return_dict=return_dict, **inputs
+            )
+        active = self.adapter(self.active_adapter)
+        if labels is not None and labels.is_floating_point() and self.config.problem_type is None:
+            active.problem_type = MULTI if active.problem_type == SINGLE else active.problem_type
+        room = text_room(active.config, active.backbone)
+        texts = text_first(input_ids, attention_mask, token_type_ids, active.config, room)
+        output = active(*texts, labels=labels, num_items_in_batch=num_items_in_batch)
+        return output.to_tuple() if return_dict is False else output
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether transformers' Trainer is to give `num_items_in_batch`; see `PromptClassifier`."""
+        return self.adapter(self.active_adapter).accepts_loss_kwargs
+
+    def adapter(self, name: str) -> PromptClassifier:
+        """The classifier behind an adapter's name.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        if name not in self.adapters:
+            known = ", ".join(self.adapters) or "none"
+            raise ConfigError(f"there is no adapter '{name}'; there are: {known}")
+        return self.adapters[name]  # type: ignore[return-value]
+
+    def add_adapter(self, adapter_name: str, peft_config: PeftConfig) -> None:
+        """Add a fresh adapter, which starts with the classifier's own head. Not active until `set_adapter`.
+
+        Raises:
+            ConfigError: the name is taken, or the configuration asks for what ptune does not do.
+        """
+        if not isinstance(peft_config, PeftConfig):
+            raise ConfigError(
+                f"the configuration is a {type(peft_config).__module__}.{type(peft_config).__name__}; give a "
+                "PromptEncoderConfig, PrefixTuningConfig or PromptTuningConfig of ptune.compat.peft"
+            )
+        self._check_name(adapter_name)
+        tokenizer = None
+        if isinstance(peft_config, PromptTuningConfig) and peft_config.tokenizer_name_or_path is not None:
+            tokenizer = load_tokenizer(Location(*[str(peft_config.tokenizer_name_or_path)] * 2))
+        labels = labels_from(self.backbone, self.config.num_labels)
+        classifier = PromptClassifier(
+            self.backbone,
+            peft_config.to_prompt(self.backbone),
+            labels,
+            tokenizer,
+            seed=None,  # so that the same seed draws what it draws in PEFT
+            problem_type=problem_type_of(self.config),
+        )
+        for name, value in to_peft(classifier.config, self.backbone).items():
+            if getattr(peft_config, name, value) is None:
+                setattr(peft_config, name, value)
+        self._add(adapter_name, classifier, peft_config)
+
+    def load_adapter(
+        self, model_id: str | Path, adapter_name: str = DEFAULT, is_trainable: bool = False, **options: Any
+    ) -> None:
+        """Read an adapter; one of the same name is replaced.
+
+        With `is_trainable` training goes on: with the prompt encoder if the folder is a checkpoint of a Trainer, else
+        with the prompt itself.
+
+        Args:
+            model_id: folder, of ptune or PEFT.
+            options: subfolder, inside the folder; others that PEFT has are of no effect.
+
+        Raises:
+            AdapterError: missing, damaged, or for another model. ConfigError: an unknown option.
+        """
+        check_options("load_adapter", options, _LOAD_OPTIONS)
+        if adapter_name not in self.adapters:
+            self._check_name(adapter_name)
+        file = read_adapter(Path(model_id) / options["subfolder"] if options.get("subfolder") else model_id)
+        problem_type = problem_type_of(self.config)
+        classifier = load_classifier(file, self.backbone, self.config.num_labels, problem_type, is_trainable)
+        content = peft_content(file) if file.peft else to_peft(file.record.prompt, self.backbone)
+        self._add(adapter_name, classifier, from_content({**content, "inference_mode": not is_trainable}))
+        if is_trainable or adapter_name == self.active_adapter:
+            let_learn(classifier, is_trainable)
+
+    def _check_name(self, name: str) -> None:
+        if name in self.adapters or not name or "." in name or "/" in name:
+            why = "is taken" if name in self.adapters else "cannot be used: it becomes the name of a folder"
+            raise ConfigError(f"the adapter name {name!r} {why}; choose another")
+
+    def _add(self, name: str, classifier: PromptClassifier, peft_config: PeftConfig) -> None:
+        let_learn(classifier, False)
+        self.adapters[name] = classifier.train(self.training)
+        self.peft_config[name] = peft_config
+
+    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
+        """Make an adapter the active one, and the only one that learns; with `inference_mode` none does.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        self.adapter(adapter_name)
+        self.active_adapter = adapter_name
+        for name in self.adapters:
+            let_learn(self.adapter(name), name == adapter_name and not inference_mode)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter. If it was active, the first of the others is afterwards.
+
+        Raises:
+            ConfigError: there is none of that name, or it is the last.
+        """
+        self.adapter(adapter_name)
+        if len(self.adapters) == 1:
+            raise ConfigError(f"adapter '{adapter_name}' is the only one; use get_base_model() for the plain model")
+        del self.adapters[adapter_name], self.peft_config[adapter_name]
+        if self.active_adapter == adapter_name:
+            self.set_adapter(next(iter(self.adapters)))
+
+    @property
+    def active_adapters(self) -> list[str]:
+        """The active adapter's name; never more than one."""
+        return [self.active_adapter]
+
+    @property
+    def active_peft_config(self) -> PeftConfig:
+        return self.peft_config[self.active_adapter]
+
+    @property
+    def peft_type(self) -> PeftType | None:
+        return self.active_peft_config.peft_type
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Answer as the classifier without any prompt, with the head it had."""
+        self._disabled = True
+        try:
+            yield
+        finally:
+            self._disabled = False
+
+    def get_base_model(self) -> Any:
+        """The classifier that was wrapped, with the head it had."""
+        return self._wrapped.to(self.device)
+
+    @property
+    def base_model(self) -> Any:
+        return self.get_base_model()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.backbone.word_embeddings
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        safe_serialization: bool = True,
+        selected_adapters: list[str] | None = None,
+        is_main_process: bool = True,
+        **options: Any,
+    ) -> None:
+        """Write adapters as PEFT reads them, prompts folded: `default` into the folder, others into folders inside.
+
+        transformers' Trainer, and nobody else, gives a `state_dict`. It gets `model.safetensors` as well, from which
+        it resumes and restores the best model: the prompt encoders are in there.
+
+        Raises:
+            ConfigError: pickles are asked for, an unknown adapter or option. OutputError: the folder cannot be written.
+        """
+        check_options("save_pretrained", options, _SAVE_OPTIONS)
+        if not safe_serialization:
+            raise ConfigError("safe_serialization is False, but ptune writes no pickles; leave it out")
+        if options.get("push_to_hub"):
+            raise ConfigError("save_pretrained pushes nothing; use push_to_hub(repo_id)")
+        if is_main_process:
+            names = list(self.adapters) if selected_adapters is None else selected_adapters
+            save_adapters(self, Path(save_directory).expanduser(), names, whole="state_dict" in options)
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """(trained, all): the backbone's, and those of the adapters."""
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return trained, sum(p.numel() for p in self.parameters())
+
+    def print_trainable_parameters(self) -> None:
+        """Print both, and their ratio, in PEFT's words."""
+        trained, total = self.get_nb_trainable_parameters()
+        share = 100 * trained / total
+        print(f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {share:.4f}")  # noqa: T201
+
+
+PeftModelForSequenceClassification = PeftModel
+
+
+def get_peft_model(model: Any, peft_config: PeftConfig, adapter_name: str = DEFAULT) -> PeftModel:
+    """Freeze a classifier of transformers and put a fresh prompt on it.
+
+    Args:
+        model: from AutoModelForSequenceClassification.
+        peft_config: a PromptEncoderConfig, PrefixTuningConfig or PromptTuningConfig.
+        adapter_name: of the adapter that this makes.
+
+    Raises:
+        ConfigError: what ptune does not do, with what to use instead. BackboneError: an unknown family.
+    """
+    return PeftModel(model, peft_config, adapter_name)

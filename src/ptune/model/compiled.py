@@ -1,0 +1,67 @@
+"""The backbone's forward pass and the way back through it as one compiled graph.
+
+torch.compile traces them once, with the number of rows and tokens left open, and joins what lies between the matrix
+products. On a GPU the launches of a shape are recorded as a CUDA graph besides, so that the host does not hold the
+device up; batches are therefore padded to few lengths (`LENGTHS`). Only training goes this way: what is evaluated
+and kept is computed as everywhere else.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptune.errors import TrainingError
+from ptune.model.backbone import Backbone, Hidden
+
+# A batch's tokens are padded to a multiple of so many, by the kind of device: to few graphs, or to whole vectors.
+LENGTHS = {"cuda": 16}
+WHOLE_VECTORS = 8
+
+
+def length_step(device: torch.device) -> int:
+    """What a batch's tokens are padded to a multiple of."""
+    return LENGTHS.get(device.type, WHOLE_VECTORS)
+
+
+class CompiledForward:
+    """`Backbone.forward`, compiled when it is first called.
+
+    Args:
+        compiler: torch.compile's backend; None: inductor, which needs a C++ compiler on a CPU and Triton on a GPU.
+    """
+
+    def __init__(self, backbone: Backbone, compiler: str | None = None) -> None:
+        self._graphs = backbone.device.type == "cuda" and compiler is None
+        mode = {"mode": "reduce-overhead"} if self._graphs else {}
+        compile_: Callable[..., Any] = torch.compile
+        self._forward = compile_(backbone.forward, backend=compiler or "inductor", dynamic=True, **mode)
+
+    def __call__(
+        self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, prompt: Tensor, **options: Any
+    ) -> Hidden:
+        """As `Backbone.forward`.
+
+        Raises:
+            TrainingError: the machine lacks what compiling needs.
+        """
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+            # The gradient lies in the graph's own memory, which the next batch writes over.
+            prompt = prompt.clone()
+            prompt.register_hook(torch.clone)
+        try:
+            with warnings.catch_warnings():  # tracing looks at the gradient of a prompt that is made, not stored
+                warnings.filterwarnings("ignore", message="The .grad attribute")
+                hidden: Hidden = self._forward(input_ids, mask, token_type_ids, prompt, **options)
+        except torch._dynamo.exc.BackendCompilerFailed as err:
+            reason = str(err).strip().splitlines()[0]
+            raise TrainingError(
+                f"the backbone cannot be compiled here ({reason}); torch.compile needs a C++ compiler on a CPU and "
+                "Triton on a GPU: install it, or train with --no-compile"
+            ) from err
+        return hidden

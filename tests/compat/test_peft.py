@@ -1,0 +1,453 @@
+"""A script for PEFT's P-tuning runs with its import changed, under transformers' Trainer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptune.compat import peft as ours
+from ptune.errors import AdapterError, BackboneError, ConfigError, DataError
+from tests.conftest import review_rows
+
+GUIDE = ("roberta", "bert", "gpt2", "opt")
+DECODERS = ("gpt2", "opt")
+P = 4
+
+
+def classifier_of(folder: Path, **settings: Any) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(3)
+    return AutoModelForSequenceClassification.from_pretrained(
+        folder, **{"num_labels": 2, "pad_token_id": 0, **settings}
+    )
+
+
+def p_tuning(**settings: Any) -> Any:
+    return ours.PromptEncoderConfig(
+        **{"task_type": "SEQ_CLS", "num_virtual_tokens": P, "encoder_hidden_size": 8, **settings}
+    )
+
+
+def prompted(folder: Path, config: Any = None, **settings: Any) -> Any:
+    model = classifier_of(folder, **settings)
+    torch.manual_seed(5)
+    return ours.get_peft_model(model, config or p_tuning())
+
+
+def tokenizer_of(folder: Path, side: str = "right") -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=side)
+    tokenizer.pad_token_id = 0  # the guide's line for tokenizers without one
+    return tokenizer
+
+
+def rows_of(tokenizer: Any, count: int, seed: int) -> list[dict[str, Any]]:
+    rows = review_rows(count, seed)
+    return [{**tokenizer(row["text"]), "labels": int(row["label"] == "positive")} for row in rows]
+
+
+def trainer_of(model: Any, folder: Path, output: Path, side: str = "right", **settings: Any) -> Any:
+    """The guide's Trainer, over data of a few words."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    tokenizer = tokenizer_of(folder, side)
+    defaults: dict[str, Any] = {
+        "learning_rate": 3e-2,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 8,
+        "num_train_epochs": 4,
+        "weight_decay": 0.01,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_steps": 1,
+        "load_best_model_at_end": True,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return Trainer(
+        model=model,
+        args=TrainingArguments(output_dir=str(output), **{**defaults, **settings}),
+        train_dataset=rows_of(tokenizer, 24, seed=1),
+        eval_dataset=rows_of(tokenizer, 12, seed=2),
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
+
+
+def losses(trainer: Any) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in trainer.state.log_history if "loss" in line]
+
+
+def inputs_of(folder: Path, side: str = "right") -> dict[str, Tensor]:
+    texts = ["a good film", "the plot was bad and it ends slow", "fine"]
+    return dict(tokenizer_of(folder, side)(texts, padding=True, return_tensors="pt"))
+
+
+def logits_of(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.eval()(**inputs).logits
+
+
+def one_by_one(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Row after row without padding, under which PEFT's answers depend on the batch."""
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    rows = [{name: x[n : n + 1, :length] for name, x in inputs.items()} for n, length in enumerate(lengths)]
+    return torch.cat([logits_of(model, row) for row in rows])
+
+
+def in_peft(adapter: Path, folder: Path, **settings: Any) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(classifier_of(folder, **settings), adapter)
+
+
+@pytest.mark.parametrize("kind", ["MLP", "LSTM"])
+@pytest.mark.parametrize("family", GUIDE)
+def test_the_guides_script_trains_and_ends_with_its_best_model(family, kind, backbone_folder, tmp_path) -> None:
+    folder = backbone_folder(family)
+    model = prompted(folder, p_tuning(encoder_reparameterization_type=kind))
+    trainer = trainer_of(model, folder, tmp_path, side="left" if family in DECODERS else "right")
+    trainer.train()
+    assert min(loss for _, loss in losses(trainer)) < losses(trainer)[0][1]
+    assert trainer.evaluate()["eval_loss"] == trainer.state.best_metric
+
+    model.save_pretrained(tmp_path / "out")
+    inputs = inputs_of(folder)
+    answers = logits_of(model, inputs)
+    torch.testing.assert_close(one_by_one(in_peft(tmp_path / "out", folder), inputs), answers, atol=1e-5, rtol=0)
+    again = ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path / "out")
+    torch.testing.assert_close(logits_of(again, inputs), answers, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["roberta", "gpt2"])
+def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(family, backbone_folder, tmp_path) -> None:
+    from transformers import TrainerCallback
+
+    class StopAt(TrainerCallback):
+        def on_save(self, args, state, control, **_):
+            control.should_training_stop = True
+
+    folder = backbone_folder(family)
+    settings = {"save_strategy": "steps", "save_steps": 5, "eval_strategy": "no", "load_best_model_at_end": False}
+    whole = trainer_of(prompted(folder), folder, tmp_path / "whole", **settings)
+    whole.train()
+    broken = trainer_of(prompted(folder), folder, tmp_path / "broken", **settings)
+    broken.add_callback(StopAt)
+    broken.train()
+    assert broken.state.global_step == 5
+    resumed = trainer_of(prompted(folder), folder, tmp_path / "broken", **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert losses(resumed) == losses(whole)
+    own, other = (dict(trainer.model.named_parameters()) for trainer in (resumed, whole))
+    assert all(torch.equal(parameter, other[name]) for name, parameter in own.items())
+
+
+def test_a_checkpoint_of_the_trainer_is_an_adapter_and_trains_on_with_its_encoder(backbone_folder, tmp_path) -> None:
+    folder = backbone_folder("roberta")
+    model = prompted(folder)
+    trainer_of(model, folder, tmp_path, num_train_epochs=1, load_best_model_at_end=False).train()
+    checkpoint = tmp_path / "checkpoint-3"
+    size = (checkpoint / "model.safetensors").stat().st_size
+    assert size < 4 * model.get_nb_trainable_parameters()[0] + 5000  # the backbone is not in it
+    again = ours.PeftModel.from_pretrained(classifier_of(folder), checkpoint, is_trainable=True)
+    state, expected = again.state_dict(), model.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in state.items())
+    assert again.get_nb_trainable_parameters() == model.get_nb_trainable_parameters()
+    inputs = inputs_of(folder)
+    torch.testing.assert_close(
+        logits_of(in_peft(checkpoint, folder), inputs), logits_of(model, inputs), atol=1e-5, rtol=0
+    )
+
+
+def test_a_folded_adapter_trains_on_without_an_encoder(backbone_folder, tmp_path) -> None:
+    folder = backbone_folder("bert")
+    model = prompted(folder)
+    model.save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    again = ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path / "out", is_trainable=True)
+    trainer = trainer_of(again, folder, tmp_path / "run")
+    first = trainer.evaluate()["eval_loss"]
+    assert first == pytest.approx(trainer_of(model, folder, tmp_path / "other").evaluate()["eval_loss"], abs=1e-6)
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] == trainer.state.best_metric != first
+    frozen = ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path / "out")
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert not frozen.training
+
+
+@pytest.mark.parametrize("family", ["roberta", "gpt2"])
+def test_pefts_own_folders_are_read(family, backbone_folder, tmp_path) -> None:
+    import peft
+
+    folder = backbone_folder(family)
+    torch.manual_seed(9)
+    config = peft.PromptEncoderConfig(
+        task_type="SEQ_CLS", num_virtual_tokens=P, encoder_hidden_size=8, encoder_reparameterization_type="LSTM"
+    )
+    theirs = peft.get_peft_model(classifier_of(folder), config)
+    theirs.save_pretrained(tmp_path)
+    inputs = inputs_of(folder)
+    for is_trainable in (False, True):
+        model = ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path, is_trainable=is_trainable)
+        torch.testing.assert_close(logits_of(model, inputs), one_by_one(theirs, inputs), atol=1e-5, rtol=0)
+    read = ours.PeftConfig.from_pretrained(tmp_path)
+    assert isinstance(read, ours.PromptEncoderConfig)
+    assert (read.encoder_reparameterization_type, read.num_virtual_tokens, read.token_dim) == ("LSTM", P, 32)
+    read.save_pretrained(tmp_path / "config")
+    assert peft.PeftConfig.from_pretrained(tmp_path / "config").encoder_hidden_size == 8
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ours.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=P),
+        ours.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=P, prefix_projection=True),
+        ours.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=P, prompt_tuning_init="SAMPLE_VOCAB"),
+        ours.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=P),
+    ],
+    ids=["prefix", "prefix projected", "vocabulary", "random"],
+)
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_prefix_and_prompt_tuning_train_and_are_read_by_peft(family, config, backbone_folder, tmp_path) -> None:
+    folder = backbone_folder(family)
+    model = prompted(folder, config)
+    trainer = trainer_of(model, folder, tmp_path)
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] == trainer.state.best_metric
+    model.save_pretrained(tmp_path / "out")
+    inputs = inputs_of(folder)
+    theirs = one_by_one(in_peft(tmp_path / "out", folder), inputs)
+    torch.testing.assert_close(theirs, logits_of(model, inputs), atol=1e-5, rtol=0)
+
+
+def test_prompt_tuning_starts_at_the_text_it_is_given(backbone_folder) -> None:
+    folder = backbone_folder("gpt2")
+    config = ours.PromptTuningConfig(
+        task_type="SEQ_CLS",
+        num_virtual_tokens=P,
+        prompt_tuning_init="TEXT",
+        prompt_tuning_init_text="a good film ends",
+        tokenizer_name_or_path=str(folder),
+    )
+    model = prompted(folder, config)
+    ids = tokenizer_of(folder)("a good film ends")["input_ids"]
+    prompt = ours.get_peft_model_state_dict(model)["prompt_embeddings"]
+    assert torch.equal(prompt, model.get_input_embeddings().weight[ids])
+
+
+@pytest.mark.parametrize("family", GUIDE)
+def test_answers_do_not_depend_on_the_side_or_the_amount_of_padding(family, backbone_folder) -> None:
+    folder = backbone_folder(family)
+    model = prompted(folder)
+    right, left = (logits_of(model, inputs_of(folder, side)) for side in ("right", "left"))
+    torch.testing.assert_close(left, right, atol=1e-6, rtol=0)
+    texts = ["a good film"]
+    full = tokenizer_of(folder, "left")(texts, padding="max_length", max_length=64, return_tensors="pt")
+    torch.testing.assert_close(logits_of(model, dict(full)), right[:1], atol=1e-6, rtol=0)
+
+
+def test_a_text_that_leaves_no_room_for_the_prompt_is_named(backbone_folder) -> None:
+    model = prompted(backbone_folder("roberta"))  # 64 positions
+    model(torch.full((2, 60), 7))
+    with pytest.raises(DataError, match=r"has 61 tokens.*room for 60 beside 4 virtual tokens.*max_length=60"):
+        model(torch.full((2, 61), 7))
+
+
+def test_a_damaged_checkpoint_is_named(backbone_folder, tmp_path) -> None:
+    folder = backbone_folder("bert")
+    prompted(folder).save_pretrained(tmp_path, state_dict=None)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[:-9])
+    with pytest.raises(AdapterError, match=r"model.safetensors cannot be gone on from.*remove it"):
+        ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path, is_trainable=True)
+    assert ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path)
+
+
+def test_an_adapter_notes_the_backbones_commit(backbone_folder, tmp_path) -> None:
+    model = classifier_of(backbone_folder("bert"))
+    model.config._commit_hash = "c0ffee"
+    ours.get_peft_model(model, p_tuning()).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["revision"] == "c0ffee"
+
+
+def test_layers_of_an_mlp_are_ignored_with_a_warning(backbone_folder, caplog) -> None:
+    prompted(backbone_folder("bert"), p_tuning(encoder_num_layers=7))
+    assert "encoder_num_layers is of no effect on an MLP" in caplog.text
+
+
+def test_several_adapters_share_a_model(backbone_folder, tmp_path) -> None:
+    folder = backbone_folder("roberta")
+    model = prompted(folder)
+    inputs = inputs_of(folder)
+    first = logits_of(model, inputs)
+    torch.manual_seed(6)
+    model.add_adapter("other", ours.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3))
+    assert model.active_adapters == ["default"]
+    model.set_adapter("other")
+    assert (model.active_adapter, model.peft_type) == ("other", ours.PeftType.PREFIX_TUNING)
+    assert {n.split(".")[1] for n, p in model.named_parameters() if p.requires_grad} == {"other"}
+    second = logits_of(model, inputs)
+    assert not torch.allclose(first, second)
+    with model.disable_adapter():
+        torch.testing.assert_close(
+            logits_of(model, inputs), logits_of(classifier_of(folder), inputs), atol=1e-6, rtol=0
+        )
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "ptune.json",
+    ]
+    again = ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path)
+    again.load_adapter(tmp_path, "other", subfolder="other")
+    assert list(again.peft_config) == ["default", "other"]
+    torch.testing.assert_close(logits_of(again, inputs), first, atol=1e-6, rtol=0)
+    again.set_adapter("other")
+    torch.testing.assert_close(logits_of(again, inputs), second, atol=1e-6, rtol=0)
+    again.delete_adapter("other")
+    assert again.active_adapter == "default"
+    torch.testing.assert_close(logits_of(again, inputs), first, atol=1e-6, rtol=0)
+
+
+def test_a_state_goes_from_one_model_to_another(backbone_folder) -> None:
+    folder = backbone_folder("bert")
+    model, other = prompted(folder), prompted(folder, p_tuning(encoder_hidden_size=6))
+    state = ours.get_peft_model_state_dict(model)
+    assert list(state) == ["prompt_embeddings", "base_model.classifier.weight", "base_model.classifier.bias"]
+    ours.set_peft_model_state_dict(other, state)
+    inputs = inputs_of(folder)
+    torch.testing.assert_close(logits_of(other, inputs), logits_of(model, inputs), atol=1e-6, rtol=0)
+    assert other.get_nb_trainable_parameters()[0] == P * 32 + 2 * 32 + 2
+    with pytest.raises(AdapterError, match="prompt_embeddings"):
+        ours.set_peft_model_state_dict(prompted(folder, p_tuning(num_virtual_tokens=5)), state)
+
+
+def test_the_parameters_are_counted_as_in_the_guide(backbone_folder, capsys) -> None:
+    folder = backbone_folder("roberta")
+    model = prompted(folder)
+    import peft
+
+    config = peft.PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=P, encoder_hidden_size=8)
+    theirs = peft.get_peft_model(classifier_of(folder), config)
+    assert model.get_nb_trainable_parameters()[0] == theirs.get_nb_trainable_parameters()[0]
+    model.print_trainable_parameters()
+    assert capsys.readouterr().out.startswith("trainable params: 1,")
+
+
+def test_labels_of_other_problem_types_have_transformers_losses(backbone_folder) -> None:
+    from torch.nn import functional
+
+    folder = backbone_folder("bert")
+    inputs = inputs_of(folder)
+    several = torch.tensor([[0.0, 1, 1], [1, 0, 0], [0, 0, 0]])
+    output = prompted(folder, num_labels=3)(**inputs, labels=several)
+    expected = functional.binary_cross_entropy_with_logits(output.logits, several)
+    torch.testing.assert_close(output.loss, expected)
+    numbers = torch.tensor([0.5, -1.0, 2.0])
+    output = prompted(folder, num_labels=1)(**inputs, labels=numbers)
+    torch.testing.assert_close(output.loss, functional.mse_loss(output.logits[:, 0], numbers))
+
+
+def test_pushing_uploads_the_adapter(backbone_folder, tmp_path, monkeypatch) -> None:
+    model = prompted(backbone_folder("bert"))
+    uploaded = {}
+
+    def upload(self, working_dir, repo_id, *_, **__):
+        uploaded[repo_id] = sorted(path.name for path in Path(working_dir).iterdir())
+
+    class Hub:
+        def create_repo(self, repo_id, **_):
+            return type("Repo", (), {"repo_id": repo_id})
+
+    monkeypatch.setattr("transformers.utils.hub.hf_api", Hub)
+    monkeypatch.setattr("transformers.utils.hub.PushToHubMixin._upload_modified_files", upload)
+    from huggingface_hub import ModelCard
+
+    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: ModelCard("---\n---\n"))
+    model.push_to_hub("me/prompt")
+    assert uploaded == {"me/prompt": ["README.md", "adapter_config.json", "adapter_model.safetensors", "ptune.json"]}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: p_tuning(task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'.*SEQ_CLS"),
+        (lambda: p_tuning(task_type=None), "task_type is None"),
+        (lambda: p_tuning(task_type="SEQ_CLASS"), "task_type is 'SEQ_CLASS'; expected one of SEQ_CLS"),
+        (lambda: p_tuning(encoder_dropout=0.1), "which PEFT ignores for an MLP"),
+        (lambda: p_tuning(encoder_reparameterization_type="GRU"), "expected one of MLP, LSTM"),
+        (lambda: p_tuning(num_virtual_tokens=None), "num_virtual_tokens is missing"),
+        (lambda: p_tuning(num_virtual_tokens=60), "60 virtual tokens leave no room"),
+        (lambda: p_tuning(num_virtual_tokens=0), "num_virtual_tokens: Input should be greater"),
+        (lambda: p_tuning(encoder_hidden_size="wide"), "encoder_hidden_size: Input should be a valid integer"),
+        (lambda: ours.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2, init_weights="zero"), "deep"),
+        (lambda: ours.PromptTuningConfig(prompt_tuning_init="TEXT"), "needs prompt_tuning_init_text and tokenizer"),
+        (lambda: ours.PeftConfig(task_type="SEQ_CLS", num_virtual_tokens=3), "names no method"),
+        (lambda: {"peft_type": "P_TUNING"}, "builtins.dict; give a PromptEncoderConfig"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(make, said, backbone_folder) -> None:
+    with pytest.raises(ConfigError, match=said):
+        prompted(backbone_folder("bert"), make())
+
+
+def test_wrong_calls_say_what_to_use(backbone_folder, tmp_path) -> None:
+    import peft
+    from transformers import AutoModel, AutoModelForSequenceClassification, XLNetConfig
+
+    folder = backbone_folder("bert")
+    model = prompted(folder)
+    with pytest.raises(ConfigError, match="has no LoraConfig"):
+        from ptune.compat.peft import LoraConfig  # noqa: F401
+    with pytest.raises(ConfigError, match=r"lora.config.LoraConfig; give a PromptEncoderConfig"):
+        ours.get_peft_model(classifier_of(folder), peft.LoraConfig())
+    with pytest.raises(ConfigError, match="already"):
+        ours.get_peft_model(model, p_tuning())
+    with pytest.raises(ConfigError, match="the model is a BertModel"):
+        ours.get_peft_model(AutoModel.from_pretrained(folder), p_tuning())
+    small = XLNetConfig(vocab_size=9, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    with pytest.raises(BackboneError, match="type 'xlnet'"):
+        ours.get_peft_model(AutoModelForSequenceClassification.from_config(small), p_tuning())
+    with pytest.raises(ConfigError, match="output_attentions given"):
+        model(**inputs_of(folder), output_attentions=True)
+    with pytest.raises(ConfigError, match="position_ids given"):
+        model(**inputs_of(folder), position_ids=torch.arange(8))
+    with pytest.raises(ConfigError, match="no input_ids"):
+        model(labels=torch.tensor([1]))
+    with pytest.raises(ConfigError, match="no adapter 'x'; there are: default"):
+        model.set_adapter("x")
+    with pytest.raises(ConfigError, match="'default' is taken"):
+        model.add_adapter("default", p_tuning())
+    with pytest.raises(ConfigError, match="'a/b' cannot be used"):
+        model.add_adapter("a/b", p_tuning())
+    with pytest.raises(ConfigError, match="the only one"):
+        model.delete_adapter("default")
+    with pytest.raises(ConfigError, match="no pickles"):
+        model.save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(ConfigError, match="use push_to_hub"):
+        model.save_pretrained(tmp_path, push_to_hub=True)
+    with pytest.raises(ConfigError, match="save_pretrained takes no selected_adapter; beside its own it knows"):
+        model.save_pretrained(tmp_path, selected_adapter=["default"])
+    with pytest.raises(ConfigError, match="load_adapter takes no is_trainble"):
+        ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path, is_trainble=True)
+    with pytest.raises(AdapterError, match="no such folder"):
+        ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path / "nothing")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(AdapterError, match="2 classes, but the model was loaded with num_labels=3"):
+        ours.PeftModel.from_pretrained(classifier_of(folder, num_labels=3), tmp_path)
+    content = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "ptune.json").unlink()
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**content, "peft_type": "LORA"}))
+    with pytest.raises(AdapterError, match="peft_type is 'LORA'"):
+        ours.PeftConfig.from_pretrained(tmp_path)

@@ -1,14 +1,17 @@
 """Prediction speed: a file of text pairs labelled into another file, PEFT against ptune, interleaved in one process.
 
-    python benchmarks/predict_speed.py [--models minilm gpt2 ...] [--data DATA] [--rows 5000] [--precision int8]
+    python benchmarks/predict_speed.py [--models minilm gpt2 ...] [--data DATA] [--rows 5000]
+                                       [--precision fp32 int8] [--adapter ADAPTER]
 
     peft                     PEFT's P-tuning as in its guide: JSON Lines read, tokenized and padded to their longest by
                              batches of 32 in the file's order, probabilities written as JSON Lines
     ptune p-tuning, deep     `TextClassifier.stream_file`, its answers written as `ptune predict --output` does
+    ..., fp32, bf16, int8    the same with the backbone computed by OpenVINO, for each --precision
     ptune, no prompt         of decoders, the same without any prompt: `over no prompt` says what time the prompt adds
 
 `ratio` is to `peft`. The best of the rounds counts. Texts are random words in the lengths of lengths.json, or the
-training rows of --data, over and over until there are --rows of them. --precision is that of `ptune.load`.
+training rows of --data, over and over until there are --rows of them. With --adapter, one that was trained on --data
+is measured instead of fresh ones, and `accuracy` is its share of right answers on the validation and test rows.
 """
 
 from __future__ import annotations
@@ -48,7 +51,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = speed_options(__doc__)
     parser.set_defaults(models=["minilm", "gpt2"])
     parser.add_argument("--rows", type=int, default=5000)
-    parser.add_argument("--precision", help="of ptune.load; default: the number type of --dtype")
+    parser.add_argument("--precision", nargs="+", default=[], help="fp32, bf16, int8: also by OpenVINO in these")
+    parser.add_argument("--adapter", help="trained on --data, for the one model of --models")
     return parse(parser, arguments, {"models": ["minilm"], "rows": 320, "repeats": 2})
 
 
@@ -67,13 +71,16 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
         for first, second in islice(cycle(_pairs(options.data, backbone)), options.rows):
             file.write(json.dumps({"text": first, "text_pair": second}) + "\n")
     runners: dict[str, Callable[[], float]] = {PEER: partial(_peft, PeftFile(backbone), texts, folder, options.rows)}
-    for title, method in METHODS.items():
-        classifier = _classifier(backbone, method, folder / f"{name}-{method}", options.precision)
+    classifiers = _classifiers(backbone, folder / name, options)
+    for title, classifier in classifiers.items():
         runners[title] = partial(_ptune, classifier, texts, folder, options.rows)
     if backbone.family.decoder:
         model = ptune.PromptClassifier.from_backbone(backbone, ptune.PromptConfig(method="p-tuning"), labels=_LABELS)
         runners[BARE] = partial(_ptune, TextClassifier.around(NoPrompt([model])), texts, folder, options.rows)
     table = speeds(interleave(runners, options.repeats, warm=options.rows > 1000), PEER)
+    if options.adapter:
+        for title, classifier in classifiers.items():
+            table[title]["accuracy"] = _accuracy(classifier, options.data)
     if BARE in table:
         own, bare = min(table["ptune p-tuning"]["ms_per_row"]), min(table[BARE]["ms_per_row"])
         table["ptune p-tuning"]["over no prompt"] = round(own / bare, 3)
@@ -97,8 +104,22 @@ class NoPrompt(PromptEnsemble):
         return None
 
 
-def _classifier(backbone: Backbone, method: str, folder: Path, precision: str | None) -> TextClassifier:
-    """An adapter, trained for a moment and loaded again."""
+def _classifiers(backbone: Backbone, folder: Path, options: argparse.Namespace) -> dict[str, TextClassifier]:
+    """By title: each adapter on PyTorch's backbone and in every precision."""
+    if options.adapter:
+        adapters = {"ptune": Path(options.adapter)}
+    else:
+        adapters = {title: _adapter(backbone, method, folder / method) for title, method in METHODS.items()}
+    classifiers = {}
+    for title, adapter in adapters.items():
+        classifiers[title] = ptune.load(adapter, backbone)
+        for precision in options.precision:
+            classifiers[f"{title}, {precision}"] = ptune.load(adapter, backbone, precision=precision)
+    return classifiers
+
+
+def _adapter(backbone: Backbone, method: str, folder: Path) -> Path:
+    """One that was trained for a moment."""
     data = folder / "data"
     data.mkdir(parents=True)
     for split in ("train", "validation"):
@@ -107,10 +128,16 @@ def _classifier(backbone: Backbone, method: str, folder: Path, precision: str | 
     rows = ptune.load_data(str(data))
     model = ptune.PromptClassifier.from_backbone(backbone, ptune.PromptConfig(method=method), labels=rows.labels)
     ptune.train(model, rows, ptune.TrainConfig(epochs=1), output=folder / "adapter")
-    if precision is None:
-        return ptune.load(folder / "adapter", backbone)
-    backbone.base.save_pretrained(backbone.location.path)  # of a shape: it is loaded again by its name
-    return ptune.load(folder / "adapter", precision=precision)  # type: ignore[call-arg]
+    return folder / "adapter"
+
+
+def _accuracy(classifier: TextClassifier, source: str) -> float:
+    """In percent, over the validation and test rows together."""
+    data = ptune.load_data(source, labels=classifier.labels)
+    right = []
+    for name in ("validation", "test"):
+        right.append(classifier.split_logits(data.split(name)).argmax(dim=1) == data.targets(name))
+    return round(100 * torch.cat(right).float().mean().item(), 2)
 
 
 def _ptune(classifier: TextClassifier, texts: Path, folder: Path, rows: int) -> float:

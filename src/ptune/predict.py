@@ -28,8 +28,10 @@ from ptune.errors import AdapterError, ConfigError, DataError
 from ptune.hub import MESSAGE
 from ptune.metrics import applies
 from ptune.model.backbone import UNLIMITED, Backbone
+from ptune.model.config import Precision
 from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.loading import load_backbone
+from ptune.model.openvino import CompiledBackbone
 from ptune.model.tokenizer import load_tokenizer
 
 # Tokens of a forward pass, padding included: what fits in a processor's cache, or keeps a GPU busy.
@@ -237,15 +239,18 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    precision: Precision | None = None,
 ) -> TextClassifier:
     """Load an adapter, ptune's or PEFT's, and put it on its backbone.
 
     Args:
         adapter: its folder, or a Hub id: `owner/name` or `owner/name@revision`.
         backbone: a name (see `load_backbone`) or a loaded one; None: what the adapter notes.
+        precision: compute the backbone by OpenVINO on the CPU, see `ptune.model.openvino`; None: by PyTorch.
 
     Raises:
         AdapterError: damaged, for another backbone, or it does not say for which.
+        ConfigError: a precision without OpenVINO, or together with another device or number type.
     """
     file = adapter if isinstance(adapter, AdapterFile) else read_adapter(adapter)
     note = file.record.backbone
@@ -257,7 +262,9 @@ def load(
         backbone = note.name
     if isinstance(backbone, str):
         revision = note.revision if backbone == note.name else None
-        backbone = load_backbone(backbone, revision, dtype, device)
+        backbone = load_backbone(backbone, revision, dtype, "cpu" if precision and device == "auto" else device)
+    if precision is not None:
+        backbone = CompiledBackbone(backbone, precision)
     model = build_classifier(file, backbone)
     # PEFT knows no separator: its files get none, so that they answer as in PEFT.
     classifier = TextClassifier.around(model, file.record.max_length, file.record.pair_separator)

@@ -7,7 +7,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -558,6 +559,25 @@ class TestPredict:
         said = fails("predict", trained["deep"], "--input", path, "--output", tmp_path / f"out.{ending}")
         assert "'note'" in said
         assert ".jsonl" in said
+
+
+class TestPrecision:
+    def test_a_mistyped_precision_is_named(self, fails: Fails, adapter: Path) -> None:
+        said = fails("predict", adapter, "--text", "a good film", "--precision", "int4")
+        assert "int4" in said
+        assert "int8" in said
+
+    def test_a_missing_library_is_named_with_its_extra(
+        self, fails: Fails, adapter: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        said = fails("predict", adapter, "--text", "a good film", "--precision", "int8")
+        assert "pip install 'ptune[openvino]'" in said
+
+    def test_another_number_type_beside_it_is_named(self, fails: Fails, adapter: Path) -> None:
+        said = fails("predict", adapter, "--text", "a good film", "--precision", "int8", "--dtype", "bfloat16")
+        assert "bfloat16" in said
+        assert "--dtype" in said
 
 
 class TestEvaluate:

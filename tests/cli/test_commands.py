@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -14,6 +16,8 @@ from ptune.cli import main
 from ptune.data.files import read_columns, read_rows
 from ptune.data.sources import load_data
 from tests.conftest import star_rows, topic_rows, write_jsonl
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the extra 'openvino'")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,40 @@ def test_evaluate_prints_a_confusion_matrix(trained, reviews, capsys) -> None:
     out, _ = capsys.readouterr()
     assert "confusion matrix" in out
     assert "matthews" in out
+
+
+@needs_openvino
+def test_evaluate_in_another_precision_prints_the_figures_of_float32_beside_it(trained, reviews, capsys) -> None:
+    arguments = ["evaluate", str(trained), "--data", str(reviews), "--precision", "int8"]
+    main([*arguments, "--json"])
+    answer = last_json(capsys.readouterr().out)
+    main(["evaluate", str(trained), "--data", str(reviews), "--json"])
+    plain = last_json(capsys.readouterr().out)
+    assert answer["precision"] == "int8"
+    assert answer["fp32"] == pytest.approx({name: plain[name] for name in answer["fp32"]}, abs=1e-6)
+    assert answer["loss"] == pytest.approx(plain["loss"], abs=0.2)
+    assert answer["loss"] != pytest.approx(plain["loss"], abs=1e-6)
+    main(arguments)
+    out, _ = capsys.readouterr()
+    assert re.search(r"int8 +PyTorch fp32 +difference", out)
+    assert re.search(r"loss( +\d\.\d{4}){2} +[+-]\d\.\d{4}", out)
+
+
+@needs_openvino
+def test_predict_takes_a_precision_and_replaces_a_damaged_graph(trained, backbone_folder, tmp_path, capsys) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "a good film"}\n{"text": "a bad film , very bad"}\n')
+    main(["predict", str(trained), "--input", str(path), "--precision", "fp32"])
+    compiled = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for graph in backbone_folder("bert").glob("ptune-graphs/*float32*/graph.xml"):
+        graph.write_text("<net>")
+    main(["predict", str(trained), "--input", str(path), "--precision", "fp32"])
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == compiled
+    assert "graph.xml' cannot be read; it is made again" in err
+    main(["predict", str(trained), "--input", str(path)])
+    plain = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["scores"] for row in compiled] == [pytest.approx(row["scores"], abs=1e-4) for row in plain]
 
 
 def test_evaluate_reads_one_file_whole_with_labels_as_numbers(trained, tmp_path, capsys) -> None:

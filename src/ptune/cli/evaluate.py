@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json
+from ptune.cli.options import BatchSize, ColumnOptions, Columns, Json, Prediction, PredictionOptions
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import MULTI, SINGLE, ProblemType
 
@@ -26,7 +26,7 @@ def evaluate(
     batch_size: BatchSize = None,
     json: Json = False,
     columns: Columns = None,
-    device: Device = None,
+    device: Prediction = None,
 ) -> None:
     """Measure an adapter on labelled data.
 
@@ -35,12 +35,15 @@ def evaluate(
     of rows with all labels right, F1 (micro and macro), and precision, recall and F1 of each label. Of a regression:
     errors (mse, mae), correlations (pearson, spearman) and r2.
 
+    With --precision the figures stand beside those of PyTorch in float32, with the difference.
+
     Examples:
       ptune evaluate mrpc --data glue/mrpc
       ptune evaluate reviews --data reviews-test.csv
       ptune evaluate reviews --data folder/ --split test --json
       ptune evaluate my-name/mrpc@v2 --data glue/mrpc
       ptune evaluate from-peft --data folder/ --backbone roberta-large
+      ptune evaluate mrpc --data glue/mrpc --precision int8
 
     Parameters
     ----------
@@ -59,11 +62,12 @@ def evaluate(
     from ptune.data.sources import load_data
     from ptune.errors import DataError
     from ptune.metrics import evaluate_logits
+    from ptune.model.openvino import CompiledBackbone
     from ptune.predict import load
 
     terminal = Terminal(json)
     columns = columns or ColumnOptions()
-    options = device or DeviceOptions()
+    options = device or PredictionOptions()
     file = read_adapter(adapter)
     read = partial(
         load_data,
@@ -79,16 +83,32 @@ def evaluate(
     rows = read(labels=file.record.labels)  # first, as a backbone is long in loading
     if rows.split(split).labels is None:
         raise DataError(f"data '{data}': the rows of {split} have no labels, so there is nothing to compare with")
-    classifier = load(file, backbone, device=options.device, dtype=options.dtype)
+    classifier = load(file, backbone, **options.model_dump())
     if file.record.labels is None:  # PEFT's own adapters leave them to the backbone
         rows = read(labels=classifier.labels)
     terminal.say(rows.notes[0])
     truth = rows.targets(split)
     logits = classifier.split_logits(rows.split(split), batch_size)
     metrics = evaluate_logits(logits, truth, rows.problem_type, classifier.temperature)
-    terminal.table([(name, f"{value:.4f}" if name != "count" else str(value)) for name, value in metrics.items()])
+    plain: dict[str, float] = {}
+    if isinstance(classifier.model.backbone, CompiledBackbone):
+        reference = load(file, classifier.model.backbone.original).split_logits(rows.split(split), batch_size)
+        plain = evaluate_logits(reference, truth, rows.problem_type, classifier.temperature)
+    if plain:
+        _print_beside(terminal, metrics, plain, str(options.precision))
+    else:
+        terminal.table([(name, f"{value:.4f}" if name != "count" else str(value)) for name, value in metrics.items()])
     detail = _details(terminal, rows.problem_type, classifier.labels, logits, truth)
-    terminal.answer({**metrics, "split": split, "labels": classifier.labels, **detail})
+    compared = {"precision": options.precision, "fp32": plain} if plain else {}
+    terminal.answer({**metrics, **compared, "split": split, "labels": classifier.labels, **detail})
+
+
+def _print_beside(terminal: Terminal, metrics: dict[str, float], plain: dict[str, float], precision: str) -> None:
+    """The figures beside those of PyTorch in float32, and what the precision costs or gains."""
+    figures = [name for name in metrics if name != "count"]
+    lines = [(n, f"{metrics[n]:.4f}", f"{plain[n]:.4f}", f"{metrics[n] - plain[n]:+.4f}") for n in figures]
+    count = ("count", str(metrics["count"]), str(plain["count"]), "")
+    terminal.table([("", precision, "PyTorch fp32", "difference"), *lines, count])
 
 
 def _details(

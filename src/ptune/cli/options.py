@@ -8,7 +8,7 @@ from cyclopts import Parameter, validators
 from pydantic import BaseModel, ConfigDict, Field
 
 from ptune.data.targets import ProblemType
-from ptune.model.config import PromptConfig
+from ptune.model.config import Precision, PromptConfig
 from ptune.training.config import TrainConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
@@ -63,6 +63,17 @@ class DeviceOptions(_Options):
     )
 
 
+class PredictionOptions(DeviceOptions):
+    """The same, where nothing is trained."""
+
+    precision: Precision | None = Field(
+        None,
+        description="Let OpenVINO compute the backbone on the CPU: bf16 on CPUs with AMX, int8 on any; fp32 is for "
+        "comparison. A compiled backbone is kept for the next time. Needs pip install 'ptune[openvino]'. Default: "
+        "PyTorch computes it.",
+    )
+
+
 class BackboneOptions(DeviceOptions):
     """The frozen model."""
 
@@ -79,7 +90,7 @@ class BackboneOptions(DeviceOptions):
 
 Columns = Annotated[ColumnOptions | None, Parameter(name="*", group="Data")]
 Data = Annotated[DataOptions | None, Parameter(name="*", group="Data")]
-Device = Annotated[DeviceOptions | None, Parameter(name="*", group="Backbone")]
+Prediction = Annotated[PredictionOptions | None, Parameter(name="*", group="Backbone")]
 BackboneSettings = Annotated[BackboneOptions | None, Parameter(name="*", group="Backbone")]
 PromptSettings = Annotated[PromptConfig | None, Parameter(name="*", group="Prompt")]
 TrainSettings = Annotated[TrainConfig | None, Parameter(name="*", group="Training")]

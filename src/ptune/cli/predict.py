@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import BatchSize, ColumnOptions, Device, DeviceOptions, Json
+from ptune.cli.options import BatchSize, ColumnOptions, Json, Prediction, PredictionOptions
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import MULTI, REGRESSION, ProblemType
 from ptune.errors import ConfigError
@@ -34,7 +34,7 @@ def predict(
     backbone: str | None = None,
     batch_size: BatchSize = None,
     json: Json = False,
-    device: Device = None,
+    device: Prediction = None,
 ) -> None:
     """Label texts, with the probability of every class.
 
@@ -50,6 +50,7 @@ def predict(
       ptune predict reviews --input new.csv --output labelled.csv
       ptune predict reviews --input new.jsonl --output labelled.jsonl --json
       ptune predict reviews --input new.csv > labelled.jsonl
+      ptune predict reviews --input new.csv --output labelled.csv --precision int8
 
     Parameters
     ----------
@@ -83,10 +84,10 @@ def predict(
     from ptune.predict import load
 
     terminal = Terminal(json)
-    options = device or DeviceOptions()
+    options = device or PredictionOptions()
     if input is not None:
         _peek(input)
-    classifier = load(adapter, backbone, device=options.device, dtype=options.dtype)
+    classifier = load(adapter, backbone, **options.model_dump())
     if text is not None:
         _predict_one(terminal, classifier, text, text_pair)
     else:

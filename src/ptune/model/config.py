@@ -21,6 +21,7 @@ MAX_VIRTUAL_TOKENS = 4096
 FEW_ROWS = 100  # training rows up to which a task counts as few-shot
 SEPARATE_TOKENS = 40  # by default; under 1 % of the parameters of the usual encoders, see docs/log.md
 Init = Literal["normal", "vocabulary", "text"]
+Precision = Literal["fp32", "bf16", "int8"]  # of a backbone that OpenVINO computes, see ptune.model.openvino
 
 # Behind this a language model expects a label's name, whatever the task. See docs/log.md for others.
 DECODER_TEMPLATE = "Text: {text}\nCategory:"

@@ -139,9 +139,14 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
 
 
 def is_faster_in_bfloat16(backbone: Backbone) -> bool:
-    """Whether a float32 backbone stands on a CPU that multiplies bfloat16 matrices many times as fast (AMX)."""
+    """Whether a float32 backbone stands on a CPU that multiplies bfloat16 matrices many times as fast."""
+    return backbone.device.type == "cpu" and backbone.dtype == torch.float32 and has_amx()
+
+
+def has_amx() -> bool:
+    """Whether the CPU has matrix units for bfloat16. A torch that cannot tell is taken for no."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return backbone.device.type == "cpu" and backbone.dtype == torch.float32 and bool(capabilities.get("amx_bf16"))
+    return bool(capabilities.get("amx_bf16"))
 
 
 def _read_config(location: Location) -> PretrainedConfig:

@@ -66,23 +66,36 @@ class Trunk(nn.Module):
         seen: list[Tensor] | None,
     ) -> Tensor:
         layer = self._layers[number]
-        weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
+        weight, bias, scale = self._joined(number)
         own = layer.attention.self
         heads = (own.num_attention_heads, own.attention_head_size)
         if read is None:
-            query, key, value = nn.functional.linear(states, weight, bias).unflatten(-1, (3, *heads)).unbind(-3)
+            joined = nn.functional.linear(states, weight, bias).unflatten(-1, (3, *heads))
+            query, key, value = joined.permute(2, 0, 3, 1, 4)
         else:
             width = own.all_head_size
             joined = nn.functional.linear(states, weight[width:], bias[width:])
-            key, value = joined.unflatten(-1, (2, *heads)).unbind(-3)
-            states = states[torch.arange(len(states), device=states.device), read][:, None]
-            query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads)
-        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+            key, value = joined.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
+            states = states[torch.arange(states.shape[0], device=states.device), read][:, None]
+            query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads).transpose(1, 2)
         if seen is not None:
             seen.append(torch.stack([key, value]))
-        context = attend(query, key, value, visible, layer_prompts, own.scaling)
+        context = attend(query, key, value, visible, layer_prompts, scale)
         states = layer.attention.output(context.flatten(2), states)
         return layer.feed_forward_chunk(states)
+
+    def _joined(self, number: int) -> tuple[Tensor, Tensor, float]:
+        """Joined weight and bias of a layer, and the scale of its scores.
+
+        In an exported graph the scale is part of the weights of the queries: a product less in each layer.
+        """
+        weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
+        scale = self._layers[number].attention.self.scaling
+        if not torch.compiler.is_exporting():
+            return weight, bias, scale
+        width = len(bias) // 3
+        factor = torch.cat([torch.full((width,), scale), torch.ones(2 * width)])
+        return weight * factor[:, None], bias * factor, 1.0
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Trunk:
         """What moves or casts a model moves each tensor by itself; join them again afterwards."""

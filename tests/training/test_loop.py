@@ -330,3 +330,27 @@ def test_token_dropout_leaves_out_virtual_tokens_in_training_alone(backbone) -> 
     assert len(drawn) > 1
     model.eval()
     assert torch.equal(model(ids).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize("settings", [{"method": "deep"}, {"method": "p-tuning"}], ids=lambda own: own["method"])
+def test_batches_read_in_parts_train_the_same(settings, backbone, reviews, tmp_path, monkeypatch) -> None:
+    def train(name: str, tokens: int) -> tuple[dict[str, torch.Tensor], list[int]]:
+        monkeypatch.setitem(training_steps.PART_TOKENS, "cpu", tokens)
+        read = []
+        losses = training_steps.Steps._losses
+
+        def note(self, batch, prompt):
+            read.append(len(batch[0]))
+            return losses(self, batch, prompt)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training_steps.Steps, "_losses", note)
+            result, _ = run(backbone("bert"), reviews, tmp_path / name, settings=settings, epochs=1, average=0.0)
+        return result.classifier.model.trainable_state(), read
+
+    whole, batches = train("whole", 1000)
+    parts, read = train("parts", 15)
+    assert max(read) < max(batches) == 5
+    assert sum(read) == sum(batches)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)

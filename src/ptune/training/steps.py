@@ -28,6 +28,10 @@ from ptune.training.optim import clip_gradients
 # Steps between two looks at the losses, by the kind of device; of those that are not named, OFTEN_ENOUGH.
 READ_EVERY = {"cpu": 1}
 OFTEN_ENOUGH = 16
+# Tokens of one forward pass, by the kind of device; of those that are not named, LARGE_PART_TOKENS. A longer batch is
+# read in parts: the same gradient, less memory for the way back, and on a CPU as fast.
+PART_TOKENS = {"cpu": 1024}
+LARGE_PART_TOKENS = 2**15
 # Devices whose fused optimizer leaves everything as it is when told so; on others the host looks before it steps.
 SKIPPING = ("cpu", "cuda")
 
@@ -116,9 +120,7 @@ class Steps:
         generators = [member.generator for member in self.members]
         totals = torch.zeros(len(self.members), device=self.device)
         for batch in group:
-            losses = self._losses(batch) * (len(batch[0]) / rows)
-            losses.sum().backward()
-            totals += losses.detach()
+            totals += self._learn(batch, rows)
         norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
         figures = torch.stack([totals, torch.stack(norms)])
         self._finite = self._finite & figures.isfinite().all()
@@ -146,11 +148,33 @@ class Steps:
                 break
         return steps
 
-    def _losses(self, batch: Batch) -> Tensor:
+    def _learn(self, batch: Batch, rows: int) -> Tensor:
+        """Add the gradients of a batch; its share of each member's loss over so many rows, [M].
+
+        The prompts are made once, however many parts the batch is read in.
+        """
+        made = stack_prompts([member.training_prompt() for member in self.members])
+        prompt = made.detach().requires_grad_()
+        total = torch.zeros(len(self.members), device=self.device)
+        for part in self._parts(batch):
+            losses = self._losses(part, prompt) * (len(part[0]) / rows)
+            losses.sum().backward()
+            total += losses.detach()
+        made.backward(prompt.grad)
+        return total
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """A batch in equal parts of at most PART_TOKENS, padding included; at least one row of each member in each."""
+        count, lengths = len(batch[0]), self.rows.packed.lengths
+        longest = max(int(lengths[rows].max()) for rows in batch)
+        fitting = max(1, PART_TOKENS.get(self.device.type, LARGE_PART_TOKENS) // (len(batch) * longest))
+        size = math.ceil(count / math.ceil(count / fitting))
+        return [tuple(rows[start : start + size] for rows in batch) for start in range(0, count, size)]
+
+    def _losses(self, batch: Batch, prompt: Tensor) -> Tensor:
         """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""
         together = [row for rows in batch for row in rows]
         inputs = collate(self.rows.packed, self.rows.labels, together, self.pad_id, self._multiple).to(self.device)
-        prompt = stack_prompts([member.training_prompt() for member in self.members])
         models = [member.model for member in self.members]
         logits = shared_logits(models, prompt, **inputs.inputs, forward=self._forward)  # type: ignore[arg-type]
         assert inputs.labels is not None

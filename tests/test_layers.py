@@ -20,9 +20,12 @@ LAYERS = (
     "adapter",
     "calibration",
     "metrics",
+    "pipeline",
     "predict",
     "training",
     "compat",
+    "cli",
+)
     "cli",
 )
 

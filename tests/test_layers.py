@@ -26,8 +26,6 @@ LAYERS = (
     "compat",
     "cli",
 )
-    "cli",
-)
 
 
 def imports_of(path: Path) -> set[str]:

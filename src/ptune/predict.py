@@ -158,7 +158,7 @@ class TextClassifier:
         """
         if self.model.problem_type == REGRESSION:
             raise ConfigError("a regression gives a number and no probabilities; use predict")
-        first, second = _unzip(_listed(texts), 0)
+        first, second = unzip(_listed(texts), 0)
         logits = self.logits(first, second, batch_size)
         self.encoder.warn_of_cuts(len(first))
         return probabilities(logits.double(), self.model.problem_type, self.temperature)
@@ -185,7 +185,7 @@ class TextClassifier:
         """Predictions for any number of texts, in their order; reads at most WINDOW ahead."""
         iterator, seen = iter(texts), 0
         while window := list(islice(iterator, WINDOW)):
-            first, second = _unzip(window, seen)
+            first, second = unzip(window, seen)
             seen += len(window)
             yield from answers(
                 self.logits(first, second, batch_size), self.labels, self.model.problem_type, self.temperature
@@ -324,8 +324,12 @@ def _listed(texts: Text | Sequence[Text]) -> list[Text]:
     return [texts] if isinstance(texts, (str, tuple)) else list(texts)  # type: ignore[list-item]
 
 
-def _unzip(window: list[Text], seen: int) -> tuple[list[str], list[str] | None]:
-    """Texts and pairs apart, checked."""
+def unzip(window: list[Text], seen: int) -> tuple[list[str], list[str] | None]:
+    """Texts and pairs apart; `seen` is added to the number that an error names.
+
+    Raises:
+        DataError: an empty text; single texts and pairs mixed.
+    """
     paired = bool(window) and isinstance(window[0], tuple)
     for number, row in enumerate(window, seen + 1):
         if isinstance(row, tuple) != paired:

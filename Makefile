@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test lint format docs bench bench-check clean
+.PHONY: install demo test wheel-test lint format docs bench bench-check clean
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses auto
+
+# The wheel, built and tried in an empty environment: about a minute where pip has its downloads already.
+wheel-test: install
+	.ci/wheel
 
 lint: install
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-COMMANDS = ("train", "evaluate", "predict", "inspect", "push", "demo")
+COMMANDS = ("train", "evaluate", "predict", "inspect", "push", "demo", "completion")
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
 README = DOCS.parent / "README.md"

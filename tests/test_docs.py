@@ -69,6 +69,15 @@ def test_the_script_that_moves_over_from_peft_runs(here, monkeypatch, capsys) ->
     assert Path("mrpc-adapter/adapter_config.json").exists()
 
 
+def test_the_python_of_the_integrations_page_runs(here, monkeypatch, capsys) -> None:
+    page = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
+    lines = [f"{row['text']},{row['label']}" for row in review_rows(24)]
+    Path("reviews.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    code = "\n".join(blocks(page, "python")).replace("epochs=5", "epochs=1, device='cpu'")
+    exec(compile(here(code), "integrations.md", "exec"), {})
+    assert "'virtual_tokens': " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("page", ["cli", "families", "quality"])
 def test_pages_made_from_the_code_are_up_to_date(page, generate) -> None:
     written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")

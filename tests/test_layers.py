@@ -20,6 +20,7 @@ LAYERS = (
     "adapter",
     "calibration",
     "metrics",
+    "pipeline",
     "predict",
     "training",
     "compat",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptune.adapter.files import read_adapter as read_adapter
+    from ptune.compat.sklearn import PTuningClassifier as PTuningClassifier
     from ptune.data.sources import load_data as load_data
     from ptune.errors import PtuneError as PtuneError
     from ptune.model.classifier import PromptClassifier as PromptClassifier
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "PTuningClassifier": "ptune.compat.sklearn",
     "PromptClassifier": "ptune.model.classifier",
     "PromptConfig": "ptune.model.config",
     "PtuneError": "ptune.errors",

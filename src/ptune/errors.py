@@ -13,6 +13,13 @@ Every message names the thing and its value, says what was expected, and what
 to do about it. The command line shows the message alone and exits with 2.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class PtuneError(Exception):
     """Base of everything that ptune raises on purpose."""
@@ -44,3 +51,14 @@ class OutputError(PtuneError, OSError):
 
 class HubError(PtuneError):
     """An adapter cannot be published on the Hub."""
+
+
+def problems(err: ValidationError, form: str = "{}") -> list[tuple[str, str]]:
+    """(where, what is wrong) for each problem of a settings model; `form` shapes the field's name, such as '--{}'."""
+    found = []
+    for problem in err.errors():
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        reason = problem["msg"].removeprefix("Value error, ")
+        given = f" (given: {problem['input']!r})" if name else ""
+        found.append((form.format(name) + ": " if name else "", f"{reason}{given}"))
+    return found

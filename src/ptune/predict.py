@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,11 @@ from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.loading import load_backbone
 from ptune.model.openvino import CompiledBackbone
 from ptune.model.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import TextClassificationPipeline
+
+    from ptune.pipeline import PipelineModel, PipelineTokenizer
 
 # Tokens of a forward pass, padding included: what fits in a processor's cache, or keeps a GPU busy.
 CPU_TOKENS, GPU_TOKENS = 1024, 16_384
@@ -143,15 +148,44 @@ class TextClassifier:
         Raises:
             DataError: an empty text; single texts and pairs mixed.
         """
-        if isinstance(texts, (str, tuple)):
-            texts = [texts]  # type: ignore[list-item]
-        return list(self.stream(texts, batch_size))
+        return list(self.stream(_listed(texts), batch_size))
+
+    def predict_proba(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> Tensor:
+        """Probabilities [N, C] in the labels' order, float64; where several labels may apply, each label's own.
+
+        Raises:
+            ConfigError: a regression has none. DataError: as of `predict`.
+        """
+        if self.model.problem_type == REGRESSION:
+            raise ConfigError("a regression gives a number and no probabilities; use predict")
+        first, second = unzip(_listed(texts), 0)
+        logits = self.logits(first, second, batch_size)
+        self.encoder.warn_of_cuts(len(first))
+        return probabilities(logits.double(), self.model.problem_type, self.temperature)
+
+    def as_transformers(self) -> tuple[PipelineModel, PipelineTokenizer]:
+        """Model and tokenizer for `transformers.pipeline("text-classification", model=..., tokenizer=...)`."""
+        from ptune.pipeline import PipelineModel, PipelineTokenizer
+
+        return PipelineModel(self.model, self.temperature), PipelineTokenizer(self.encoder, self.pad_id)
+
+    def pipeline(self, **options: Any) -> TextClassificationPipeline:
+        """transformers' pipeline with this classifier in it, on the device where it is.
+
+        Args:
+            options: of `transformers.pipeline`, such as batch_size or top_k.
+        """
+        from transformers import pipeline
+
+        model, tokenizer = self.as_transformers()
+        options = {"device": model.device, **options}
+        return pipeline("text-classification", model=model, tokenizer=tokenizer, **options)
 
     def stream(self, texts: Iterable[Text], batch_size: int | None = None) -> Iterator[Prediction]:
         """Predictions for any number of texts, in their order; reads at most WINDOW ahead."""
         iterator, seen = iter(texts), 0
         while window := list(islice(iterator, WINDOW)):
-            first, second = _unzip(window, seen)
+            first, second = unzip(window, seen)
             seen += len(window)
             yield from answers(
                 self.logits(first, second, batch_size), self.labels, self.model.problem_type, self.temperature
@@ -224,13 +258,18 @@ def answers(
     if problem_type == REGRESSION:
         yield from ({"value": value} for value in logits[:, 0].tolist())
     elif problem_type == MULTI:
-        for row, given in zip(logits.sigmoid().tolist(), applies(logits).tolist(), strict=True):
+        for row, given in zip(probabilities(logits, MULTI).tolist(), applies(logits).tolist(), strict=True):
             named = [label for label, applied in zip(labels, given, strict=True) if applied]
             yield {"labels": named, "scores": dict(zip(labels, row, strict=True))}
     else:
-        for row in (logits / temperature).softmax(dim=1).tolist():
+        for row in probabilities(logits, SINGLE, temperature).tolist():
             best = max(range(len(row)), key=row.__getitem__)
             yield {"label": labels[best], "score": row[best], "scores": dict(zip(labels, row, strict=True))}
+
+
+def probabilities(logits: Tensor, problem_type: ProblemType, temperature: float = 1.0) -> Tensor:
+    """Logits [N, C] as probabilities; those of a single label are divided by the temperature."""
+    return logits.sigmoid() if problem_type == MULTI else (logits / temperature).softmax(dim=1)
 
 
 def load(
@@ -281,9 +320,17 @@ def _room(model: Model, tokenizer_limit: int) -> int:
     return positions - model.config.positions_taken
 
 
-def _unzip(window: list[Text], seen: int) -> tuple[list[str], list[str] | None]:
-    """Texts and pairs apart, checked."""
-    paired = isinstance(window[0], tuple)
+def _listed(texts: Text | Sequence[Text]) -> list[Text]:
+    return [texts] if isinstance(texts, (str, tuple)) else list(texts)  # type: ignore[list-item]
+
+
+def unzip(window: list[Text], seen: int) -> tuple[list[str], list[str] | None]:
+    """Texts and pairs apart; `seen` is added to the number that an error names.
+
+    Raises:
+        DataError: an empty text; single texts and pairs mixed.
+    """
+    paired = bool(window) and isinstance(window[0], tuple)
     for number, row in enumerate(window, seen + 1):
         if isinstance(row, tuple) != paired:
             raise DataError(f"text {number}: single texts and pairs do not mix in one call")

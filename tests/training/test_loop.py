@@ -6,14 +6,17 @@ import json
 import logging
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import ptune
+from ptune.data.targets import SINGLE
 from ptune.errors import ConfigError, OutputError, TrainingError
 from ptune.metrics import evaluate_logits
+from ptune.model.objective import balanced_weights
 from ptune.training import checkpoint, loop
 from ptune.training import steps as training_steps
 from ptune.training.checkpoint import CHECKPOINT_FILE
@@ -195,6 +198,25 @@ def test_accumulated_batches_are_one_large_batch(backbone, reviews, tmp_path) ->
     assert small.history[0]["train_loss"] == pytest.approx(large.history[0]["train_loss"], abs=1e-5)
     one, two = (ptune.load(tmp_path / name, device="cpu").model.prompt() for name in ("large", "small"))
     torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_rows_count_by_their_weights_as_classes_do_by_theirs(seeds, backbone, reviews, tmp_path) -> None:
+    data = ptune.load_data(reviews)
+    train = data.train.select([row for row in range(48) if row % 6 in (0, 1, 2, 4)])  # three of four are positive
+    weights = balanced_weights(SINGLE, torch.tensor(train.labels), 2)[torch.tensor(train.labels)].tolist()
+    tensors = []
+    for name, split, settings in (
+        ("rows", replace(train, weights=weights), {}),
+        ("classes", train, {"class_weights": "balanced"}),
+        ("plain", train, {}),
+    ):
+        model = new_model(backbone("bert"), pooling="mean")
+        config = ptune.TrainConfig(epochs=2, batch_size=5, seeds=seeds, **settings)
+        loop.train(model, replace(data, splits={**data.splits, "train": split}), config, output=tmp_path / name)
+        tensors.append(torch.cat([tensor.flatten() for tensor in model.trainable_state().values()]))
+    torch.testing.assert_close(tensors[0], tensors[1])
+    assert not torch.equal(tensors[0], tensors[2])
 
 
 def test_patience_stops_early(backbone, reviews, tmp_path) -> None:

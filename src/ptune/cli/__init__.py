@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, ValidationError
 
 from ptune import __version__
+from ptune.cli.completion import completion
 from ptune.cli.config_file import apply_config_file
 from ptune.cli.demo import demo
 from ptune.cli.evaluate import evaluate
@@ -51,7 +52,7 @@ _QUIET = {
 def make_app() -> App:
     """The application, fresh: parsing a configuration file leaves marks on it."""
     app = App(name="ptune", help=HELP, help_epilogue=EPILOGUE, version=__version__, help_format="plaintext")
-    for command in (train, evaluate, predict, inspect, push, demo):
+    for command in (train, evaluate, predict, inspect, push, demo, completion):
         text, examples = _help_of(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

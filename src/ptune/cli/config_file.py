@@ -13,8 +13,7 @@ from cyclopts.config import Dict
 from pydantic import BaseModel, ValidationError
 
 from ptune.cli.options import TRAIN_MODELS
-from ptune.cli.terminal import problems
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, problems
 
 # Options that are mappings; the command line gives them as one text.
 MAPPINGS = ("verbalizer",)
@@ -95,5 +94,5 @@ def _wrong(model: type[BaseModel], values: dict[str, Any]) -> list[str]:
     try:
         model(**own)
     except ValidationError as err:
-        return [where + reason for where, reason in problems(err, "key '{}'")]
+        return [where.replace("_", "-") + reason for where, reason in problems(err, "key '{}'")]
     return []

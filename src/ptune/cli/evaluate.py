@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ptune.cli.options import BatchSize, ColumnOptions, Columns, Json, Prediction, PredictionOptions
+from ptune.cli.options import BatchSize, ColumnOptions, Columns, Json, Place, Prediction, PredictionOptions
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import MULTI, SINGLE, ProblemType
 
@@ -16,13 +16,13 @@ _LARGEST_MATRIX = 20  # classes up to which the confusion matrix fits a terminal
 
 
 def evaluate(
-    adapter: str,
+    adapter: Place,
     /,
     *,
-    data: str,
+    data: Place,
     split: str = "validation",
     data_revision: str | None = None,
-    backbone: str | None = None,
+    backbone: Place | None = None,
     batch_size: BatchSize = None,
     json: Json = False,
     columns: Columns = None,

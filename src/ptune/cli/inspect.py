@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptune.cli.options import Json
+from ptune.cli.options import Json, Place
 from ptune.cli.terminal import Terminal
 
 
-def inspect(adapter: str, /, *, json: Json = False) -> None:
+def inspect(adapter: Place, /, *, json: Json = False) -> None:
     """Say what an adapter is: method, backbone, labels, sizes, metrics, and whether PEFT reads it.
 
     Reads no weights, and needs no backbone.

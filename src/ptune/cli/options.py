@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,12 @@ from ptune.model.config import Precision, PromptConfig
 from ptune.training.config import TrainConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
+
+# A folder, a file, or the name of something elsewhere. It arrives as a str; the path in it lets shells offer files.
+if TYPE_CHECKING:
+    Place = str
+else:
+    Place = str | Path
 
 BatchSize = Annotated[
     int | None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import BatchSize, ColumnOptions, Json, Prediction, PredictionOptions
+from ptune.cli.options import BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import MULTI, REGRESSION, ProblemType
 from ptune.errors import ConfigError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    adapter: str,
+    adapter: Place,
     /,
     *,
     text: str | None = None,
@@ -31,7 +31,7 @@ def predict(
     output: Path | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
-    backbone: str | None = None,
+    backbone: Place | None = None,
     batch_size: BatchSize = None,
     json: Json = False,
     device: Prediction = None,

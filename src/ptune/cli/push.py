@@ -6,13 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ptune.cli.options import Json
+from ptune.cli.options import Json, Place
 from ptune.cli.terminal import Terminal
 from ptune.hub import MESSAGE
 
 
 def push(
-    adapter: str,
+    adapter: Place,
     repository: str,
     /,
     *,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ptune.errors import problems
+
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
@@ -81,15 +83,4 @@ def describe_problems(err: CycloptsError) -> str:
     cause = err.__cause__
     if not isinstance(cause, ValidationError):
         return str(err)
-    return "; ".join(f"{option}{reason}" for option, reason in problems(cause, "--{}"))
-
-
-def problems(err: ValidationError, form: str) -> list[tuple[str, str]]:
-    """(where, what is wrong) for each problem; `form` shapes the option's name, such as '--{}'."""
-    found = []
-    for problem in err.errors():
-        name = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else ""
-        reason = problem["msg"].removeprefix("Value error, ")
-        given = f" (given: {problem['input']!r})" if name else ""
-        found.append((form.format(name) + ": " if name else "", f"{reason}{given}"))
-    return found
+    return "; ".join(option.replace("_", "-") + reason for option, reason in problems(cause, "--{}"))

@@ -14,6 +14,7 @@ from ptune.cli.options import (
     Data,
     DataOptions,
     Json,
+    Place,
     PromptSettings,
     TrainSettings,
 )
@@ -40,8 +41,8 @@ _SHOWN: dict[ProblemType, tuple[tuple[str, str], ...]] = {
 
 def train(
     *,
-    backbone: str,
-    data: str,
+    backbone: Place,
+    data: Place,
     output: Path,
     resume: Annotated[bool, Parameter(negative=())] = False,
     report_to: Report = "none",

@@ -25,11 +25,13 @@ class Split:
     """Rows of one split. pairs is None for single texts, labels for rows without labels.
 
     labels: class indices; of a multi-label task, sorted tuples of them; of a regression, numbers.
+    weights: how much each row counts in training, 1 on average; None: all alike.
     """
 
     texts: list[str]
     pairs: list[str] | None
     labels: Sequence[Target] | None
+    weights: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -40,6 +42,7 @@ class Split:
             [self.texts[row] for row in rows],
             None if self.pairs is None else [self.pairs[row] for row in rows],
             None if self.labels is None else [self.labels[row] for row in rows],
+            None if self.weights is None else [self.weights[row] for row in rows],
         )
 
 

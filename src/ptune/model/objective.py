@@ -41,8 +41,10 @@ class Objective:
     label_smoothing: float = 0.0
     scale: float = 1.0
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return _ROW_LOSSES[self.problem_type](self, logits, targets).mean()
+    def __call__(self, logits: Tensor, targets: Tensor, row_weights: Tensor | None = None) -> Tensor:
+        """row_weights: [B], by which rows count beside the rest; None: all alike."""
+        losses = _ROW_LOSSES[self.problem_type](self, logits, targets)
+        return (losses if row_weights is None else losses * row_weights).mean()
 
 
 def balanced_weights(problem_type: ProblemType, targets: Tensor, classes: int) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ptune.atomic import make_folder
 from ptune.data.splits import TextData
 from ptune.errors import ConfigError
@@ -127,7 +129,8 @@ def _check_fit(model: PromptClassifier, data: TextData) -> None:
 
 def _encode(classifier: TextClassifier, data: TextData, name: str) -> Rows:
     targets, split = data.targets(name), data.split(name)
-    return Rows(classifier.encoder.encode(split.texts, split.pairs), targets)
+    weights = None if split.weights is None else torch.tensor(split.weights)
+    return Rows(classifier.encoder.encode(split.texts, split.pairs), targets, weights)
 
 
 def _result(run: Run, data: TextData) -> TrainResult:

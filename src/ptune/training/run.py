@@ -102,6 +102,8 @@ class Run:
         for rows in (self.train_rows, self.validation_rows):
             for row, label in zip(rows.encoded, rows.labels.tolist(), strict=True):
                 content.update(f"{row.ids} {label}\n".encode())
+            if rows.weights is not None:
+                content.update(str(rows.weights.tolist()).encode())
         return {
             "prompt": self.kept.config.model_dump(),
             "training": self.config.model_dump(exclude={"checkpoint_steps"}),

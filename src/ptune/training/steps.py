@@ -41,10 +41,11 @@ Batch = tuple[list[int], ...]
 
 @dataclass(frozen=True)
 class Rows:
-    """An encoded split. labels: what TextData.targets gives."""
+    """An encoded split. labels: what TextData.targets gives. weights: [N], by which rows count; None: all alike."""
 
     encoded: list[Encoded]
     labels: Tensor
+    weights: Tensor | None = None
 
     @property
     def lengths(self) -> list[int]:
@@ -178,5 +179,9 @@ class Steps:
         models = [member.model for member in self.members]
         logits = shared_logits(models, prompt, **inputs.inputs, forward=self._forward)  # type: ignore[arg-type]
         assert inputs.labels is not None
-        labels = inputs.labels.chunk(len(self.members))
-        return torch.stack([self.objective(own, truth) for own, truth in zip(logits, labels, strict=True)])
+        count = len(self.members)
+        labels = inputs.labels.chunk(count)
+        weights: Sequence[Tensor | None] = [None] * count
+        if self.rows.weights is not None:
+            weights = self.rows.weights[together].to(self.device, non_blocking=True).chunk(count)
+        return torch.stack([self.objective(*own) for own in zip(logits, labels, weights, strict=True)])

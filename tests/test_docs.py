@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import re
 import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -52,7 +50,7 @@ NOT_RUN = [block for block in ALL_BLOCKS if block.reason is not None]
 
 
 @pytest.fixture
-def here(backbone_folder, language_model_folder, hub, tmp_path, monkeypatch) -> Iterator[Path]:
+def here(backbone_folder, language_model_folder, hub, tmp_path, monkeypatch) -> Path:
     """A folder to run in, with all stand-ins, and a Hub on loopback to push to."""
     monkeypatch.setenv("HF_TOKEN", "hf_my_name")
     put_stand_ins(tmp_path, backbone_folder, language_model_folder)
@@ -61,10 +59,7 @@ def here(backbone_folder, language_model_folder, hub, tmp_path, monkeypatch) -> 
     monkeypatch.syspath_prepend(tmp_path / PACKAGES)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr("ptune.training.config.MOST_EPOCHS", 2)  # where the page names none
-    logger = logging.getLogger("ptune")
-    before = logger.handlers, logger.level, logger.propagate  # `main` changes them for good
-    yield tmp_path
-    logger.handlers, logger.level, logger.propagate = before
+    return tmp_path
 
 
 def run(block: Block, names: dict[str, object]) -> None:

@@ -164,11 +164,13 @@ def loaded(folder: Callable[..., Path]) -> Callable[..., Backbone]:
 
 @pytest.fixture(autouse=True)
 def own_logger() -> Iterator[None]:
-    """Give the package's logger back as it was: `main` sends it to stderr, for good."""
+    """The package's logger as it is at first: `main`, also that of a module's fixture, sends it to stderr for good."""
     logger = logging.getLogger("ptune")
-    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
     yield
-    logger.handlers, logger.level, logger.propagate = before
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

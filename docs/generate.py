@@ -1,7 +1,8 @@
 """Write the pages that come from the code and from measurements. `make docs` runs it.
 
-docs/cli.md and docs/families.md come from the code; docs/quality.md and the table in README.md from the newest results
-of benchmarks/quality.py. A test compares the files with what this writes, so they cannot fall behind.
+docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both READMEs from
+the newest results of benchmarks/quality.py. A test compares the files with what this writes, so that
+they cannot fall behind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ DOCS = Path(__file__).parent
 COMMANDS = ("train", "evaluate", "predict", "inspect", "push", "demo", "completion")
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
-README = DOCS.parent / "README.md"
 BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"
 METHODS = {
     "full": "full fine-tuning",
@@ -26,6 +26,15 @@ METHODS = {
     "default": "**ptune, defaults**",
     "ensemble": "ptune, `--seeds 5 --ensemble`",
 }
+METHODS_ZH = {
+    "full": "全量微调",
+    "guide": "PEFT，按指南的做法",
+    "prefix": "PEFT，prefix tuning",
+    "p-tuning": "ptune，`p-tuning`",
+    "default": "**ptune，默认设置**",
+    "ensemble": "ptune，`--seeds 5 --ensemble`",
+}
+READMES = {DOCS.parent / "README.md": (METHODS, "trained"), DOCS.parent / "README.zh-CN.md": (METHODS_ZH, "训练参数")}
 TASKS = {
     "mrpc": "MRPC",
     "sst2": "SST-2, 10,000 rows",
@@ -73,6 +82,29 @@ def families_page() -> str:
     return "\n".join([_FAMILIES_TEXT, *rows, ""])
 
 
+def glue_page() -> str:
+    """The table of GLUE's and SuperGLUE's tasks."""
+    from ptune.data.glue import TASKS, TITLES
+
+    rows = ["| `--data` | task | text | pair | labels, in index order | judged by |", "|---" * 6 + "|"]
+    for task in TASKS:
+        cells = (
+            f"`{task.source}`",
+            f"{TITLES[task.benchmark]} {task.title}",
+            f"`{task.columns.text}`",
+            f"`{task.columns.text_pair}`" if task.columns.text_pair else "",
+            ", ".join(f"`{name}`" for name in task.labels) or "a number",
+            ", ".join(f"`{name}`" for name in task.figures),
+        )
+        if not task.refusal:
+            rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join([_GLUE_TEXT, *rows, "", *_refusals(TASKS)])
+
+
+def _refusals(tasks) -> list[str]:
+    return [f"`{task.source}` is refused: {task.title} {task.refusal}.\n" for task in tasks if task.refusal]
+
+
 def quality_page() -> str:
     """What each method reaches on each task, with spread, size and time."""
     parts = [_QUALITY_TEXT]
@@ -93,24 +125,27 @@ def quality_page() -> str:
     return "\n".join(parts)
 
 
-def quality_table() -> str:
-    """The README's table: tasks by methods, mean accuracy over seeds on test where there is one, else validation."""
+def quality_table(said: dict[str, str], trained: str) -> str:
+    """The README's table: tasks by methods, mean accuracy over seeds on test where there is one, else validation.
+
+    said: what methods are called. trained: the head of the last column, the share of the parameters that is trained.
+    """
     results = next(results for results in newest_results() if "minilm" in results["backbone"])
     lines = {(line["task"], line["method"]): line for line in results["summary"]}
     tasks = [task for task in TASKS if (task, "default") in lines]
     methods = [method for method in METHODS if any((task, method) in lines for task in tasks)]
-    rows = ["| | " + " | ".join(TASKS[task] for task in tasks) + " | trained |", "|---" * (len(tasks) + 2) + "|"]
+    rows = ["| | " + " | ".join(TASKS[task] for task in tasks) + f" | {trained} |", "|---" * (len(tasks) + 2) + "|"]
     for method in methods:
         cells = [_mean(lines.get((task, method))) for task in tasks]
         share = max(line["trained_percent"] for (_, other), line in lines.items() if other == method)
-        rows.append(f"| {METHODS[method]} | " + " | ".join(cells) + f" | {share:.2f} % |")
+        rows.append(f"| {said[method]} | " + " | ".join(cells) + f" | {share:.2f} % |")
     return "\n".join(rows)
 
 
-def readme() -> str:
-    """README.md with its table as measured."""
-    text = README.read_text(encoding="utf-8")
-    return re.sub(f"{BEGIN}.*?{END}", f"{BEGIN}\n{quality_table()}\n{END}", text, flags=re.DOTALL)
+def with_quality_table(readme: Path) -> str:
+    """A README with its table as measured."""
+    text = readme.read_text(encoding="utf-8")
+    return re.sub(f"{BEGIN}.*?{END}", f"{BEGIN}\n{quality_table(*READMES[readme])}\n{END}", text, flags=re.DOTALL)
 
 
 def newest_results() -> list[dict[str, Any]]:
@@ -195,9 +230,53 @@ masked. Tokenizers that set the two texts of a pair side by side with nothing be
 break in between; the adapter records it.
 """
 
+_GLUE_TEXT = """# GLUE and SuperGLUE
+
+Made from `ptune/data/glue.py` by `make docs`. The tasks of both benchmarks are known by name: what their columns and
+labels are, and which figures they are judged by. These are what training and evaluation print, and the first of them
+picks the best epoch (`--best` overrules it); `--json` has all figures.
+
+```bash
+ptune train --backbone roberta-large --data glue/mrpc --output mrpc
+ptune evaluate mrpc --data glue/mrpc
+```
+
+`--data glue/mrpc` comes from the Hub: `nyu-mll/glue`, or `aps/super_glue`. Spelling is free: `GLUE/STS-B`,
+`superglue/BoolQ`. Local copies are recognised, with the same columns and labels, so that adapters are the same:
+
+- GLUE's tab-separated files, in which quotation marks are letters: `MRPC/train.tsv` and `dev.tsv`, `CoLA/train.tsv`
+  without a header, `MNLI/dev_matched.tsv`. Rows of QQP's files that lack a question are left out, with a warning.
+- the corpus behind MRPC, in a folder of any name: `msr_paraphrase_train.txt` and `msr_paraphrase_test.txt`. It has no
+  validation file; a tenth of the training rows is held back.
+- SuperGLUE's JSON Lines: `BoolQ/train.jsonl` and `val.jsonl`.
+- Parquet files as on the Hub: `mrpc/train-00000-of-00001.parquet`.
+
+The folder has the task's name, and its first row the task's columns and a label of it; else it is read as any other
+folder. One file of such a folder is recognised too. Columns that are named (`--text`, `--text-pair`, `--label`) win;
+with another label column the task's labels and figures are not used.
+
+```bash
+ptune train --backbone roberta-large --data path/to/MRPC --output mrpc-local
+ptune evaluate mrpc-local --data path/to/MRPC/dev.tsv
+```
+
+- The test splits have no labels but on the benchmarks' servers, so they are neither read for training nor evaluated;
+  `ptune predict --input` answers their rows. The test file of the corpus behind MRPC has labels: `--split test`.
+- MNLI's validation split is the matched one. The other is `--split validation_mismatched`.
+- AX, AX-b and AX-g are for evaluation alone, with `--split test` and an adapter of MNLI or RTE; AX from
+  `diagnostic/diagnostic-full.tsv`, as the Hub's copy has no labels.
+- What is neither a text nor a pair is written as one. COPA: the premise with the question in words, and `(1) first
+  choice (2) second choice`. MultiRC: the question with an answer, and the paragraph; a row for each answer, so `f1` is
+  the benchmark's F1a, and its exact match over a question's answers is not computed. WiC: `word: first sentence`, and
+  the second sentence. WSC: the text with `*the pronoun*` marked, and the name that it may stand for. Texts for such an
+  adapter are to be written the same way. The benchmarks' mean over two figures (MRPC, QQP, CB) is not computed.
+"""
+
 
 if __name__ == "__main__":
     (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
     (DOCS / "families.md").write_text(families_page(), encoding="utf-8")
+    (DOCS / "glue.md").write_text(glue_page(), encoding="utf-8")
     (DOCS / "quality.md").write_text(quality_page(), encoding="utf-8")
-    README.write_text(readme(), encoding="utf-8")
+    for readme in READMES:
+        readme.write_text(with_quality_table(readme), encoding="utf-8")

@@ -14,9 +14,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from ptune.model.backbone import Backbone
 from ptune.model.loading import load_backbone
+from tests.hub_server import HubServer
 
 torch.set_num_threads(1)  # the tests run side by side, and tiny products gain nothing from threads
 
@@ -161,11 +164,13 @@ def loaded(folder: Callable[..., Path]) -> Callable[..., Backbone]:
 
 @pytest.fixture(autouse=True)
 def own_logger() -> Iterator[None]:
-    """Give the package's logger back as it was: `main` sends it to stderr, for good."""
+    """The package's logger as it is at first: `main`, also that of a module's fixture, sends it to stderr for good."""
     logger = logging.getLogger("ptune")
-    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
     yield
-    logger.handlers, logger.level, logger.propagate = before
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
@@ -245,3 +250,24 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "train.jsonl", review_rows(48, seed=1))
     write_jsonl(folder / "validation.jsonl", review_rows(16, seed=2))
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A fresh Hub, a fresh cache, the owner's token, and a client that knows all three."""
+    server, folder = HubServer(), tmp_path_factory.mktemp("hub")
+    settings = {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_CACHE": str(folder / "cache"),
+        "HF_TOKEN_PATH": str(folder / "no-token"),
+        "HF_HUB_DISABLE_XET": True,  # the server has LFS
+    }
+    for name, value in settings.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", "hf_owner")
+    disable_progress_bars()  # as the command line does by a variable, which is read at the client's import
+    yield server
+    enable_progress_bars()
+    server.stop()

@@ -24,6 +24,7 @@ import yaml
 
 # Who a token stands for, and whether it may write.
 TOKENS = {"hf_owner": ("owner", True), "hf_reader": ("owner", False), "hf_other": ("other", True)}
+TOKENS |= {"hf_my_name": ("my-name", True)}  # of the documentation
 LARGE = (".safetensors", ".parquet")  # endings that go by LFS, as in a new repository's .gitattributes
 MODEL_ID = re.compile(r"([\w.-]+/)?[\w.-]+")
 

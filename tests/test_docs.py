@@ -1,92 +1,170 @@
-"""The README does what it says, and pages made from the code are up to date."""
+"""The documentation does what it says: its code runs, its links lead somewhere, its generated pages are up to date."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import runpy
 import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from ptune.cli import main
-from tests.conftest import review_rows, write_jsonl
+from tests.stand_ins import PACKAGES, put_stand_ins
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py"))
+# <!-- not run: why --> in front of a block.
+BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.*?) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
 
 
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; reason: why it is not run, where it is marked so."""
+
+    page: Path
+    language: str
+    code: str
+    reason: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.name}: {self.code.splitlines()[0]}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [Block(page, match["language"], match["code"], match["reason"]) for match in found]
+
+
+ALL_BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+# The Chinese README's code is the other one's, see `test_both_readmes_say_the_same`.
+RUN = [page for page in dict.fromkeys(block.page for block in ALL_BLOCKS) if page.name != "README.zh-CN.md"]
+NOT_RUN = [block for block in ALL_BLOCKS if block.reason is not None]
 
 
 @pytest.fixture
-def here(backbone_folder, tmp_path, monkeypatch):
-    """A folder in which the README's names stand for tiny local things."""
-    pairs = [{"sentence1": row["text"], "sentence2": "a good film", "label": row["label"]} for row in review_rows(24)]
-    (tmp_path / "glue-mrpc").mkdir()
-    write_jsonl(tmp_path / "glue-mrpc" / "train.jsonl", pairs)
-    write_jsonl(tmp_path / "glue-mrpc" / "validation.jsonl", pairs[:8])
+def here(backbone_folder, language_model_folder, hub, tmp_path, monkeypatch) -> Path:
+    """A folder to run in, with all stand-ins, and a Hub on loopback to push to."""
+    monkeypatch.setenv("HF_TOKEN", "hf_my_name")
+    put_stand_ins(tmp_path, backbone_folder, language_model_folder)
     monkeypatch.chdir(tmp_path)
-    names = {"glue/mrpc": "./glue-mrpc", "roberta-large": str(backbone_folder("roberta"))}
-
-    def rename(text: str) -> str:
-        for name, stand_in in names.items():
-            text = text.replace(name, stand_in)
-        return text
-
-    return rename
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.syspath_prepend(tmp_path / PACKAGES)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("ptune.training.config.MOST_EPOCHS", 2)  # where the page names none
+    return tmp_path
 
 
-def test_the_readmes_python_runs(here, capsys) -> None:
-    (code,) = blocks(README, "python")
-    assert len(code.strip().splitlines()) <= 12
-    exec(compile(here(code).replace("epochs=10", "epochs=1"), "README.md", "exec"), {})
-    assert "'label': '" in capsys.readouterr().out
+def run(block: Block, names: dict[str, object]) -> None:
+    """names: what the page's Python blocks have defined so far."""
+    if block.language == "python":
+        exec(compile(block.code, str(block), "exec"), names)
+    elif block.language == "bash":
+        run_bash(block.code)
+    elif title := re.match(r"# (\S+\.(yaml|toml|json))\n", block.code):  # a file that later blocks use
+        Path(title[1]).write_text(block.code, encoding="utf-8")
 
 
-def test_the_readmes_commands_run(here, capsys) -> None:
-    commands = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("ptune ")]
-    assert len(commands) >= 4
-    for command in commands:
-        arguments = shlex.split(here(command))[1:]
-        main([*arguments, "--epochs", "1"] if arguments[0] == "train" else arguments)
+def run_bash(code: str) -> None:
+    """Plain `ptune` commands in this process, as starting one takes seconds; all else in a shell."""
+    lines = re.sub(r"\\\n\s*", "", code).splitlines()
+    for plain, group in groupby(lines, key=is_plain_command):
+        if plain:
+            for line in group:
+                main(shlex.split(line, comments=True)[1:])
+        else:
+            shell = f'ptune() {{ {shlex.quote(sys.executable)} -m ptune "$@"; }}\n' + "\n".join(group)
+            path = os.pathsep.join(filter(None, sys.path))
+            subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", shell], check=True, env={**os.environ, "PYTHONPATH": path}
+            )
 
 
-@pytest.mark.filterwarnings("ignore:'pin_memory'")  # the Trainer's, on a machine without a GPU
-def test_the_script_that_moves_over_from_peft_runs(here, monkeypatch, capsys) -> None:
-    import datasets
-
-    rows = [
-        {"sentence1": row["text"], "sentence2": "a good film", "label": n % 2} for n, row in enumerate(review_rows(8))
-    ]
-    split = datasets.Dataset.from_list(rows)
-    local = datasets.DatasetDict({"train": split, "validation": split})
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_: local)
-    code = blocks((ROOT / "docs" / "peft.md").read_text(encoding="utf-8"), "python")[0]
-    exec(compile(here(code).replace("max_length=492", "max_length=44"), "docs/peft.md", "exec"), {})
-    assert "trainable params: " in capsys.readouterr().out
-    assert Path("mrpc-adapter/adapter_config.json").exists()
+def is_plain_command(line: str) -> bool:
+    if not line.startswith("ptune "):
+        return False
+    words = shlex.shlex(line, punctuation_chars="|><;&")  # quotation marks stay, so a quoted sign is none
+    words.whitespace_split = True
+    return not any(set(word) <= set("|><;&") for word in words)
 
 
-def test_the_python_of_the_integrations_page_runs(here, monkeypatch, capsys) -> None:
-    page = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
-    lines = [f"{row['text']},{row['label']}" for row in review_rows(24)]
-    Path("reviews.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
-    code = "\n".join(blocks(page, "python")).replace("epochs=5", "epochs=1, device='cpu'")
-    exec(compile(here(code), "integrations.md", "exec"), {})
-    assert "'virtual_tokens': " in capsys.readouterr().out
+@pytest.mark.filterwarnings("ignore")  # a page may use libraries that warn
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_the_code_of_a_page_runs_in_its_order(page, here) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks_of(page):
+        if block.reason is None:
+            run(block, names)
 
 
-@pytest.mark.parametrize("page", ["cli", "families", "quality"])
+@pytest.mark.parametrize("block", NOT_RUN, ids=str)
+def test_what_is_not_run_says_why(block) -> None:
+    assert block.language in ("python", "bash")
+    assert len((block.reason or "").split()) >= 3
+
+
+def test_every_fence_says_its_language() -> None:
+    for page in PAGES:
+        fences = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+        assert all(fences[::2]), page.name
+        assert not any(fences[1::2]), page.name
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs_as_it_is(example, here, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(example)])
+    runpy.run_path(str(example), run_name="__main__")
+
+
+def test_the_guide_takes_local_data_and_another_method(here, monkeypatch, capsys) -> None:
+    options = ["--data", "path/to/MRPC", "--method", "p-tuning", "--epochs", "1", "--output", "local"]
+    monkeypatch.setattr(sys, "argv", ["guide.py", *options])
+    runpy.run_path(str(ROOT / "examples" / "guide.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert out.startswith("trainable params: ")
+    assert re.search(r"^epoch 1: accuracy 0\.\d{4}, F1 0\.\d{4}", out, flags=re.M)
+    assert [line.split(":")[0] for line in out.splitlines()[-2:]] == ["not_equivalent", "equivalent"]
+    assert (here / "local" / "adapter_config.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_guide_publishes_and_loads_what_is_on_the_hub(here, hub, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["guide.py", "--epochs", "1", "--push", "my-name/mrpc"])
+    runpy.run_path(str(ROOT / "examples" / "guide.py"), run_name="__main__")
+    assert f"published: {hub.url}/my-name/mrpc" in capsys.readouterr().out
+    assert "models/my-name/mrpc" in hub.repositories
+
+
+def test_the_guide_says_what_is_wrong_in_words(here, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["guide.py", "--data", "reviews.csv"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(ROOT / "examples" / "guide.py"), run_name="__main__")
+    assert caught.value.code == 2
+    assert "pairs of texts with two labels are expected" in capsys.readouterr().err
+
+
+def test_the_readmes_python_is_short() -> None:
+    (block,) = [block for block in ALL_BLOCKS if block.page.name == "README.md" and block.language == "python"]
+    assert len(block.code.splitlines()) <= 12
+
+
+@pytest.mark.parametrize("page", ["cli", "families", "glue", "quality"])
 def test_pages_made_from_the_code_are_up_to_date(page, generate) -> None:
     written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert getattr(generate, f"{page}_page")() == written, "run `make docs`"
 
 
-def test_the_readmes_table_comes_from_the_results(generate) -> None:
-    assert "MRPC" in generate.quality_table()
-    assert generate.readme() == README, "run `make docs`"
+@pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.name)
+def test_the_readmes_table_comes_from_the_results(page, generate) -> None:
+    assert "MRPC" in generate.quality_table(*generate.READMES[page])
+    assert generate.with_quality_table(page) == page.read_text(encoding="utf-8"), "run `make docs`"
 
 
 @pytest.fixture
@@ -100,6 +178,18 @@ def generate():
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_both_readmes_say_the_same() -> None:
+    english, chinese = (page.read_text(encoding="utf-8") for page in PAGES[:2])
+    headings = re.compile(r"^(#+) ", flags=re.M)
+    assert headings.findall(chinese) == headings.findall(english)
+    assert [block.code for block in blocks_of(PAGES[1])] == [block.code for block in blocks_of(PAGES[0])]
+    for what in (r"\]\(([^)#]+)", r"`[^`\n]+`", r"\d[\d.,]*\d|\d"):  # links, code in a line, figures
+        own, theirs = (
+            sorted(re.findall(what, text.replace("README.zh-CN.md", "README.md"))) for text in (chinese, english)
+        )
+        assert own == theirs, f"{what}: what stands in one README has to stand in the other"

@@ -7,14 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
 import pytest
 import torch
 from huggingface_hub import ModelCard, constants
-from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from pyarrow import parquet
 
 from ptune.adapter.files import read_adapter
@@ -37,27 +35,6 @@ from tests.hub_server import HubServer
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 WHOLE = {".gitattributes", "README.md", RECORD_FILE, WEIGHTS_FILE}
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch) -> Iterator[HubServer]:
-    """A fresh Hub, a fresh cache, the owner's token, and a client that knows all three."""
-    server = HubServer()
-    settings = {
-        "ENDPOINT": server.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
-        "HF_HUB_DISABLE_XET": True,  # the server has LFS
-    }
-    for name, value in settings.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("HF_TOKEN", "hf_owner")
-    disable_progress_bars()  # as the command line does by a variable, which is read at the client's import
-    yield server
-    enable_progress_bars()
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,26 @@ def test_train_prints_one_json_object_and_everything_else_on_stderr(backbone_fol
     assert "columns: text 'text', label 'label'" in err
 
 
+def test_a_task_of_glue_is_judged_by_its_own_figure(backbone_folder, tmp_path, capsys) -> None:
+    rows = [["x", str(number % 2), "", f"a {word} film"] for number, word in enumerate(["good", "bad"] * 6)]
+    for name in ("train.tsv", "dev.tsv"):
+        (tmp_path / "CoLA").mkdir(exist_ok=True)
+        (tmp_path / "CoLA" / name).write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "CoLA" / "test.tsv").write_text("index\tsentence\n0\ta fine film\n", encoding="utf-8")
+    main([*train_arguments(backbone_folder("bert"), tmp_path / "CoLA", tmp_path / "cola"), "--epochs", "2"])
+    out, _ = capsys.readouterr()
+    assert "GLUE's CoLA, judged by matthews" in out
+    assert "split: the rows of test have no labels and are left out" in out
+    assert ": validation Matthews " in out
+    assert read_adapter(tmp_path / "cola").record.training["best"] == "matthews"
+    main(["evaluate", str(tmp_path / "cola"), "--data", str(tmp_path / "CoLA")])
+    figures = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:6]]
+    assert figures == ["matthews", "ece", "ece_raw", "loss", "count"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path / "cola"), "--data", str(tmp_path / "CoLA"), "--split", "test"])
+    assert "the rows of test have no labels" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("options", "kept"), [(["--seeds", "2"], 1), (["--seeds", "2", "--ensemble"], 2)])
 def test_train_counts_the_parameters_of_all_prompts_that_it_keeps(
     options, kept, backbone_folder, reviews, tmp_path, capsys

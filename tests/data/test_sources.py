@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptune.data import sources
+from ptune.data import tables
 from ptune.data.sources import load_data
 from ptune.data.splits import Origin, Split, TextData
 from ptune.errors import DataError
@@ -381,9 +381,9 @@ def test_a_hub_data_set_brings_its_splits_and_label_names(monkeypatch: pytest.Mo
         "extra": HubRows([{"other": 1}], None),
     }
     asked = []
-    monkeypatch.setattr(sources, "_load_from_hub", lambda source, origin: asked.append((source, origin)) or hub)
-    data = load_data("glue/mrpc", revision="abc")
-    assert asked == [("glue/mrpc", Origin("nyu-mll/glue", True, "mrpc", "abc"))]
+    monkeypatch.setattr(tables, "_load_from_hub", lambda source, origin: asked.append((source, origin)) or hub)
+    data = load_data("owner/ways/north", revision="abc")
+    assert asked == [("owner/ways/north", Origin("owner/ways", True, "north", "abc"))]
     assert data.origin == asked[0][1]
     assert data.labels == ["up", "left", "down"]
     assert {name: split.labels for name, split in data.splits.items()} == {

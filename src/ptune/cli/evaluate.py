@@ -12,6 +12,7 @@ from ptune.data.targets import MULTI, SINGLE, ProblemType
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ALWAYS = ("ece", "ece_raw", "loss", "count")  # printed beside the figures that a benchmark judges by
 _LARGEST_MATRIX = 20  # classes up to which the confusion matrix fits a terminal
 
 
@@ -33,7 +34,7 @@ def evaluate(
     Prints accuracy, F1 (binary and macro), Matthews correlation, loss, expected calibration error (of the calibrated
     probabilities and of the raw ones), count, and the confusion matrix. Where rows may have several labels: the share
     of rows with all labels right, F1 (micro and macro), and precision, recall and F1 of each label. Of a regression:
-    errors (mse, mae), correlations (pearson, spearman) and r2.
+    errors (mse, mae), correlations (pearson, spearman) and r2. Of a task of GLUE or SuperGLUE: what it is judged by.
 
     With --precision the figures stand beside those of PyTorch in float32, with the difference.
 
@@ -82,7 +83,10 @@ def evaluate(
     )
     rows = read(labels=file.record.labels)  # first, as a backbone is long in loading
     if rows.split(split).labels is None:
-        raise DataError(f"data '{data}': the rows of {split} have no labels, so there is nothing to compare with")
+        raise DataError(
+            f"data '{data}': the rows of {split} have no labels, so there is nothing to compare with; measure on a "
+            "split that has them (--split)"
+        )
     classifier = load(file, backbone, **options.model_dump())
     if file.record.labels is None:  # PEFT's own adapters leave them to the backbone
         rows = read(labels=classifier.labels)
@@ -90,14 +94,15 @@ def evaluate(
     truth = rows.targets(split)
     logits = classifier.split_logits(rows.split(split), batch_size)
     metrics = evaluate_logits(logits, truth, rows.problem_type, classifier.temperature)
+    shown = {name: metrics[name] for name in metrics if not rows.figures or name in (*rows.figures, *_ALWAYS)}
     plain: dict[str, float] = {}
     if isinstance(classifier.model.backbone, CompiledBackbone):
         reference = load(file, classifier.model.backbone.original).split_logits(rows.split(split), batch_size)
         plain = evaluate_logits(reference, truth, rows.problem_type, classifier.temperature)
     if plain:
-        _print_beside(terminal, metrics, plain, str(options.precision))
+        _print_beside(terminal, shown, plain, str(options.precision))
     else:
-        terminal.table([(name, f"{value:.4f}" if name != "count" else str(value)) for name, value in metrics.items()])
+        terminal.table([(name, f"{value:.4f}" if name != "count" else str(value)) for name, value in shown.items()])
     detail = _details(terminal, rows.problem_type, classifier.labels, logits, truth)
     compared = {"precision": options.precision, "fp32": plain} if plain else {}
     terminal.answer({**metrics, **compared, "split": split, "labels": classifier.labels, **detail})

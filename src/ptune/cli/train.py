@@ -31,11 +31,20 @@ if TYPE_CHECKING:
     from ptune.training.config import SettledConfig
     from ptune.training.loop import TrainResult
 
-# Figures of an epoch's line and of the last one, with their names for people.
-_SHOWN: dict[ProblemType, tuple[tuple[str, str], ...]] = {
-    SINGLE: (("accuracy", "accuracy"), ("f1", "F1")),
-    MULTI: (("f1", "F1"), ("f1_macro", "macro F1"), ("accuracy", "all labels right")),
-    REGRESSION: (("pearson", "Pearson"), ("spearman", "Spearman"), ("mae", "mean absolute error")),
+# Figures of an epoch's line and of the last one, where no benchmark judges by others; and their names for people.
+_SHOWN: dict[ProblemType, tuple[str, ...]] = {
+    SINGLE: ("accuracy", "f1"),
+    MULTI: ("f1", "f1_macro", "accuracy"),
+    REGRESSION: ("pearson", "spearman", "mae"),
+}
+_SAID = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "f1_macro": "macro F1",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "mae": "mean absolute error",
 }
 
 
@@ -170,10 +179,10 @@ def run(
             max_length=options.max_length,
             resume=resume,
             on_step=on_step,
-            on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs, data.problem_type)),
+            on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs, data)),
             callbacks=callbacks,
         )
-    terminal.say(_best_line(result, data.problem_type))
+    terminal.say(_best_line(result, data))
     if data.problem_type == SINGLE:
         terminal.say(
             f"calibrated with temperature {result.classifier.temperature:.3f}: expected calibration error "
@@ -229,16 +238,23 @@ def _seeds(training: TrainConfig) -> str:
     return f"seeds {training.seed} to {training.seed + training.seeds - 1}, {kept}"
 
 
-def _epoch_line(line: dict[str, Any], epochs: int, problem_type: ProblemType) -> str:
-    figures = ", ".join(f"{said} {line[name]:.4f}" for name, said in _SHOWN[problem_type])
+def _figures(metrics: dict[str, Any], data: TextData) -> dict[str, str]:
+    """What is shown of an epoch's figures, by name."""
+    said = {**_SAID, "accuracy": "all labels right"} if data.problem_type == MULTI else _SAID
+    return {name: f"{said[name]} {metrics[name]:.4f}" for name in data.figures or _SHOWN[data.problem_type]}
+
+
+def _epoch_line(line: dict[str, Any], epochs: int, data: TextData) -> str:
+    figures = ", ".join(_figures(line, data).values())
     return (
         f"epoch {line['epoch']}/{epochs}: train loss {line['train_loss']:.4f}, validation loss {line['loss']:.4f}, "
         f"{figures}{_by_seed(line)}{'  best' if line['best'] else ''}"
     )
 
 
-def _best_line(result: TrainResult, problem_type: ProblemType) -> str:
-    figures = [f"{said} {result.metrics[name]:.4f}" for name, said in _SHOWN[problem_type]]
-    if problem_type == SINGLE:
-        figures[0] += f" (majority class {result.majority:.4f})"
-    return f"best epoch {result.best_epoch}: validation {', '.join(figures)}, loss {result.metrics['loss']:.4f}"
+def _best_line(result: TrainResult, data: TextData) -> str:
+    figures = _figures(result.metrics, data)
+    if data.problem_type == SINGLE and "accuracy" in figures:
+        figures["accuracy"] += f" (majority class {result.majority:.4f})"
+    said = ", ".join(figures.values())
+    return f"best epoch {result.best_epoch}: validation {said}, loss {result.metrics['loss']:.4f}"

@@ -241,7 +241,8 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         OutputError: the folder cannot be written.
         """
         check_is_fitted(self)
-        write_files(Path(folder).expanduser(), self._adapter)
+        older = [name for name in ADAPTER_FILES if name not in self._adapter]  # of another adapter, in its place
+        write_files(Path(folder).expanduser(), self._adapter, remove=older)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_adapter")

@@ -23,6 +23,7 @@ PAIRS = (
     ("text", "text_pair"),
     ("text_a", "text_b"),
     ("text1", "text2"),
+    ("#1 string", "#2 string"),
 )
 TEXTS = (
     "text",

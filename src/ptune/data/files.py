@@ -10,20 +10,25 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from ptune.errors import DataError
 
 Row = dict[str, Any]
+Reader = Callable[[Path], Iterator[Row]]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, reader: Reader | None = None) -> Iterator[Row]:
     """Yield the rows of a file as dictionaries, in order.
+
+    Args:
+        reader: how, such as `read_plain_tsv`; None: as the ending says.
 
     Raises:
         DataError: no such file, unknown kind, wrong encoding, a row that does not parse or fit the header.
@@ -33,9 +38,8 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"data file '{path}': there is no such file")
     if kind not in SUFFIXES:
         raise DataError(f"data file '{path}': the ending '{kind}' is not known; use one of {', '.join(SUFFIXES)}")
-    reader = _READERS[kind]
     try:
-        yield from reader(path)
+        yield from (reader or _READERS[kind])(path)
     except UnicodeDecodeError as err:
         raise DataError(
             f"data file '{path}' is not UTF-8: byte 0x{err.object[err.start]:02x} does not decode "
@@ -116,24 +120,51 @@ def _tsv_quoting(file: Any) -> Any:
     return csv.QUOTE_MINIMAL if len(widths) == 1 else csv.QUOTE_NONE
 
 
+@contextmanager
+def _open_plain_tsv(path: Path) -> Iterator[Any]:
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def read_plain_tsv(path: Path, names: Sequence[str] = (), gaps: bool = False) -> Iterator[Row]:
+    """Rows of a tab-separated file in which quotation marks are letters.
+
+    Args:
+        names: of the columns, for a file whose first line is a row; one that has any of them in it is a header.
+        gaps: a row may end early; its last columns are then None.
+    """
+    with _open_plain_tsv(path) as reader:
+        headless = bool(names) and not {*names} & {*next(reader, names)}
+    with _open_plain_tsv(path) as reader:
+        yield from _table_rows(path, reader, names if headless else None, gaps)
+
+
 def _read_table(path: Path) -> Iterator[Row]:
+    with _TABLES[path.suffix.lower()](path) as reader:
+        yield from _table_rows(path, reader)
+
+
+def _table_rows(path: Path, reader: Any, names: Sequence[str] | None = None, gaps: bool = False) -> Iterator[Row]:
+    """names: of the columns, where no header says them."""
     csv.field_size_limit(sys.maxsize)
     number = 0
-    with _TABLES[path.suffix.lower()](path) as reader:
-        try:
-            names = _header(path, reader)
-            for fields in reader:
-                if not fields:
-                    continue
-                number += 1
-                if len(fields) != len(names):
-                    raise DataError(
-                        f"data file '{path}', row {number} (line {reader.line_num}): {len(fields)} fields where the "
-                        f"header has {len(names)} ({', '.join(names)}); put fields with separators in quotation marks"
-                    )
-                yield dict(zip(names, fields, strict=True))
-        except csv.Error as err:
-            raise DataError(f"data file '{path}', row {number + 1} (line {reader.line_num}): {err}") from err
+    try:
+        names = names or _header(path, reader)
+        for fields in reader:
+            if not fields:
+                continue
+            number += 1
+            if len(fields) != len(names) and not (gaps and len(fields) < len(names)):
+                plain = reader.dialect.quoting == csv.QUOTE_NONE
+                raise DataError(
+                    f"data file '{path}', row {number} (line {reader.line_num}): {len(fields)} fields where the "
+                    f"header has {len(names)} ({', '.join(names)}); "
+                    + ("take tabs out of fields" if plain else "put fields with separators in quotation marks")
+                )
+            yield dict(zip_longest(names, fields))
+    except csv.Error as err:
+        raise DataError(f"data file '{path}', row {number + 1} (line {reader.line_num}): {err}") from err
 
 
 def _header(path: Path, reader: Any) -> list[str]:

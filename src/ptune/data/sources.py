@@ -9,17 +9,16 @@ are kept as they are. Which kind of target a label column holds, `targets` says.
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from ptune.data.columns import Columns, choose_columns, text_of
-from ptune.data.files import SUFFIXES, Row, read_class_names, read_rows
-from ptune.data.splits import Origin, Split, TextData, hold_back, sample
+from ptune.data.glue import TITLES
+from ptune.data.splits import Split, TextData, hold_back, sample
+from ptune.data.tables import Table, find_tables
 from ptune.data.targets import (
     MULTI,
     REGRESSION,
@@ -32,27 +31,8 @@ from ptune.data.targets import (
     settle_problem_type,
 )
 from ptune.errors import DataError
-from ptune.hub import why
 
 logger = logging.getLogger(__name__)
-
-_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
-_SPLIT_NAMES |= {"dev": "validation", "eval": "validation", "test": "test"}
-# train.csv, and shards of it: train-1.csv, train_02.csv, train-00000-of-00002.parquet, with or without a hash.
-_SPLIT_FILE = re.compile(rf"({'|'.join(_SPLIT_NAMES)})([-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{{8,}})?)?")
-# train_data.csv, dev-en.tsv: taken where the split has nothing better.
-_LIKE_A_SPLIT = re.compile(rf"({'|'.join(_SPLIT_NAMES)})[-_.].*")
-# Old names of the Hub's data sets, which are still what everybody calls them.
-_HUB_NAMES = {"glue": "nyu-mll/glue", "super_glue": "aps/super_glue"}
-
-
-@dataclass(frozen=True)
-class _Table:
-    """One split as it comes: where it is from, its rows, and names for whole-number labels by column."""
-
-    where: str
-    rows: Iterable[tuple[str, Row]]  # each with its file, for messages
-    class_names: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +70,8 @@ def load_data(
 
     Args:
         source: a folder with train, validation and test files; one file; or a Hub id with an optional
-            configuration (`glue/mrpc`). Where there is no validation split, a stratified tenth of train becomes it.
+            configuration (`glue/mrpc`). Tasks of GLUE and SuperGLUE are known by name, and by their own files.
+            Where there is no validation split, a stratified tenth of train becomes it.
         text, text_pair, label: column names; guessed where None.
         labels: label names in index order, where they are known (an adapter's); else taken from train.
         problem_type: what the labels are; None: lists are several labels at once, fractions a regression's
@@ -105,136 +86,43 @@ def load_data(
         DataError: names the file, the row and what was expected.
         ConfigError: a separator for labels of another type.
     """
-    path = _local_path(str(source))
-    origin = _hub_origin(str(source), revision) if path is None else Origin(path.resolve().name)
-    tables = _hub_tables(str(source), origin, only) if path is None else _file_tables(path, str(source), only)
+    found = find_tables(str(source), only, revision)
+    task = found.task
+    if task is not None:
+        text, text_pair = (text, text_pair) if text else (task.columns.text, text_pair or task.columns.text_pair)
+        label = label or task.label
     raw: dict[str, _Raw] = {}
     columns: Columns | None = None
-    for name, table in tables.items():
-        may_lack = name == "test" and only is None
-        raw[name], found = _read_table(table, (text, text_pair, label), columns, may_lack)
-        columns = columns or found
+    for name, table in found.tables.items():
+        may_lack = name.startswith("test") and (only is None or task is not None)
+        raw[name], own_columns = _read_table(table, (text, text_pair, label), columns, may_lack)
+        columns = columns or own_columns
     assert columns is not None
     guide = raw[only or "train"]
-    settled, why = settle_problem_type(problem_type, label_separator, guide.labels or [])
+    own = task.problem_type if task is not None and label == task.label else None
+    settled, why = settle_problem_type(problem_type or own, label_separator, guide.labels or [])
+    if problem_type is None and own:
+        why = "the task's"
     raw = {name: _read_labels(part, columns.label or "", settled, label_separator) for name, part in raw.items()}
     names = _names(raw[only or "train"], settled, labels, columns)
     splits = {
         name: _index(part, names, settled) for name, part in raw.items() if name == "train" or only or part.labels
     }
-    notes = (f"columns: {columns}", f"problem type: {settled} ({why})")
-    data = TextData(splits, names, columns, str(source), notes, settled, label_separator, origin)
+    notes = [f"columns: {columns}", f"problem type: {settled} ({why})"]
+    figures: tuple[str, ...] = ()
+    if task is not None and settled == own:
+        figures = task.figures
+        notes.append(f"task: {TITLES[task.benchmark]}'s {task.title}, judged by {' and '.join(figures)}")
+    notes += [f"split: the rows of {name} have no labels and are left out" for name in raw if name not in splits]
+    data = TextData(splits, names, columns, str(source), tuple(notes), settled, label_separator, found.origin, figures)
     if only is not None:
         return data
     _check_train(raw["train"], data)
     return sample(hold_back(data, seed), seed, max_train_rows)
 
 
-def _local_path(source: str) -> Path | None:
-    """A file or folder of this name, and a file where the name has a data file's ending; None: it is a Hub id."""
-    path = Path(source).expanduser()
-    if path.exists() or path.suffix.lower() in SUFFIXES:
-        return path
-    if path.is_absolute() or source.startswith(("./", "../", "~")):
-        raise DataError(f"data '{source}': there is no such file or folder")
-    return None
-
-
-def _file_tables(path: Path, source: str, only: str | None) -> dict[str, _Table]:
-    files = _split_files(path) if path.is_dir() else {only or "train": [path]}
-    tables = {
-        name: _Table(", ".join(map(str, parts)), _chain(parts), read_class_names(parts[0]))
-        for name, parts in files.items()
-    }
-    return _choose(tables, source, only)
-
-
-def _choose(tables: dict[str, _Table], source: str, only: str | None) -> dict[str, _Table]:
-    wanted = only or "train"
-    if wanted not in tables:
-        raise DataError(f"data '{source}' has no split '{wanted}'; it has {', '.join(tables) or 'no data files'}")
-    return {wanted: tables[wanted]} if only else tables
-
-
-def _split_files(folder: Path) -> dict[str, list[Path]]:
-    """Files of each split of a folder; several of one ending are shards of it."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    found = _by_split(files, _SPLIT_FILE)
-    for name, parts in _by_split(files, _LIKE_A_SPLIT).items():
-        found.setdefault(name, parts)
-    if not found and len(files) == 1:
-        return {"train": files}
-    if not found and (folder / "data").is_dir():
-        return _split_files(folder / "data")
-    for name, parts in found.items():
-        shards = all(re.search(r"\d", path.stem) and _SPLIT_FILE.fullmatch(path.stem.lower()) for path in parts)
-        if len(parts) > 1 and not (shards and len({path.suffix for path in parts}) == 1):
-            raise DataError(
-                f"data '{folder}' has split '{name}' in several forms: {', '.join(path.name for path in parts)}; "
-                "leave one"
-            )
-    if not found:
-        raise DataError(f"data '{folder}' holds no train file; expected train{', train'.join(SUFFIXES)}")
-    return found
-
-
-def _by_split(files: Sequence[Path], pattern: re.Pattern[str]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        match = pattern.fullmatch(path.stem.lower())
-        if match:
-            found.setdefault(_SPLIT_NAMES[match[1]], []).append(path)
-    return found
-
-
-def _chain(parts: Sequence[Path]) -> Iterator[tuple[str, Row]]:
-    for path in parts:
-        for row in read_rows(path):
-            yield str(path), row
-
-
-def _hub_origin(source: str, revision: str | None) -> Origin:
-    """`name`, `owner/name`, `name/configuration` or `owner/name/configuration`."""
-    parts = source.split("/")
-    if parts[0] in _HUB_NAMES:
-        parts[:1] = _HUB_NAMES[parts[0]].split("/")
-    return Origin("/".join(parts[:2]), True, "/".join(parts[2:]) or None, revision)
-
-
-def _hub_tables(source: str, origin: Origin, only: str | None) -> dict[str, _Table]:
-    dataset = _load_from_hub(source, origin)
-    tables = {
-        _SPLIT_NAMES.get(name, name): _Table(
-            f"{source}, split {name}",
-            zip(repeat(f"{source}, split {name}"), rows, strict=False),
-            {column: names for column, feature in rows.features.items() if (names := _feature_names(feature))},
-        )
-        for name, rows in dataset.items()
-        if name in _SPLIT_NAMES or name == only
-    }
-    return _choose(tables, source, only)
-
-
-def _feature_names(feature: Any) -> list[str] | None:
-    """Label names of a Hub column, of one label or of a list of them."""
-    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
-
-
-def _load_from_hub(source: str, origin: Origin) -> Any:
-    import datasets
-
-    try:
-        return datasets.load_dataset(origin.name, origin.configuration, revision=origin.revision)
-    except Exception as err:  # the library raises many kinds, among them those of the network below it
-        at = f", revision '{origin.revision}'," if origin.revision else ""
-        raise DataError(
-            f"data '{source}' is no file or folder here, and as a Hub id{at} it could not be loaded ({why(err)}); "
-            "give a folder, a file, or check the id and the network"
-        ) from err
-
-
 def _read_table(
-    table: _Table, wanted: tuple[str | None, str | None, str | None], known: Columns | None, may_lack_label: bool
+    table: Table, wanted: tuple[str | None, str | None, str | None], known: Columns | None, may_lack_label: bool
 ) -> tuple[_Raw, Columns]:
     texts: list[str] = []
     pairs: list[str] = []
@@ -247,9 +135,12 @@ def _read_table(
             starts.append((index, part))
         where = f"{part}, row {index - starts[-1][0] + 1}"
         if index == 0:
-            columns = columns or choose_columns(list(row), *wanted, where=table.where)
-            if may_lack_label and columns.label not in row:
-                columns = replace(columns, label=None)
+            text, pair, label = wanted
+            if may_lack_label and (columns.label if columns else label) not in row:
+                label, columns = None, columns and replace(columns, label=None)
+            columns = columns or choose_columns(
+                list(row), text, pair, label, where=table.where, need_label=not may_lack_label
+            )
             names = table.class_names.get(columns.label or "")
             choose_columns(
                 list(row), columns.text, columns.text_pair, columns.label, where=table.where, need_label=False

@@ -34,6 +34,7 @@ class Task:
     width: int
     problem_type: ProblemType = SINGLE
     pairs: bool = False  # whether two texts are compared
+    figures: tuple[str, ...] = ()  # that a benchmark judges by
     gpu: bool = False  # whether the backbone is on one
 
 
@@ -80,7 +81,8 @@ class TrainConfig(BaseModel):
     best: Figure | Literal["last"] | None = Field(
         None,
         description="The validation figure that picks the best epoch; ties go to the lower loss. last: the last epoch "
-        "is kept, whatever the figures. Default: accuracy; f1 of several labels a row; pearson of a regression.",
+        "is kept, whatever the figures. Default: accuracy; f1 of several labels a row; pearson of a regression; of a "
+        "task of GLUE or SuperGLUE, the first that it is judged by.",
     )
     class_weights: Literal["balanced"] | None = Field(
         None,
@@ -137,7 +139,8 @@ class TrainConfig(BaseModel):
         steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
         average = FEW_ROWS_AVERAGE if few else default_average(steps)
         # Of a handful of validation rows no epoch can be told to be better than another.
-        best = "last" if few and task.validation_rows <= FEW_ROWS else FIGURES[task.problem_type][0]
+        figures = task.figures or FIGURES[task.problem_type]
+        best = "last" if few and task.validation_rows <= FEW_ROWS else figures[0]
         settled = {
             "epochs": epochs,
             "batch_size": batch,

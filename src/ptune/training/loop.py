@@ -102,6 +102,7 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> Sett
         width=model.backbone.output_width,
         problem_type=model.problem_type,
         pairs=data.train.pairs is not None,
+        figures=data.figures,
         gpu=model.backbone.device.type == "cuda",
     )
     return config.settle(model.config, task)

@@ -41,7 +41,7 @@ from common import Cell, accuracies, add_cell, facts, finished, peft_model, writ
 from torch import nn
 
 import ptune
-from ptune.data.batch import collate, ordered_batches, training_batches
+from ptune.data.batch import collate, ordered_batches, pack, training_batches
 from ptune.data.encode import Encoded
 from ptune.data.splits import TextData, hold_back, sample
 from ptune.metrics import evaluate_logits
@@ -322,7 +322,7 @@ def _attention(task: Task) -> dict[str, str]:
 
 
 def _inputs(encoded: list[Encoded], rows: list[int], task: Task) -> dict[str, torch.Tensor]:
-    batch = collate(encoded, None, rows, task.pad_id)
+    batch = collate(pack([encoded[row] for row in rows]), None, range(len(rows)), task.pad_id)
     mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
     inputs = {"input_ids": batch.input_ids, "attention_mask": mask}
     if batch.token_type_ids is not None and task.backbone.family.token_types:

@@ -164,7 +164,11 @@ def loaded(folder: Callable[..., Path]) -> Callable[..., Backbone]:
 
 @pytest.fixture(autouse=True)
 def own_logger() -> Iterator[None]:
-    """The package's logger as it is at first: `main`, also that of a module's fixture, sends it to stderr for good."""
+    """The package's logger as it is at first: `main`, also that of a module's fixture, sends it to stderr for good.
+
+    The root's level is set too, as some of the libraries in use raise it.
+    """
+    logging.getLogger().setLevel(logging.WARNING)
     logger = logging.getLogger("ptune")
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)

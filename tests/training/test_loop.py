@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 

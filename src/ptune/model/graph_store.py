@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ptune.atomic import make_folder
 from ptune.model.backbone import Backbone
 from ptune.model.export import Entry, require
+from ptune.model.loading import has_amx
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +88,13 @@ class GraphStore:
 
     @cached_property
     def _hash(self) -> str:
-        """Of configuration, weights, libraries and the code that the graph is traced from.
+        """Of configuration, weights, libraries, the kind of CPU and the code that the graph is traced from.
 
         The backbone's fingerprint would not do: it sees a few rows of the embeddings, which fine-tuning leaves alone.
         """
         config = self.backbone.config.to_json_string(use_diff=False)
         versions = [f"{library} {version(library)}" for library in _LIBRARIES[self.kind]]
-        digest = hashlib.sha256("\n".join([config, *versions]).encode())
+        digest = hashlib.sha256("\n".join([config, *versions, f"amx {has_amx()}"]).encode())
         for path in sorted(Path(__file__).parent.glob("*.py")):
             digest.update(path.read_bytes())
         for name, tensor in self.backbone.base.state_dict().items():

@@ -1,8 +1,11 @@
 """A graph's linear layers in int8; attention, norms and residuals stay in floating point.
 
-Weights have a scale for each output, activations one range for each layer. These
-ranges are taken from random tokens under prompts of random tokens, so that a
-graph depends on no one's data and on no adapter (docs/log.md: what that costs).
+With AMX so do the layers that bring the feed-forward networks back to the
+model's width: what they read has few large values and many small ones, and in
+bfloat16 they take no longer there. Weights have a scale for each output,
+activations one range for each layer. These ranges are taken from random tokens
+under prompts of random tokens, so that a graph depends on no one's data and on
+no adapter (docs/log.md: what that costs).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from ptune.model.backbone import Backbone
 from ptune.model.export import Entry, input_names, require
+from ptune.model.loading import has_amx
 from ptune.model.tokenizer import load_tokenizer
 
 # What ranges are taken from: rows, their shortest and longest text, and prompts, in tokens.
@@ -40,7 +44,7 @@ def quantize_graph(graph: Any, backbone: Backbone, entry: Entry) -> Any:
             nncf.Dataset(rows),
             subset_size=ROWS,
             model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(names=_products_without_weights(graph)),
+            ignored_scope=nncf.IgnoredScope(names=_kept(graph)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 disable_bias_correction=True,
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),  # off
@@ -48,14 +52,28 @@ def quantize_graph(graph: Any, backbone: Backbone, entry: Entry) -> Any:
         )
 
 
-def _products_without_weights(graph: Any) -> list[str]:
-    """Names of the products of attention. The prompt is in them, and its scale is each adapter's own."""
+def _kept(graph: Any) -> list[str]:
+    """Names of the products that stay as they are: of attention, and with AMX those that narrow.
+
+    The prompt is in the products of attention, and its scale is each adapter's own.
+    """
+    amx = has_amx()
     return [
         node.get_friendly_name()
         for node in graph.get_ops()
         if node.get_type_name() == "ScaledDotProductAttention"
-        or (node.get_type_name() == "MatMul" and node.input_value(1).get_node().get_type_name() != "Constant")
+        or (node.get_type_name() == "MatMul" and (not _has_weights(node) or (amx and _narrows(node))))
     ]
+
+
+def _has_weights(product: Any) -> bool:
+    return bool(product.input_value(1).get_node().get_type_name() == "Constant")
+
+
+def _narrows(product: Any) -> bool:
+    """Whether it gives fewer numbers than it reads."""
+    read, given = product.input_value(0).get_partial_shape(), product.output(0).get_partial_shape()
+    return bool(given[-1].get_length() < read[-1].get_length())
 
 
 def _calibration_rows(backbone: Backbone, entry: Entry) -> list[dict[str, Any]]:

@@ -150,8 +150,8 @@ def _attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | N
 
 
 # Longest text for which training on a CPU keeps scores [B, heads, T, T] for the way back, instead of using the fused
-# kernel. Up to there plain products are faster: a little in float32, six times on the way back in bfloat16.
-PRODUCTS_LENGTH = {torch.float32: 96, torch.bfloat16: 512}
+# kernel, whose way back takes six times as long in bfloat16. In float32 both take as long.
+PRODUCTS_LENGTH = {torch.bfloat16: 512}
 
 
 def kernel_is_slow(query: Tensor, key: Tensor) -> bool:

@@ -30,7 +30,7 @@ READ_EVERY = {"cpu": 1}
 OFTEN_ENOUGH = 16
 # Tokens of one forward pass, by the kind of device; of those that are not named, LARGE_PART_TOKENS. A longer batch is
 # read in parts: the same gradient, less memory for the way back, and on a CPU as fast.
-PART_TOKENS = {"cpu": 1024}
+PART_TOKENS = {"cpu": 2048}
 LARGE_PART_TOKENS = 2**15
 # Devices whose fused optimizer leaves everything as it is when told so; on others the host looks before it steps.
 SKIPPING = ("cpu", "cuda")

@@ -100,8 +100,10 @@ def _pairs(source: str | None, backbone: Backbone) -> list[tuple[str, str]]:
 class NoPrompt(PromptEnsemble):
     """The backbone and a head alone."""
 
-    def prompt(self) -> None:  # type: ignore[override]
-        return None
+    def member_logits(self, prompt: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
+        mask_position = inputs.pop("mask_position")
+        assert mask_position is None
+        return self.first.read(self.backbone(**inputs))[None]
 
 
 def _classifiers(backbone: Backbone, folder: Path, options: argparse.Namespace) -> dict[str, TextClassifier]:

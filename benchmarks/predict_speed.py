@@ -100,7 +100,7 @@ def _pairs(source: str | None, backbone: Backbone) -> list[tuple[str, str]]:
 class NoPrompt(PromptEnsemble):
     """The backbone and a head alone."""
 
-    def member_logits(self, prompt: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
+    def member_logits(self, prompt: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
         mask_position = inputs.pop("mask_position")
         assert mask_position is None
         return self.first.read(self.backbone(**inputs))[None]

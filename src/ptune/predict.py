@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,17 +80,10 @@ def run_member_logits(
     lengths = [len(row) for row in encoded]
     tokens = (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS) // members
     batches = ordered_batches(lengths, batch_size) if batch_size is not None else filled_batches(lengths, tokens)
-
-    def answer(rows: list[int]) -> Tensor:
+    answered = []
+    for rows in batches:
         batch = collate(packed, None, rows, pad_id).to(device)
-        with torch.no_grad():  # which holds for one thread alone
-            return ensemble.member_logits(prompt, **batch.inputs).float()  # type: ignore[arg-type]
-
-    if ensemble.backbone.streams > 1:
-        with ThreadPoolExecutor(ensemble.backbone.streams) as pool:
-            answered = list(pool.map(answer, batches))
-    else:
-        answered = [answer(rows) for rows in batches]
+        answered.append(ensemble.member_logits(prompt, **batch.inputs).float())  # type: ignore[arg-type]
     logits[:, [row for rows in batches for row in rows]] = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
     return logits
 

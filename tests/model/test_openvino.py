@@ -10,7 +10,6 @@ import sys
 import pytest
 import torch
 
-from ptune.data.encode import Encoded
 from ptune.errors import BackboneError, ConfigError
 from ptune.model import openvino as engine
 from ptune.model.classifier import PromptClassifier
@@ -20,7 +19,6 @@ from ptune.model.export import Entry, require
 from ptune.model.graph_store import FOLDER, GraphStore
 from ptune.model.loading import load_backbone
 from ptune.model.openvino import CompiledBackbone
-from ptune.predict import run_logits
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the extra 'openvino'")
 
@@ -255,14 +253,3 @@ def test_a_family_that_cannot_be_compiled_says_so(backbone) -> None:
     model = classifier(plain, **SHARED)
     with pytest.raises(BackboneError, match=r"BLOOM with shared prompts .* leave --precision out"):
         logits(model, CompiledBackbone(plain, "fp32"))
-
-
-def test_batches_that_are_computed_side_by_side_keep_their_rows(backbone, monkeypatch) -> None:
-    monkeypatch.setattr(engine, "_threads", lambda: 2)
-    compiled = CompiledBackbone(backbone("bert"), "fp32")
-    assert compiled.streams == 2
-    model = classifier(backbone("bert"), **SEPARATE)
-    rows = [Encoded(IDS[number % B, : 2 + number % 7].tolist(), [0] * (2 + number % 7)) for number in range(40)]
-    expected = run_logits(model, rows, pad_id=0, batch_size=3)
-    model.backbone = compiled
-    torch.testing.assert_close(run_logits(model, rows, pad_id=0, batch_size=3), expected, atol=1e-4, rtol=1e-4)

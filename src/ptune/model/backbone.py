@@ -125,11 +125,6 @@ class Backbone(nn.Module):
         return int(limit) - self.first_position
 
     @property
-    def streams(self) -> int:
-        """Batches that are best computed at a time, by as many threads: PyTorch uses all cores for one."""
-        return 1
-
-    @property
     def first_position(self) -> int:
         return int(self.base.embeddings.padding_idx) + 1 if self.family.positions == "after_padding" else 0
 

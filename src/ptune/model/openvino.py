@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import Any
 
 import torch
@@ -31,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 # Texts are padded to a multiple of it: for each length that it has not seen OpenVINO takes time to make kernels.
 LENGTH_STEP = 8
-# Batches that are computed side by side; with more threads than that, several work on each.
-MOST_STREAMS = 4
 
 
 class CompiledBackbone(Backbone):
@@ -63,13 +60,6 @@ class CompiledBackbone(Backbone):
             require("nncf")  # before a graph is exported for it
         self._store = GraphStore(backbone, "int8" if precision == "int8" else "float32")
         self._compiled: dict[Entry, Any] = {}
-        self._making = threading.Lock()
-        self._own = threading.local()  # each thread's requests, by entry
-
-    @property
-    def streams(self) -> int:
-        """Batches that it computes at a time, one for each thread that calls it."""
-        return 1 if self.precision == "bf16" else min(_threads(), MOST_STREAMS)
 
     @property
     def original(self) -> Backbone:
@@ -101,7 +91,8 @@ class CompiledBackbone(Backbone):
         if self.trunk is None:
             read = None  # transformers' own layers are computed at every position
         entry = Entry.of(prompt, shift_text, separate, picked=read is not None)
-        request = self._request(entry)
+        if entry not in self._compiled:
+            self._compiled[entry] = self._compile(entry)
         inputs = [input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask]
         if self.family.token_types:
             inputs.append(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
@@ -111,7 +102,7 @@ class CompiledBackbone(Backbone):
         padded.insert(2, prompt.detach().float())
         if read is not None:
             padded.append(read)
-        outputs = request.infer([tensor.contiguous().numpy() for tensor in padded])
+        outputs = self._compiled[entry]([tensor.contiguous().numpy() for tensor in padded])
         states, *pooled = map(torch.from_numpy, outputs.to_tuple())
         offset = prompt.shape[-2] if entry.shallow else 0
         states = states if entry.picked else states[:, : offset + length]
@@ -123,16 +114,6 @@ class CompiledBackbone(Backbone):
         room = wanted if self.max_positions is None else self.max_positions - taken - length
         return max(0, min(wanted, room))
 
-    def _request(self, entry: Entry) -> Any:
-        """This thread's own request to the graph of an entry, which is compiled when it is first asked for."""
-        requests = self._own.__dict__.setdefault("requests", {})
-        if entry not in requests:
-            with self._making:
-                if entry not in self._compiled:
-                    self._compiled[entry] = self._compile(entry)
-            requests[entry] = self._compiled[entry].create_infer_request()
-        return requests[entry]
-
     def _compile(self, entry: Entry) -> Any:
         graph = self._store.read(entry)
         if graph is None:
@@ -141,7 +122,7 @@ class CompiledBackbone(Backbone):
             if self.precision == "int8":
                 graph = quantize_graph(graph, self, entry)
             self._store.write(graph, entry)
-        options = _options(self.precision, self.streams)
+        options = _options(self.precision)
         if self.precision == "bf16" and options["INFERENCE_NUM_THREADS"] == 1 and _has_gates(graph):
             raise ConfigError(
                 f"precision bf16 needs two threads for a {self.family.name} backbone (OpenVINO 2026.4 divides by half "
@@ -150,20 +131,15 @@ class CompiledBackbone(Backbone):
         return self._core.compile_model(graph, "CPU", options)
 
 
-def _threads() -> int:
-    """Those that PyTorch has (OMP_NUM_THREADS), but no more than there are cores for."""
+def _options(precision: Precision) -> dict[str, Any]:
+    """Of a compiled graph: batches one after the other, each on all threads that PyTorch has (OMP_NUM_THREADS)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(torch.get_num_threads(), cores)
-
-
-def _options(precision: Precision, streams: int) -> dict[str, Any]:
-    """Of a compiled graph. Streams share the threads: two batches side by side wait less than two threads on one."""
     # Not left to OpenVINO: with bfloat16 but without AMX its results can be wrong (openvino#38256).
     in_bfloat16 = precision == "bf16" or (precision == "int8" and has_amx())
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
-        "INFERENCE_NUM_THREADS": _threads(),
-        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": min(torch.get_num_threads(), cores),
+        "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # would bind several processes of one thread to the same core
         "SNIPPETS_MODE": "DISABLE",  # its fused attention takes twice the time of the parts (docs/log.md)
     }

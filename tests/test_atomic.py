@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ptune import atomic
 from ptune.atomic import make_folder, write_files, written_file
 from ptune.errors import OutputError
 
@@ -155,6 +157,12 @@ def test_a_folder_that_exists_is_left_as_it_is(old: Path) -> None:
     assert contents(old) == OLD
 
 
+def test_one_folder_is_checked_by_several_threads_at_once(old: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make_folder, [old] * 500))
+    assert contents(old) == OLD
+
+
 @pytest.mark.parametrize("below", ["", "x", "x/y"])
 def test_a_folder_in_the_place_of_a_file_cannot_be_made(tmp_path: Path, below: str) -> None:
     (tmp_path / "notes").write_bytes(b"mine")
@@ -176,7 +184,7 @@ def test_a_folder_that_may_not_be_written_into_is_named(tmp_path: Path, monkeypa
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "touch", denied)
+    monkeypatch.setattr(atomic, "TemporaryFile", denied)
     with pytest.raises(OutputError, match="Permission denied") as caught:
         make_folder(tmp_path)
     assert str(tmp_path) in str(caught.value)

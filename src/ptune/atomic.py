@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from ptune.errors import OutputError
@@ -71,11 +72,10 @@ def make_folder(folder: Path) -> None:
     Raises:
         OutputError: it cannot.
     """
-    probe = folder / f".write-test{_SUFFIX}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=folder):  # without a name that another thread or process could use too
+            pass
     except OSError as err:
         raise _cannot_write(folder, err) from err
 

@@ -8,7 +8,7 @@ and training's validation share.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +80,14 @@ def run_member_logits(
     lengths = [len(row) for row in encoded]
     tokens = (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS) // members
     batches = ordered_batches(lengths, batch_size) if batch_size is not None else filled_batches(lengths, tokens)
-    answered = []
+    answered: list[Tensor] = []
+    under_way: deque[Callable[[], Tensor]] = deque()
     for rows in batches:
+        if len(under_way) == ensemble.backbone.under_way:
+            answered.append(under_way.popleft()().float())
         batch = collate(packed, None, rows, pad_id).to(device)
-        answered.append(ensemble.member_logits(prompt, **batch.inputs).float())  # type: ignore[arg-type]
+        under_way.append(ensemble.start_logits(prompt, **batch.inputs))  # type: ignore[arg-type]
+    answered += [wait().float() for wait in under_way]
     logits[:, [row for rows in batches for row in rows]] = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
     return logits
 

@@ -6,8 +6,10 @@ import csv
 import importlib.util
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,6 +17,7 @@ from ptune.adapter.files import read_adapter
 from ptune.cli import main
 from ptune.data.files import read_columns, read_rows
 from ptune.data.sources import load_data
+from ptune.training.checkpoint import CHECKPOINT_FILE
 from tests.conftest import star_rows, topic_rows, write_jsonl
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the extra 'openvino'")
@@ -303,6 +306,23 @@ def test_the_installed_command_and_the_module_are_the_same() -> None:
     import ptune
 
     assert done.stdout.strip() == ptune.__version__
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_with_a_checkpoint_to_go_on_from(number, backbone_folder, reviews, tmp_path) -> None:
+    arguments = train_arguments(backbone_folder("bert"), reviews, tmp_path / "a")
+    arguments += ["--epochs", "1000", "--virtual-tokens", "4"]
+    with subprocess.Popen([sys.executable, "-m", "ptune", *arguments], stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        while not (tmp_path / "a" / "metrics.jsonl").exists():
+            assert training.poll() is None
+            time.sleep(0.05)
+        training.send_signal(number)
+        _, err = training.communicate(timeout=60)
+    assert training.returncode == 130
+    assert "stopped; go on with --resume" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "a" / CHECKPOINT_FILE).exists()
 
 
 def test_a_closed_pipe_is_no_traceback(trained, tmp_path) -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from ptune.data.encode import Encoded
 from ptune.errors import BackboneError, ConfigError
 from ptune.model import openvino as engine
 from ptune.model.classifier import PromptClassifier
@@ -19,6 +20,7 @@ from ptune.model.export import Entry, require
 from ptune.model.graph_store import FOLDER, GraphStore
 from ptune.model.loading import load_backbone
 from ptune.model.openvino import CompiledBackbone
+from ptune.predict import run_logits
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the extra 'openvino'")
 
@@ -97,6 +99,20 @@ def test_text_that_nearly_fills_every_position_is_not_padded_beyond_them(setting
     torch.testing.assert_close(
         logits(model, compiled, ids, None, None), logits(model, plain, ids, None, None), atol=1e-4, rtol=0
     )
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_batches_under_way_side_by_side_give_each_row_its_own_answer(streams, backbone, monkeypatch) -> None:
+    monkeypatch.setattr(engine, "_threads", lambda: streams)
+    plain = backbone("bert", **ONE_LAYER)
+    model = classifier(plain, **SEPARATE)
+    rows = [Encoded(IDS[row, : 3 + number % 7].tolist(), None) for number in range(25) for row in range(B)]
+    expected = run_logits(model, rows, pad_id=0)
+    model.backbone = CompiledBackbone(plain, "fp32")
+    for _ in range(2):
+        torch.testing.assert_close(run_logits(model, rows, pad_id=0, batch_size=2), expected, atol=1e-4, rtol=0)
+    (requests,) = model.backbone._idle.values()
+    assert len(requests) == streams + 1
 
 
 @pytest.mark.parametrize("precision", ["int8", "bf16"])

@@ -128,6 +128,42 @@ def test_attention_by_products_is_the_kernels(family, softmax, backbone, monkeyp
         torch.testing.assert_close(products, kernel, atol=1e-5, rtol=1e-4)
 
 
+def attention_of_sequences(query, key, value, query_borders, key_borders, max_q, max_k, *, scale, enable_gqa):
+    """What torch's kernel for a GPU computes: [N, heads, D] of sequences one behind the other, none of them padded."""
+    assert query_borders.dtype == key_borders.dtype == torch.int32
+    assert int(query_borders.diff().max()) <= max_q
+    assert int(key_borders.diff().max()) <= max_k
+    parts = []
+    for first, last, start, end in zip(query_borders, query_borders[1:], key_borders, key_borders[1:], strict=False):
+        own = (query[first:last], key[start:end], value[start:end])
+        rows = (tensor.transpose(0, 1)[None] for tensor in own)
+        attended = torch.nn.functional.scaled_dot_product_attention(*rows, scale=scale, enable_gqa=enable_gqa)
+        parts.append(attended[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"softmax": "shared"}, {"softmax": "separate"}, {"pooling": "first"}, {"pooling": "peft"}, {"method": "p-tuning"}],
+)
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_attention_by_lengths_is_attention_by_mask(family, settings, backbone, monkeypatch) -> None:
+    config = PromptConfig(**{"method": "deep", "virtual_tokens": 3, "token_dropout": 0, **settings})
+    model = spread(PromptClassifier(backbone(family), config, LABELS))
+    logits, slopes = model(IDS, MASK).logits, gradients(model)
+    calls = []
+    monkeypatch.setattr(attention, "takes_lengths", lambda _: calls.append(1) or True)
+    monkeypatch.setattr(attention, "varlen_attn", attention_of_sequences)
+    torch.testing.assert_close(model(IDS, MASK).logits, logits, atol=1e-5, rtol=1e-5)
+    for masked, listed in zip(slopes, gradients(model), strict=True):
+        torch.testing.assert_close(listed, masked, atol=1e-5, rtol=1e-4)
+    assert calls
+
+
+def test_no_kernel_for_lengths_on_a_cpu() -> None:
+    assert not attention.takes_lengths(torch.zeros(1, dtype=torch.bfloat16))
+
+
 @pytest.mark.parametrize(("dtype", "longest"), [(torch.float32, 0), (torch.bfloat16, 512)])
 def test_training_on_the_cpu_goes_by_products_where_texts_are_short(dtype, longest) -> None:
     query = torch.zeros(1, 4, 6, 8, dtype=dtype)

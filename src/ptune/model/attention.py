@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 
 NAME = "ptune"
 
@@ -115,6 +116,8 @@ def attend(
 def _attend_text(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, causal: bool
 ) -> Tensor:
+    if mask is not None and mask.shape[-2] == 1 < query.shape[2] and takes_lengths(query):
+        return _attend_ragged(query, key, value, mask, scale)
     groups = query.shape[1] // key.shape[1]
     slow = kernel_is_slow(query, key)
     if groups > 1 and (slow or mask is not None):  # a GPU's fused kernels take grouped heads only without a mask
@@ -131,6 +134,47 @@ def _attend_text(
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return output.transpose(1, 2)
+
+
+def takes_lengths(query: Tensor) -> bool:
+    """Whether there is a kernel for rows of different lengths: FlashAttention, on GPUs of NVIDIA from Ampere on."""
+    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return torch.version.hip is None and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def _attend_ragged(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None) -> Tensor:
+    """Attention of rows padded on the right, [B, T, heads, D], without their mask.
+
+    A fused kernel with a mask is a slower one, as it reads a score's mask with every score. Here the batch is one list
+    of 2 B sequences, each row's text and then its padding, which has nobody to read it: no token is moved, shapes
+    are the batch's, so that a CUDA graph can hold it, and the host need not know a length.
+
+    mask: [B, 1, 1, S], true for the first positions of a row's S keys: those of its prompt and its text.
+    """
+    rows, _, length, _ = query.shape
+    longest = key.shape[2]  # P more than T, where a prompt stands in front
+    keys = mask.sum(dim=-1).view(rows)
+    text = keys - (longest - length)
+    query, key, value = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
+    output: Tensor = varlen_attn(  # type: ignore[assignment]
+        query,
+        key,
+        value,
+        _borders(text, length),
+        _borders(keys, longest),
+        length,
+        longest,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return output.unflatten(0, (rows, length))
+
+
+def _borders(lengths: Tensor, longest: int) -> Tensor:
+    """Where sequences begin and end, int32 [2 B + 1]: each row's `lengths` [B] and what is left of `longest`."""
+    parts = torch.stack([lengths, longest - lengths], dim=1).flatten()
+    return nn.functional.pad(parts.cumsum(0), (1, 0)).int()
 
 
 def _attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:

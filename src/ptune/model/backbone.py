@@ -45,6 +45,12 @@ class Hidden:
     picked: bool = False
 
 
+def started(forward: Callable[..., Hidden], *inputs: Any, **options: Any) -> Callable[[], Hidden]:
+    """A pass that has been computed, in the form of one that is still to be waited for."""
+    hidden = forward(*inputs, **options)
+    return lambda: hidden
+
+
 class Backbone(nn.Module):
     """The frozen model, always in evaluation mode.
 
@@ -135,6 +141,13 @@ class Backbone(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.word_embeddings.weight.dtype
+
+    # Passes that `start` may have under way when the first of them is waited for.
+    under_way = 1
+
+    def start(self, *inputs: Any, **options: Any) -> Callable[[], Hidden]:
+        """Begin `forward`; returns what waits for its end. Here it is computed at once."""
+        return started(self, *inputs, **options)
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: dropout in a frozen model is noise and costs time (arXiv 2406.05279)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone, Hidden
+from ptune.model.backbone import Backbone, Hidden, started
 from ptune.model.config import FEW_ROWS, PromptConfig
 from ptune.model.few_shot import few_shot_config
 from ptune.model.head import PeftHead, TextHead, make_head, output_layer, start_at_words
@@ -255,11 +256,30 @@ def shared_logits(
     """Logits of M members over a batch of theirs, M times [B, C].
 
     Args:
+        members, and others: as of `start_logits`.
+        forward: in place of the backbone's own, such as its compiled one.
+    """
+    start = None if forward is None else partial(started, forward)
+    return start_logits(members, prompt, input_ids, attention_mask, token_type_ids, mask_position, start)()
+
+
+def start_logits(
+    members: Sequence[PromptClassifier],
+    prompt: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    token_type_ids: Tensor | None = None,
+    mask_position: Tensor | None = None,
+    start: Callable[..., Callable[[], Hidden]] | None = None,
+) -> Callable[[], list[Tensor]]:
+    """Begin to compute the logits of M members over a batch of theirs; returns what waits for them, M times [B, C].
+
+    Args:
         members: classifiers over one backbone.
         prompt: their prompts, from `ensemble.stack_prompts`; of a single member its own, folded, one for all rows or
             one a row.
         input_ids: [M * B, T], the first B rows for the first member, and so on; all else likewise.
-        forward: in place of the backbone's own, such as its compiled one.
+        start: in place of `Backbone.start`.
     """
     first = members[0]
     rows = input_ids.shape[0] // len(members)
@@ -267,13 +287,17 @@ def shared_logits(
         prompt = prompt.repeat_interleave(rows, dim=-3)
     offset = prompt.shape[-2] if prompt.dim() <= 3 else 0
     read = first.head.reads(input_ids, attention_mask, mask_position, offset)
-    run = forward or first.backbone
-    hidden = run(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
-    hidden = replace(hidden, mask_position=mask_position)
-    return [
-        member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
-        for number, member in enumerate(members)
-    ]
+    start = start or first.backbone.start
+    wait = start(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
+
+    def logits() -> list[Tensor]:
+        hidden = replace(wait(), mask_position=mask_position)
+        return [
+            member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
+            for number, member in enumerate(members)
+        ]
+
+    return logits
 
 
 def _rows_of(hidden: Hidden, rows: slice) -> Hidden:

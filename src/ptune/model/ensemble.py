@@ -9,14 +9,14 @@ members' probabilities (prompt ensembling, arXiv 2104.08691).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.model.backbone import Backbone
-from ptune.model.classifier import PromptClassifier, shared_logits
+from ptune.model.classifier import PromptClassifier, start_logits
 from ptune.model.config import PromptConfig
 
 
@@ -56,10 +56,15 @@ class PromptEnsemble(nn.Module):
         return stack_prompts([member.prompt() for member in self.members])  # type: ignore[operator]
 
     def member_logits(self, prompt: Tensor, **inputs: Tensor | None) -> Tensor:
-        """Logits [M, B, C]: every member answers every row, all in one forward pass. Inputs as of `shared_logits`."""
+        """Logits [M, B, C]: every member answers every row, all in one forward pass. Inputs as of `start_logits`."""
+        return self.start_logits(prompt, **inputs)()
+
+    def start_logits(self, prompt: Tensor, **inputs: Tensor | None) -> Callable[[], Tensor]:
+        """Begin `member_logits`; returns what waits for them."""
         times = len(self.members)
         repeated = {name: None if x is None else torch.cat([x] * times) for name, x in inputs.items()}
-        return torch.stack(shared_logits(list(self.members), prompt, **repeated))  # type: ignore[arg-type]
+        wait = start_logits(list(self.members), prompt, **repeated)  # type: ignore[arg-type]
+        return lambda: torch.stack(wait())
 
     def trainable_state(self) -> dict[str, Tensor]:
         """The members' states, their names prefixed by the member's number."""

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone, Hidden
+from ptune.model.backbone import Backbone, Hidden, started
 from ptune.model.config import Precision
 from ptune.model.export import Entry, export_graph, require
 from ptune.model.graph_store import GraphStore
@@ -59,7 +60,9 @@ class CompiledBackbone(Backbone):
         if precision == "int8":
             require("nncf")  # before a graph is exported for it
         self._store = GraphStore(backbone, "int8" if precision == "int8" else "float32")
+        self.under_way = _streams() + 1  # so that none is idle while the end of another is waited for
         self._compiled: dict[Entry, Any] = {}
+        self._idle: dict[Entry, list[Any]] = {}  # requests: each computes one batch at a time
 
     @property
     def original(self) -> Backbone:
@@ -83,6 +86,25 @@ class CompiledBackbone(Backbone):
         """
         if prompt is None:
             return super().forward(input_ids, attention_mask, token_type_ids, read=read)
+        return self.start(input_ids, attention_mask, token_type_ids, prompt, shift_text, separate, read)()
+
+    def start(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        prompt: Tensor | None = None,
+        shift_text: bool = False,
+        separate: bool = False,
+        read: Tensor | None = None,
+    ) -> Callable[[], Hidden]:
+        """Begin `forward` on a stream of its own; returns what waits for its end.
+
+        Raises:
+            BackboneError: the graph cannot be made.
+        """
+        if prompt is None:
+            return started(self, input_ids, attention_mask, token_type_ids, read=read)
         if torch.is_grad_enabled() and prompt.requires_grad:
             raise ConfigError(
                 f"a backbone in precision {self.precision} has no gradients: predict under torch.no_grad(), and train "
@@ -92,7 +114,7 @@ class CompiledBackbone(Backbone):
             read = None  # transformers' own layers are computed at every position
         entry = Entry.of(prompt, shift_text, separate, picked=read is not None)
         if entry not in self._compiled:
-            self._compiled[entry] = self._compile(entry)
+            self._compiled[entry], self._idle[entry] = self._compile(entry), []
         inputs = [input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask]
         if self.family.token_types:
             inputs.append(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
@@ -102,11 +124,20 @@ class CompiledBackbone(Backbone):
         padded.insert(2, prompt.detach().float())
         if read is not None:
             padded.append(read)
-        outputs = self._compiled[entry]([tensor.contiguous().numpy() for tensor in padded])
-        states, *pooled = map(torch.from_numpy, outputs.to_tuple())
+        arrays = [tensor.contiguous().numpy() for tensor in padded]
+        idle = self._idle[entry]
+        request = idle.pop() if idle else self._compiled[entry].create_infer_request()
+        request.start_async(arrays, share_inputs=True)
         offset = prompt.shape[-2] if entry.shallow else 0
-        states = states if entry.picked else states[:, : offset + length]
-        return Hidden(states, attention_mask, offset, pooled[0] if pooled else None, picked=entry.picked)
+
+        def wait() -> Hidden:
+            request.wait()
+            states, *pooled = [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
+            idle.append(request)
+            states = states if entry.picked else states[:, : offset + length]
+            return Hidden(states, attention_mask, offset, pooled[0] if pooled else None, picked=entry.picked)
+
+        return wait
 
     def _padding(self, length: int, taken: int) -> int:
         """Positions of padding that bring a text to the next step, if the backbone has them beside those taken."""
@@ -122,24 +153,39 @@ class CompiledBackbone(Backbone):
             if self.precision == "int8":
                 graph = quantize_graph(graph, self, entry)
             self._store.write(graph, entry)
-        options = _options(self.precision)
-        if self.precision == "bf16" and options["INFERENCE_NUM_THREADS"] == 1 and _has_gates(graph):
+        streams = _streams()
+        if self.precision == "bf16" and _has_gates(graph):  # OpenVINO 2026.4 divides by half of a stream's threads
+            streams = min(streams, _threads() // 2)
+        if not streams:
             raise ConfigError(
-                f"precision bf16 needs two threads for a {self.family.name} backbone (OpenVINO 2026.4 divides by half "
-                "their number); set OMP_NUM_THREADS=2 on two cores or more, or use --precision int8"
+                f"precision bf16 needs two threads for a {self.family.name} backbone; set OMP_NUM_THREADS=2 on two "
+                "cores or more, or use --precision int8"
             )
-        return self._core.compile_model(graph, "CPU", options)
+        return self._core.compile_model(graph, "CPU", _options(self.precision, streams))
 
 
-def _options(precision: Precision) -> dict[str, Any]:
-    """Of a compiled graph: batches one after the other, each on all threads that PyTorch has (OMP_NUM_THREADS)."""
+# Batches computed side by side: two threads that share a batch wait for each other at every product.
+MOST_STREAMS = 4
+
+
+def _threads() -> int:
+    """Those that PyTorch has (OMP_NUM_THREADS), and no more than there are cores for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(torch.get_num_threads(), cores)
+
+
+def _streams() -> int:
+    return min(_threads(), MOST_STREAMS)
+
+
+def _options(precision: Precision, streams: int) -> dict[str, Any]:
+    """Of a compiled graph: the threads are shared out among the streams."""
     # Not left to OpenVINO: with bfloat16 but without AMX its results can be wrong (openvino#38256).
     in_bfloat16 = precision == "bf16" or (precision == "int8" and has_amx())
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
-        "INFERENCE_NUM_THREADS": min(torch.get_num_threads(), cores),
-        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": _threads(),
+        "NUM_STREAMS": streams,
         "ENABLE_CPU_PINNING": False,  # would bind several processes of one thread to the same core
         "SNIPPETS_MODE": "DISABLE",  # its fused attention takes twice the time of the parts (docs/log.md)
     }

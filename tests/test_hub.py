@@ -26,6 +26,7 @@ from ptune.errors import AdapterError, BackboneError, ConfigError, HubError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.loading import load_backbone
+from ptune.model.locate import locate
 from ptune.predict import TextClassifier, load
 from ptune.training.config import TrainConfig
 from ptune.training.loop import train
@@ -289,8 +290,9 @@ def test_a_backbone_is_of_one_commit_which_adapters_note(hub, backbone_folder, r
 
 
 def test_the_revision_of_a_folder_is_not_used_and_a_warning_says_so(backbone_folder, caplog) -> None:
-    load_backbone(str(backbone_folder("bert")), "v1")
+    location = locate(str(backbone_folder("bert")), "v1")
     assert "its revision 'v1' is not used" in caplog.text
+    assert location.revision is None
 
 
 @pytest.mark.parametrize("step", ["GET /api/models/", "HEAD .*/resolve/", "GET .*/resolve/", "GET /lfs/"])

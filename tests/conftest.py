@@ -163,11 +163,13 @@ def loaded(folder: Callable[..., Path]) -> Callable[..., Backbone]:
 
 
 @pytest.fixture(autouse=True)
-def own_logger() -> Iterator[None]:
+def own_logger(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """The package's logger as it is at first: `main`, also that of a module's fixture, sends it to stderr for good.
 
-    The root's level is set too, as some of the libraries in use raise it.
+    The root's level is set too, as some of the libraries in use raise it; and that of pytest's handler, which pytest
+    gives to every logger that passes nothing on: NNCF's is one, and NNCF raises the level of all handlers it has.
     """
+    caplog.handler.setLevel(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
     logger = logging.getLogger("ptune")
     logger.handlers, logger.propagate = [], True

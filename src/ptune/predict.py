@@ -76,7 +76,7 @@ def run_member_logits(
     if not encoded:
         return logits
     ensemble.eval()
-    prompt, packed = ensemble.prompt(), pack(encoded)
+    prompt, packed = ensemble.prompt().contiguous(), pack(encoded)
     lengths = [len(row) for row in encoded]
     tokens = (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS) // members
     batches = ordered_batches(lengths, batch_size) if batch_size is not None else filled_batches(lengths, tokens)

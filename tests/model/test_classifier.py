@@ -43,6 +43,27 @@ def test_the_guides_recipe_counts_the_guides_parameters() -> None:
     )
 
 
+def test_input_prompts_start_at_tokens_and_under_pefts_head_the_first_at_the_first_of_a_text(backbone) -> None:
+    loaded = backbone("bert")
+    tokenizer = load_tokenizer(loaded.location)
+    rows = loaded.word_embeddings.weight
+    for method in ("p-tuning", "prompt-tuning"):
+        model = PromptClassifier(loaded, PromptConfig(method=method, virtual_tokens=6), LABELS, tokenizer)
+        assert model.config.encoder == "none"
+        starts = [(rows == vector).all(dim=1).nonzero().flatten().tolist() for vector in model.prompt()]
+        assert all(starts)
+        assert (tokenizer.cls_token_id in starts[0]) == (method == "p-tuning")
+    decoder = backbone("gpt2")
+    model = PromptClassifier(decoder, PromptConfig(method="p-tuning"), LABELS, load_tokenizer(decoder.location))
+    assert model.config.init == "vocabulary"
+
+
+@pytest.mark.parametrize("given", [{"encoder_hidden_size": 8}, {"encoder_dropout": 0.1}, {"encoder": "mlp"}])
+def test_what_is_said_of_p_tunings_network_asks_for_one(given, backbone) -> None:
+    model = PromptClassifier(backbone("bert"), PromptConfig(method="p-tuning", **given), LABELS)
+    assert (model.config.encoder, model.config.init) == ("mlp", "normal")
+
+
 @pytest.mark.parametrize("encoder", ["none", "mlp", "lstm", "residual"])
 @pytest.mark.parametrize("method", ["deep", "p-tuning", "prompt-tuning"])
 def test_every_encoder_makes_prompts_of_the_right_shape(method, encoder, backbone) -> None:

@@ -69,7 +69,7 @@ def test_what_the_user_gives_stays(language_model) -> None:
     assert config.init_text == "Classify the text as poor or fine.\n"
     assert (config.virtual_tokens, config.token_dropout) == (3, 0.1)
     config = settled(language_model("llama"), method="p-tuning")
-    assert (config.head, config.init, config.pooling) == ("verbalizer", "normal", "peft")
+    assert (config.head, config.init, config.pooling) == ("verbalizer", "text", "peft")
     assert settled(language_model("llama"), init="normal").init == "normal"
 
 

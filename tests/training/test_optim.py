@@ -13,7 +13,7 @@ from ptune.training.optim import clip_gradients, make_optimizer, rate_share, set
 
 
 def test_prompt_and_head_have_their_own_rates_and_biases_do_not_decay(backbone) -> None:
-    model = PromptClassifier(backbone("bert"), PromptConfig(method="p-tuning"), ["a", "b"])
+    model = PromptClassifier(backbone("bert"), PromptConfig(method="p-tuning", encoder="mlp"), ["a", "b"])
     config = TrainConfig(lr=0.5, head_lr=0.25, weight_decay=0.1, warmup=0)
     optimizer = make_optimizer(model, config)
     set_rates(optimizer, config, step=0, steps=10)
@@ -67,6 +67,8 @@ def test_epochs_batches_and_averaging_follow_from_the_rows() -> None:
     assert 0.5 < settled[0].average < settled[2].average == 0.99
     many = TrainConfig().settle(deep, Task(10_000, 1000, classes=100, width=384))
     assert many.epochs > settled[3].epochs
+    shallow = PromptConfig(method="p-tuning", encoder="none", pooling="peft")
+    assert TrainConfig().settle(shallow, Task(10_000, 1000, classes=2, width=384)).epochs > settled[3].epochs
     given = TrainConfig(epochs=2, batch_size=3, average=0.0).settle(deep, Task(32, 4, classes=2, width=384))
     assert (given.epochs, given.batch_size, given.average) == (2, 3, 0.0)
 

@@ -20,7 +20,7 @@ from ptune.model.head import PeftHead, TextHead, make_head, output_layer, start_
 from ptune.model.loading import load_backbone
 from ptune.model.objective import Objective
 from ptune.model.prompt import PromptEncoder, split_layers
-from ptune.model.start import start_vectors, with_counted_tokens
+from ptune.model.start import first_special_token, start_vectors, with_counted_tokens
 from ptune.model.words import label_tokens
 
 if TYPE_CHECKING:
@@ -358,7 +358,12 @@ def _make_encoder(config: PromptConfig, backbone: Backbone, tokenizer: PreTraine
     if start is not None:
         encoder.start_from(start)
     if config.tie_first:
-        first = _first_special_token(backbone, tokenizer)
+        first = first_special_token(backbone, tokenizer)
+        if first is None:
+            raise ConfigError(
+                f"tie_first is for encoders whose text begins with a special token; backbone '{backbone.name}' "
+                f"({backbone.family.name}) has a head over the last token"
+            )
         encoder.fixed_first = backbone.word_embeddings.weight.detach()[first].float()
     return encoder
 
@@ -369,15 +374,3 @@ def _label_tokens(
     if tokenizer is None:
         raise ConfigError("a verbalizer needs the backbone's tokenizer")
     return label_tokens(tokenizer, labels, config.verbalizer, config.template or "{text}")
-
-
-def _first_special_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> int:
-    token = None
-    if tokenizer is not None:
-        token = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
-    if token is None or backbone.family.decoder:
-        raise ConfigError(
-            f"tie_first is for encoders whose text begins with a special token; backbone '{backbone.name}' "
-            f"({backbone.family.name}) has a head over the last token"
-        )
-    return int(token)

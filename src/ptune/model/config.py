@@ -40,8 +40,8 @@ class PromptConfig(BaseModel):
 
     method: Method | None = Field(
         None,
-        description="p-tuning: virtual tokens at the input, made by a prompt encoder. "
-        "deep: keys and values in every layer. prompt-tuning: free virtual tokens at the input. "
+        description="p-tuning: virtual tokens at the input, under PEFT's head. "
+        "deep: keys and values in every layer. prompt-tuning: virtual tokens at the input, under ptune's head. "
         "Default: deep where the backbone's family allows it, else p-tuning.",
     )
     virtual_tokens: int = Field(
@@ -52,7 +52,10 @@ class PromptConfig(BaseModel):
         f"for deep prompts with softmax separate it is {SEPARATE_TOKENS}.",
     )
     encoder: EncoderKind | None = Field(
-        None, description="Prompt encoder. Default: mlp for p-tuning, none for the others."
+        None,
+        description="What makes the virtual tokens while they are trained: none, which learns them as they are, or a "
+        "network, as PEFT's p-tuning has it (mlp, lstm). Default: none; for p-tuning mlp where its width or dropout "
+        "is given.",
     )
     encoder_hidden_size: int = Field(128, ge=1, le=65536, description="Width inside the prompt encoder.")
     encoder_layers: int = Field(2, ge=1, le=16, description="Layers of the LSTM encoder.")
@@ -109,7 +112,8 @@ class PromptConfig(BaseModel):
         None,
         description="Where prompts start: normal, vocabulary (tokens drawn at random) or text. Input prompts start "
         "at the tokens' embeddings, deep ones at the keys and values that the backbone has for them. "
-        "Default: vocabulary for prompt-tuning, else normal.",
+        "Default: vocabulary for input prompts without a network, the first of them at the text's first special "
+        "token where PEFT's head reads it; else normal.",
     )
     init_text: str | None = Field(None, description="The text that starts the prompt (init text).")
     shift_text: bool | None = Field(
@@ -213,12 +217,14 @@ class PromptConfig(BaseModel):
         elif method == "p-tuning":
             default_pooling = "peft"
         pooling = self.pooling or default_pooling
-        init = self.init or ("vocabulary" if method == "prompt-tuning" else "normal")
+        network = method == "p-tuning" and self.model_fields_set & {"encoder_hidden_size", "encoder_dropout"}
+        encoder = self.encoder or ("mlp" if network else "none")
+        learned_as_they_are = method != "deep" and encoder in ("none", "residual")
+        init = self.init or ("vocabulary" if learned_as_they_are or method == "prompt-tuning" else "normal")
         template = self.template
         if template is None and (words or pooling == "mask"):
             template = default_template(decoder and pooling != "mask")
         like_text = decoder and method == "deep" and init != "normal"
-        encoder = self.encoder or ("mlp" if method == "p-tuning" else "none")
         separate = method == "deep" and family.deep == "attention" and pooling != "peft" and init == "normal"
         softmax = self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared")
         tokens = SEPARATE_TOKENS if softmax == "separate" else self.virtual_tokens

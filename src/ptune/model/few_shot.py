@@ -37,7 +37,7 @@ def few_shot_config(
         return config
     filled: dict[str, Any] = {"head": "verbalizer"}
     method = config.method or ("prompt-tuning" if backbone.family.deep is None else "deep")
-    if method != "p-tuning" and config.encoder in (None, "none", "residual"):
+    if config.encoder in (None, "none", "residual"):
         filled["method"] = method
         if config.init is None:
             filled |= {"init": "text", "init_text": describe_task(config, labels)}

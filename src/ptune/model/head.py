@@ -36,10 +36,9 @@ def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
         rows, length = text.shape[:2]
         position = text_position(pooling, rows, length, hidden.mask, hidden.mask_position, text.device)
         return text[torch.arange(rows, device=text.device), position]
-    if hidden.mask is None:
-        return text.float().mean(dim=1)
-    weights = hidden.mask[:, :, None].float()
-    return (text.float() * weights).sum(dim=1) / weights.sum(dim=1)
+    mask = torch.ones(text.shape[:2], device=text.device) if hidden.mask is None else hidden.mask.float()
+    weights = mask / mask.sum(dim=1, keepdim=True)
+    return torch.bmm(weights[:, None], text.float())[:, 0]
 
 
 def text_position(

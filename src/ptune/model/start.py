@@ -48,10 +48,22 @@ def join_layers(prompt: Tensor) -> Tensor:
 def _start_tokens(config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> Tensor:
     """Token ids [P]; a text is repeated or cut to P."""
     if config.init == "vocabulary":
-        return torch.randint(0, backbone.word_embeddings.weight.shape[0], (config.virtual_tokens,))
+        drawn = torch.randint(0, backbone.word_embeddings.weight.shape[0], (config.virtual_tokens,))
+        first = first_special_token(backbone, tokenizer)
+        if config.shallow and config.pooling == "peft" and first is not None:
+            drawn[0] = first  # what the head over position 0 was pretrained to read
+        return drawn
     ids = _text_tokens(config, backbone, tokenizer)
     repeats = -(-config.virtual_tokens // len(ids))
     return torch.tensor((ids * repeats)[: config.virtual_tokens])
+
+
+def first_special_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> int | None:
+    """What an encoder's texts begin with (<s>, [CLS]); None of decoders, and where there is no such token."""
+    if tokenizer is None or backbone.family.decoder:
+        return None
+    token = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    return None if token is None else int(token)
 
 
 def _text_tokens(config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:

@@ -135,7 +135,7 @@ class TrainConfig(BaseModel):
             lr = _TEXT_PROMPT_RATE
         few = prompt.head == "verbalizer" and prompt.init == "text" and task.rows <= FEW_ROWS
         batch = self.batch_size or (SMALL_BATCH if task.rows < SMALL_ROWS else BATCH)
-        epochs = self.epochs or (FEW_ROWS_EPOCHS if few else default_epochs(task))
+        epochs = self.epochs or (FEW_ROWS_EPOCHS if few else default_epochs(prompt, task))
         steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
         average = FEW_ROWS_AVERAGE if few else default_average(steps)
         # Of a handful of validation rows no epoch can be told to be better than another.
@@ -187,15 +187,16 @@ SMALL_ROWS, SMALL_BATCH = 400, 8
 RATES_WIDTH = 384  # of the backbone that the heads' rates below were found on
 
 # Rows that training sees over all epochs, and what bounds the epochs. See docs/log.md for the measurements.
-ROWS_SEEN = 30_000
+ROWS_SEEN, ROWS_SEEN_AT_THE_INPUT = 30_000, 75_000
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
 # Of few rows and a verbalizer behind a description of the task, which answers before it is trained. See docs/log.md.
 FEW_ROWS_EPOCHS, FEW_ROWS_AVERAGE = 12, 0.9
 
 
-def default_epochs(task: Task) -> int:
-    """Passes so that about ROWS_SEEN rows are seen; more classes need to see more."""
-    seen = ROWS_SEEN * max(1.0, math.sqrt(task.classes / 10))
+def default_epochs(prompt: PromptConfig, task: Task) -> int:
+    """Passes so that about ROWS_SEEN rows are seen; more classes need more, and prompts at the input learn slower."""
+    rows = ROWS_SEEN_AT_THE_INPUT if prompt.shallow else ROWS_SEEN
+    seen = rows * max(1.0, math.sqrt(task.classes / 10))
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / task.rows)))
 
 

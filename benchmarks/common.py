@@ -183,7 +183,12 @@ def report(name: str, options: argparse.Namespace, tables: Cell) -> None:
         for line, figures in table.items():
             print(f"  {line:{width}}  " + ", ".join(f"{key} {value}" for key, value in figures.items()), flush=True)
     if options.write:
-        asked = {key: value for key, value in vars(options).items() if key not in ("data", "write", "note", "child")}
+        own = ("data", "write", "note", "child")
+        asked = {
+            key: _shown(value) if isinstance(value, str) else value
+            for key, value in vars(options).items()
+            if key not in own
+        }
         content = {"facts": facts(), "note": options.note, "options": {**asked, "data": bool(options.data)}}
         write_results(f"{name}-short" if options.short else name, {**content, "tables": tables})
 

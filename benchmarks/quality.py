@@ -207,7 +207,16 @@ def _ptune(task: Task, method: str, seed: int) -> Cell:
     if "test" in task.encoded:
         logits = run_logits(result.classifier.model, task.encoded["test"], task.pad_id)
         done |= _figures("test", evaluate_logits(logits, task.labels("test")))
-    return done | by_peft | _size(result.trainable_params, result.all_params, result.best_epoch, result.history)
+    size = _size(result.trainable_params, result.all_params, result.best_epoch, result.history)
+    return done | by_peft | size | _best_by_seed(result.history)
+
+
+def _best_by_seed(history: list[Cell]) -> Cell:
+    """Of an ensemble: what every seed alone reached on validation in its own best epoch."""
+    epochs = [line["by_seed"] for line in history if "by_seed" in line]
+    if not epochs:
+        return {}
+    return {"by_seed": {seed: round(max(epoch[seed] for epoch in epochs), 4) for seed in epochs[0]}}
 
 
 def _evaluate_in_peft(task: Task, adapter: Path) -> Cell:

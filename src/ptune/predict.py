@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ptune.pipeline import PipelineModel, PipelineTokenizer
 
 # Tokens of a forward pass, padding included: what fits in a processor's cache, or keeps a GPU busy.
-CPU_TOKENS, GPU_TOKENS = 1024, 16_384
+CPU_TOKENS, GPU_TOKENS = 1536, 16_384
 # Rows that a stream is read ahead by: enough to sort by length within, few enough for any memory.
 WINDOW = 1024
 

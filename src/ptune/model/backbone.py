@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 # Where neither configuration nor tokenizer knows a limit (BLOOM): long enough for documents, kind to memory.
 UNLIMITED = 2048
 
+# What is wanted of a row's hidden states: those of one position [B], counted with a shallow prompt in front, or the
+# mean of the text's; None: all.
+Read = Tensor | Literal["mean"] | None
+
 
 @dataclass(frozen=True)
 class Hidden:
     """Hidden states of one batch. `offset` positions of a shallow prompt stand before the text's.
 
-    `picked`: only the position that was asked for was computed, and states are [B, 1, H].
+    `picked`: states are [B, 1, H], of the position that was asked for, or their mean over the text.
     """
 
     states: Tensor  # [B, offset + T, H]
@@ -43,6 +47,18 @@ class Hidden:
     pooler_output: Tensor | None = None  # [B, H], of families with a pretrained pooler over position 0
     mask_position: Tensor | None = None  # [B], of each row's mask token among the text's positions
     picked: bool = False
+
+    def averaged(self) -> Hidden:
+        """With the mean of the text's states, in float32, in their place."""
+        text = self.states[:, self.offset :]
+        weights = text_weights(text.shape[0], text.shape[1], self.mask, text.device)
+        return replace(self, states=torch.bmm(weights[:, None], text.float()), picked=True)
+
+
+def text_weights(rows: int, length: int, mask: Tensor | None, device: torch.device) -> Tensor:
+    """[B, T] that a mean over a row's text weighs its positions with. Special tokens count as text."""
+    mask = torch.ones(rows, length, device=device) if mask is None else mask.float()
+    return mask / mask.sum(dim=1, keepdim=True)
 
 
 def started(forward: Callable[..., Hidden], *inputs: Any, **options: Any) -> Callable[[], Hidden]:
@@ -233,7 +249,7 @@ class Backbone(nn.Module):
         prompt: Tensor | None = None,
         shift_text: bool = False,
         separate: bool = False,
-        read: Tensor | None = None,
+        read: Read = None,
     ) -> Hidden:
         """Run the frozen model.
 
@@ -244,9 +260,12 @@ class Backbone(nn.Module):
             prompt: shallow [P, E] or [B, P, E]; deep [L, 2, P, Hkv] or [L, 2, B, P, Hkv].
             shift_text: count the text's positions from P on under a deep prompt, as PEFT does.
             separate: attend to a deep prompt by a softmax of its own (see `attention`).
-            read: [B], the one position of each row that is wanted, counted with a shallow prompt in front. Families
-                whose layers are run here then leave the rest of the last layer out (`Hidden.picked`).
+            read: what is wanted of each row. Of one position, families whose layers are run here leave the rest of
+                the last layer out (`Hidden.picked`), and the others give all.
         """
+        if isinstance(read, str):
+            every = Backbone.forward(self, input_ids, attention_mask, token_type_ids, prompt, shift_text, separate)
+            return every.averaged()
         if not self.family.token_types:
             token_type_ids = None
         if prompt is None:

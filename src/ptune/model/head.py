@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ptune.errors import BackboneError
-from ptune.model.backbone import Hidden
+from ptune.model.backbone import Hidden, Read
 
 if TYPE_CHECKING:
     from ptune.model.backbone import Backbone
@@ -28,17 +28,15 @@ if TYPE_CHECKING:
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
-    """[B, offset + T, H] -> [B, H], over text positions only. Special tokens count as text."""
+    """[B, offset + T, H] -> [B, H], over text positions only."""
     if hidden.picked:
         return hidden.states[:, 0]
+    if pooling == "mean":
+        return hidden.averaged().states[:, 0]
     text = hidden.states[:, hidden.offset :]
-    if pooling != "mean":
-        rows, length = text.shape[:2]
-        position = text_position(pooling, rows, length, hidden.mask, hidden.mask_position, text.device)
-        return text[torch.arange(rows, device=text.device), position]
-    mask = torch.ones(text.shape[:2], device=text.device) if hidden.mask is None else hidden.mask.float()
-    weights = mask / mask.sum(dim=1, keepdim=True)
-    return torch.bmm(weights[:, None], text.float())[:, 0]
+    rows, length = text.shape[:2]
+    position = text_position(pooling, rows, length, hidden.mask, hidden.mask_position, text.device)
+    return text[torch.arange(rows, device=text.device), position]
 
 
 def text_position(
@@ -77,13 +75,13 @@ class TextHead(nn.Module):
         nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
 
-    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Tensor | None:
-        """[B], the one position that is read, behind `offset` virtual tokens; None where it is several.
+    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Read:
+        """What is read, behind `offset` virtual tokens.
 
         input_ids, mask: [B, T], of the text alone.
         """
         if self.pooling == "mean":
-            return None
+            return "mean"
         rows, length = input_ids.shape
         return offset + text_position(self.pooling, rows, length, mask, mask_position, input_ids.device)
 
@@ -102,8 +100,8 @@ class PeftHead(nn.Module):
         for name, module in modules.items():
             self.add_module(name, module)
 
-    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Tensor | None:
-        """[B], the one position that is read, of the whole sequence; see `TextHead.reads`."""
+    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Read:
+        """What is read of the whole sequence; see `TextHead.reads`. Of a mean it is all: virtual tokens count there."""
         if self.mean_pooling:
             return None
         rows, length = input_ids.shape

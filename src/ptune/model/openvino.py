@@ -16,11 +16,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone, Hidden, started
+from ptune.model.backbone import Backbone, Hidden, Read, started, text_weights
 from ptune.model.config import Precision
 from ptune.model.export import Entry, export_graph, require
 from ptune.model.graph_store import GraphStore
@@ -77,7 +78,7 @@ class CompiledBackbone(Backbone):
         prompt: Tensor | None = None,
         shift_text: bool = False,
         separate: bool = False,
-        read: Tensor | None = None,
+        read: Read = None,
     ) -> Hidden:
         """As `Backbone.forward`, but without gradients.
 
@@ -96,7 +97,7 @@ class CompiledBackbone(Backbone):
         prompt: Tensor | None = None,
         shift_text: bool = False,
         separate: bool = False,
-        read: Tensor | None = None,
+        read: Read = None,
     ) -> Callable[[], Hidden]:
         """Begin `forward` on a stream of its own; returns what waits for its end.
 
@@ -110,9 +111,8 @@ class CompiledBackbone(Backbone):
                 f"a backbone in precision {self.precision} has no gradients: predict under torch.no_grad(), and train "
                 "without a precision"
             )
-        if self.trunk is None:
-            read = None  # transformers' own layers are computed at every position
-        entry = Entry.of(prompt, shift_text, separate, picked=read is not None)
+        position = read if isinstance(read, Tensor) and self.trunk is not None else None
+        entry = Entry.of(prompt, shift_text, separate, picked=position is not None)
         if entry not in self._compiled:
             self._compiled[entry], self._idle[entry] = self._compile(entry), []
         inputs = [input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask]
@@ -122,8 +122,8 @@ class CompiledBackbone(Backbone):
         taken = prompt.shape[-2] if entry.shallow or entry.shift_text else 0
         padded = [nn.functional.pad(tensor, (0, self._padding(length, taken))) for tensor in inputs]
         padded.insert(2, prompt.detach().float())
-        if read is not None:
-            padded.append(read)
+        if position is not None:
+            padded.append(position)
         arrays = [tensor.contiguous().numpy() for tensor in padded]
         idle = self._idle[entry]
         request = idle.pop() if idle else self._compiled[entry].create_infer_request()
@@ -132,10 +132,16 @@ class CompiledBackbone(Backbone):
 
         def wait() -> Hidden:
             request.wait()
-            states, *pooled = [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
+            states, *pooled = [output.data for output in request.output_tensors]
+            if read == "mean":
+                # By one thread, not by torch's beside OpenVINO's: those wait for each other ten times as long.
+                weights = text_weights(len(input_ids), length, attention_mask, input_ids.device).numpy()
+                own = np.einsum("bt,bth->bh", weights, states[:, offset : offset + length])[:, None]
+            else:
+                own = (states if entry.picked else states[:, : offset + length]).copy()
+            output = torch.from_numpy(pooled[0].copy()) if pooled else None
             idle.append(request)
-            states = states if entry.picked else states[:, : offset + length]
-            return Hidden(states, attention_mask, offset, pooled[0] if pooled else None, picked=entry.picked)
+            return Hidden(torch.from_numpy(own), attention_mask, offset, output, picked=entry.picked or read == "mean")
 
         return wait
 

@@ -85,7 +85,7 @@ def run_member_logits(
     for rows in batches:
         if len(under_way) == ensemble.backbone.under_way:
             answered.append(under_way.popleft()().float())
-        batch = collate(packed, None, rows, pad_id).to(device)
+        batch = collate(packed, None, rows, pad_id, ensemble.backbone.length_step).to(device)
         under_way.append(ensemble.start_logits(prompt, **batch.inputs))  # type: ignore[arg-type]
     answered += [wait().float() for wait in under_way]
     logits[:, [row for rows in batches for row in rows]] = torch.cat(answered, dim=1).cpu()  # one wait for a GPU

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+import ptune
 from ptune.model import attention
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
@@ -193,3 +194,16 @@ def test_a_cpu_with_matrix_units_for_bfloat16_is_noticed(backbone, monkeypatch) 
     assert is_faster_in_bfloat16(backbone("bert"))
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert not is_faster_in_bfloat16(backbone("bert"))
+
+
+def test_bfloat16_on_a_cpu_computes_few_lengths(backbone_folder, reviews, tmp_path) -> None:
+    loaded = load_backbone(str(backbone_folder("bert")), dtype="bfloat16", device="cpu")
+    lengths: list[int] = []
+    loaded.base.embeddings.word_embeddings.register_forward_hook(lambda _, ids, __: lengths.append(ids[0].shape[-1]))
+    data = ptune.load_data(reviews)
+    model = PromptClassifier(loaded, PromptConfig(virtual_tokens=2), ["negative", "positive"])
+    result = ptune.train(model, data, ptune.TrainConfig(epochs=1, batch_size=2), output=tmp_path)
+    encoded = [result.classifier.encoder.encode(split.texts, split.pairs) for split in data.splits.values()]
+    longest = {max(map(len, rows)) for rows in encoded}
+    assert len(lengths) > 20
+    assert {length for length in lengths if length % 8} <= longest

@@ -50,6 +50,9 @@ def test_rates_follow_from_the_method_unless_given() -> None:
     task = Task(rows=4000, validation_rows=400, classes=2, width=384)
     settled = TrainConfig().settle(deep, task)
     assert settled.lr > settled.head_lr > 0
+    shallow = PromptConfig(method="p-tuning", encoder="none", pooling="peft")
+    assert settled.warmup < TrainConfig().settle(shallow, task).warmup < 0.2
+    assert TrainConfig(warmup=0.0).settle(shallow, task).warmup == 0.0
     wide = TrainConfig(lr=0.7).settle(deep, replace(task, width=4 * 384))
     assert wide.lr == 0.7
     assert wide.head_lr == pytest.approx(settled.head_lr / 2)

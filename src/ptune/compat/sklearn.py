@@ -114,7 +114,7 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         lr: float | None = None,
         head_lr: float | None = None,
         weight_decay: float | None = None,
-        warmup: float = 0.06,
+        warmup: float | None = None,
         schedule: str = "linear",
         average: float | None = None,
         clip: float = 1.0,

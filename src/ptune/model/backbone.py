@@ -158,6 +158,15 @@ class Backbone(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.word_embeddings.weight.dtype
 
+    @property
+    def length_step(self) -> int:
+        """What a batch's tokens are best padded to a multiple of.
+
+        For bfloat16 on a CPU a kernel is made for each shape of a product and kept, about a megabyte each: fewer shapes
+        train an eighth faster in half the memory (docs/log.md).
+        """
+        return 8 if self.dtype == torch.bfloat16 and self.device.type == "cpu" else 1
+
     # Passes that `start` may have under way when the first of them is waited for.
     under_way = 1
 

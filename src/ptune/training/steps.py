@@ -101,7 +101,7 @@ class Steps:
         backbone = members[0].model.backbone
         self.device = backbone.device
         self._forward = CompiledForward(backbone) if config.compile else None
-        self._multiple = length_step(self.device) if config.compile else 1
+        self._multiple = max(backbone.length_step, length_step(self.device) if config.compile else 1)
         self._finite = torch.ones((), dtype=torch.bool, device=self.device)  # whether all was, so far
         self._unread: list[_Taken] = []
 

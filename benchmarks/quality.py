@@ -4,8 +4,8 @@
 
 Methods:
     full     full fine-tuning: transformers' model, mean pooling (last token for decoders) and a linear head, dropout
-             on, AdamW, linear decay, batch 32, 4 epochs. Seed 0 tries three learning rates; the best on validation
-             is the rate of the other seeds.
+             on, AdamW, linear decay, batch 16 (on MRPC a point better than 32), 4 epochs. Seed 0 tries three learning
+             rates; the best on validation is the rate of the other seeds.
     guide    P_TUNING through PEFT as its guide has it: 20 virtual tokens, MLP of width 128, 1e-3, batch 32, 2 epochs
     prefix   PREFIX_TUNING through PEFT: 20 virtual tokens, 1e-2, batch 32, 10 epochs
     default  ptune, nothing chosen
@@ -47,7 +47,7 @@ from ptune.data.splits import TextData, hold_back, sample
 from ptune.metrics import evaluate_logits
 from ptune.predict import TextClassifier, run_logits
 
-FULL_RATES = (5e-5, 1e-4, 3e-4)
+FULL_RATES = (5e-5, 1e-4, 2e-4)
 PTUNE = ("default", "ensemble", "deep", "p-tuning", "prompt-tuning")
 METHODS = ("full", "guide", "prefix", *PTUNE)
 
@@ -149,7 +149,7 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
     started = time.perf_counter()
     seed = cell["seed"]
     if cell["method"] == "full":
-        done = _train_peer(FullModel(task, seed), task, seed, Recipe(cell["lr"], epochs=4))
+        done = _train_peer(FullModel(task, seed), task, seed, Recipe(cell["lr"], epochs=4, batch=16))
     elif cell["method"] == "guide":
         torch.manual_seed(seed)
         done = _train_peer(_peft(task, "guide"), task, seed, Recipe(1e-3, epochs=2, warmup=0.0))

@@ -1,7 +1,7 @@
 """Write the pages that come from the code and from measurements. `make docs` runs it.
 
 docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both READMEs from
-the newest results of benchmarks/quality.py. A test compares the files with what this writes, so that
+the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks. A test compares the files with what this writes, so that
 they cannot fall behind.
 """
 
@@ -157,6 +157,43 @@ def newest_results() -> list[dict[str, Any]]:
     return list(newest.values())
 
 
+def speed_page() -> str:
+    """Speed beside PEFT in training and prediction, memory, and how long it takes to start."""
+    parts = [_SPEED_TEXT]
+    for kind, (title, head, columns) in _SPEED_TABLES.items():
+        rule = "|" + "---|" * (len(columns) + 1)
+        parts.append(f"## {title}\n")
+        for model, (facts, dtype, table) in newest_tables(kind).items():
+            parts.append(f"{model}, {_conditions(facts, dtype)}:\n")
+            parts.append(f"| {head} |\n{rule}")
+            for line, figures in table.items():
+                cells = [_figure(figures, key, format_) for key, format_ in columns.items()]
+                parts.append("| " + " | ".join([line, *cells]) + " |")
+            parts.append("")
+    return "\n".join(parts)
+
+
+def newest_tables(kind: str) -> dict[str, tuple[dict[str, Any], str, dict[str, Any]]]:
+    """By model and number type, the newest table of a benchmark, with the facts of its run."""
+    newest = {}
+    for path in sorted(RESULTS.glob(f"*{kind}-*.json"), key=lambda path: path.stem[-10:]):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        dtype = results["options"].get("dtype", "float32")
+        for model, table in results.get("tables", {}).items():
+            newest[model if dtype == "float32" else f"{model} in {dtype}"] = (results["facts"], dtype, table)
+    return newest
+
+
+def _conditions(facts: dict[str, Any], dtype: str) -> str:
+    where = facts["gpu"] or f"{facts['processor']}, {facts['threads']} threads"
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "transformers", "peft"))
+    return f"{dtype}, {where}, {versions}, {facts['date']}"
+
+
+def _figure(figures: dict[str, Any], key: str, format_: str) -> str:
+    return format_.format(figures[key]) if key in figures else ""
+
+
 def _ordered(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
     tasks, methods = list(TASKS), list(METHODS)
 
@@ -193,6 +230,35 @@ Every method sees the same rows and keeps its best epoch on validation. Accuracy
 macro) in percent, mean over seeds ± standard deviation; "lowest" is the lowest accuracy of any seed on validation.
 Full fine-tuning has the best of three learning rates.
 """
+_SPEED_TEXT = """# Speed
+
+Made from the results of the benchmarks by `make docs`; each table is one run, in which the peer and ptune take turns and
+the best round counts. Commands and every round are in [benchmarks/results](../benchmarks/results), what was tried in
+the [log](log.md). Rows are as long as MRPC's. PEFT is its guide's method: `P_TUNING`, 20 virtual tokens, batches of 32 in
+random order, padded to their longest row.
+
+A floor is the time of the matrix products that a step cannot do without, and of nothing else: the share of it that is
+reached cannot come to 1.
+"""
+# By benchmark: title, head of the table, and its columns with how they are printed.
+_SPEED_TABLES = {
+    "train_speed": (
+        "Training",
+        "| rows a second | times PEFT | share of the floor's speed",
+        {"rows_per_second": "{:.1f}", "ratio": "{:.2f}", "floor": "{:.2f}"},
+    ),
+    "predict_speed": (
+        "Prediction of a file",
+        "| rows a second | times PEFT | accuracy, % | time beside no prompt",
+        {"rows_per_second": "{:.1f}", "ratio": "{:.2f}", "accuracy": "{:.2f}", "over no prompt": "{:.3f}"},
+    ),
+    "memory": (
+        "Memory in training",
+        "| MB when loaded | MB at the peak",
+        {"loaded": "{}", "peak": "{}"},
+    ),
+    "startup": ("Start", "| seconds", {"seconds": "{:.2f}"}),
+}
 _QUALITY_HEAD = """| task | method | validation | test | lowest | trained, % | seconds | seeds |
 |---|---|---|---|---|---|---|---|"""
 
@@ -278,5 +344,6 @@ if __name__ == "__main__":
     (DOCS / "families.md").write_text(families_page(), encoding="utf-8")
     (DOCS / "glue.md").write_text(glue_page(), encoding="utf-8")
     (DOCS / "quality.md").write_text(quality_page(), encoding="utf-8")
+    (DOCS / "speed.md").write_text(speed_page(), encoding="utf-8")
     for readme in READMES:
         readme.write_text(with_quality_table(readme), encoding="utf-8")

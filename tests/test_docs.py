@@ -155,7 +155,7 @@ def test_the_readmes_python_is_short() -> None:
     assert len(block.code.splitlines()) <= 12
 
 
-@pytest.mark.parametrize("page", ["cli", "families", "glue", "quality"])
+@pytest.mark.parametrize("page", ["cli", "families", "glue", "quality", "speed"])
 def test_pages_made_from_the_code_are_up_to_date(page, generate) -> None:
     written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert getattr(generate, f"{page}_page")() == written, "run `make docs`"

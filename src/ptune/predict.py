@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
 from ptune.adapter.hub import push
-from ptune.data.batch import collate, filled_batches, ordered_batches, pack
+from ptune.data.batch import Packed, collate, filled_batches, ordered_batches, pack
 from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_columns, read_rows
@@ -69,26 +69,56 @@ def run_member_logits(
 ) -> Tensor:
     """Logits [M, N, C] of every member, on the CPU, in the rows' order.
 
-    batch_size: rows of a forward pass; None: as many as suit the device.
+    batch_size: rows of a forward pass; None: as many as suit the device, and fewer where it has no memory for those.
+
+    Raises:
+        ConfigError: the GPU has no memory for so many rows, or for a single one.
     """
-    members, device = len(ensemble.members), ensemble.backbone.device
-    logits = torch.empty(members, len(encoded), len(ensemble.labels))
+    members, backbone = len(ensemble.members), ensemble.backbone
     if not encoded:
-        return logits
+        return torch.empty(members, 0, len(ensemble.labels))
     ensemble.eval()
-    prompt, packed = ensemble.prompt().contiguous(), pack(encoded)
-    lengths = [len(row) for row in encoded]
-    tokens = (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS) // members
-    batches = ordered_batches(lengths, batch_size) if batch_size is not None else filled_batches(lengths, tokens)
+    packed, lengths = pack(encoded), [len(row) for row in encoded]
+    while True:
+        tokens = backbone.most_tokens or (CPU_TOKENS if backbone.device.type == "cpu" else GPU_TOKENS)
+        batches = (
+            ordered_batches(lengths, batch_size) if batch_size else filled_batches(lengths, max(1, tokens // members))
+        )
+        logits = _batch_logits(ensemble, packed, batches, pad_id)
+        if logits is not None:
+            return logits
+        largest = max(len(rows) for rows in batches)
+        if batch_size or largest == 1:
+            what = f"a batch of {batch_size} rows" if batch_size else f"a row of {max(lengths)} tokens"
+            raise ConfigError(
+                f"{backbone.device} has no memory for {what}; use a smaller --batch-size, --dtype bfloat16 or "
+                "--device cpu"
+            )
+        backbone.most_tokens = members * max(len(rows) * max(lengths[row] for row in rows) for rows in batches) // 2
+        if backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _batch_logits(
+    ensemble: PromptEnsemble, packed: Packed, batches: Sequence[Sequence[int]], pad_id: int
+) -> Tensor | None:
+    """Logits [M, N, C] of rows in batches, in the rows' order, on the CPU. None: there is no memory for them."""
+    backbone = ensemble.backbone
     answered: list[Tensor] = []
     under_way: deque[Callable[[], Tensor]] = deque()
-    for rows in batches:
-        if len(under_way) == ensemble.backbone.under_way:
-            answered.append(under_way.popleft()().float())
-        batch = collate(packed, None, rows, pad_id, ensemble.backbone.length_step).to(device)
-        under_way.append(ensemble.start_logits(prompt, **batch.inputs))  # type: ignore[arg-type]
-    answered += [wait().float() for wait in under_way]
-    logits[:, [row for rows in batches for row in rows]] = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
+    try:
+        prompt = ensemble.prompt().contiguous()
+        for rows in batches:
+            if len(under_way) == backbone.under_way:
+                answered.append(under_way.popleft()().float())
+            batch = collate(packed, None, rows, pad_id, backbone.length_step).to(backbone.device)
+            under_way.append(ensemble.start_logits(prompt, **batch.inputs))  # type: ignore[arg-type]
+        answered += [wait().float() for wait in under_way]
+        found = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
+    except torch.OutOfMemoryError:
+        return None
+    logits = torch.empty_like(found)
+    logits[:, [row for rows in batches for row in rows]] = found
     return logits
 
 

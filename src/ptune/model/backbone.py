@@ -96,6 +96,7 @@ class Backbone(nn.Module):
         self._read_language_head = read_language_head
         self._language_head: LanguageHead | None = None
         self._language_transform: nn.Module | None = None  # beside the head, so that it moves with the backbone
+        self.most_tokens: int | None = None  # of a batch to predict, once there was no memory for more
 
     @property
     def name(self) -> str:

@@ -54,7 +54,15 @@ def load_backbone(
     }
     pooler_missing = any(key.startswith(prefix) for key in missing)
     read_language_head = partial(_read_language_head, location, config, dtype)
-    return Backbone(model.base_model, location, head, pooler_missing, read_language_head).to(where)
+    backbone = Backbone(model.base_model, location, head, pooler_missing, read_language_head)
+    try:
+        return backbone.to(where)
+    except torch.OutOfMemoryError as err:
+        size = sum(parameter.nbytes for parameter in backbone.parameters()) / 1e9
+        raise BackboneError(
+            f"{where} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; use "
+            "--dtype bfloat16, a smaller backbone or --device cpu"
+        ) from err
 
 
 def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:

@@ -7,6 +7,7 @@ several steps at once, and learns then how far the run has come.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ptune.data.batch import Packed, collate, pack
 from ptune.data.encode import Encoded
+from ptune.errors import TrainingError
 from ptune.model.classifier import shared_logits
 from ptune.model.compiled import CompiledForward, length_step
 from ptune.model.ensemble import stack_prompts
@@ -24,6 +26,8 @@ from ptune.model.objective import Objective
 from ptune.training.config import SettledConfig
 from ptune.training.member import Member, State
 from ptune.training.optim import clip_gradients
+
+logger = logging.getLogger(__name__)
 
 # Steps between two looks at the losses, by the kind of device; of those that are not named, OFTEN_ENOUGH.
 READ_EVERY = {"cpu": 1}
@@ -102,6 +106,7 @@ class Steps:
         self.device = backbone.device
         self._forward = CompiledForward(backbone) if config.compile else None
         self._multiple = max(backbone.length_step, length_step(self.device) if config.compile else 1)
+        self._part_tokens = PART_TOKENS.get(self.device.type, LARGE_PART_TOKENS)
         self._finite = torch.ones((), dtype=torch.bool, device=self.device)  # whether all was, so far
         self._unread: list[_Taken] = []
 
@@ -116,12 +121,16 @@ class Steps:
         return self.unread >= READ_EVERY.get(self.device.type, OFTEN_ENOUGH)
 
     def take(self, group: Sequence[Batch], number: int) -> None:
-        """One optimizer step, counted from 0, over a group of batches; a loss is the mean over all its rows."""
+        """One optimizer step, counted from 0, over a group of batches; a loss is the mean over all its rows.
+
+        Raises:
+            TrainingError: the GPU has no memory for a single row.
+        """
         rows = sum(len(batch[0]) for batch in group)
         generators = [member.generator for member in self.members]
-        totals = torch.zeros(len(self.members), device=self.device)
-        for batch in group:
-            totals += self._learn(batch, rows)
+        while (totals := self._gradients(group, rows)) is None:
+            self._take_less_memory(group)
+            self._begin_again(generators)
         norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
         figures = torch.stack([totals, torch.stack(norms)])
         self._finite = self._finite & figures.isfinite().all()
@@ -144,10 +153,43 @@ class Steps:
             finite = all(map(math.isfinite, [*losses, *norms]))
             steps.append(Step(step.batches, step.rows, losses, finite))
             if not finite:
-                for member, generator in zip(self.members, step.generators, strict=True):
-                    member.generator = generator
+                self._begin_again(step.generators)
                 break
         return steps
+
+    def _begin_again(self, generators: Sequence[State]) -> None:
+        """Let the members be where they were before a step."""
+        for member, generator in zip(self.members, generators, strict=True):
+            member.generator = generator
+            member.optimizer.zero_grad()
+
+    def _gradients(self, group: Sequence[Batch], rows: int) -> Tensor | None:
+        """Add up the gradients of a group's batches; their mean loss, [M]. None: there is no memory for it."""
+        totals = torch.zeros(len(self.members), device=self.device)
+        try:
+            for batch in group:
+                totals += self._learn(batch, rows)
+        except torch.OutOfMemoryError:
+            return None
+        return totals
+
+    def _take_less_memory(self, group: Sequence[Batch]) -> None:
+        """Read batches in smaller parts from here on: the same gradient.
+
+        Raises:
+            TrainingError: the parts of this group's batches are single rows already.
+        """
+        parts = [part for batch in group for part in self._parts(batch)]
+        if all(len(part[0]) == 1 for part in parts):
+            longest = max(self._longest(part) for part in parts)
+            raise TrainingError(
+                f"{self.device} has no memory for a row of {longest} tokens; cut texts with --max-length, use "
+                "--dtype bfloat16, fewer virtual tokens or --device cpu"
+            )
+        self._part_tokens = max(len(part) * len(part[0]) * self._longest(part) for part in parts) // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.info("%s has no memory left; batches are read in parts of %d tokens", self.device, self._part_tokens)
 
     def _learn(self, batch: Batch, rows: int) -> Tensor:
         """Add the gradients of a batch; its share of each member's loss over so many rows, [M].
@@ -165,12 +207,15 @@ class Steps:
         return total
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        """A batch in equal parts of at most PART_TOKENS, padding included; at least one row of each member in each."""
-        count, lengths = len(batch[0]), self.rows.packed.lengths
-        longest = max(int(lengths[rows].max()) for rows in batch)
-        fitting = max(1, PART_TOKENS.get(self.device.type, LARGE_PART_TOKENS) // (len(batch) * longest))
+        """A batch in equal parts of few enough tokens, padding included; at least one row of each member in each."""
+        count = len(batch[0])
+        fitting = max(1, self._part_tokens // (len(batch) * self._longest(batch)))
         size = math.ceil(count / math.ceil(count / fitting))
         return [tuple(rows[start : start + size] for rows in batch) for start in range(0, count, size)]
+
+    def _longest(self, batch: Batch) -> int:
+        """Tokens of the longest row of a batch."""
+        return max(int(self.rows.packed.lengths[rows].max()) for rows in batch)
 
     def _losses(self, batch: Batch, prompt: Tensor) -> Tensor:
         """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""

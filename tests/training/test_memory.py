@@ -1,0 +1,92 @@
+"""Where a GPU has no memory for a batch it is read in smaller parts; where it has none for a row, that is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import ptune
+from ptune.errors import BackboneError, ConfigError, TrainingError
+from ptune.model import loading
+from ptune.model.backbone import Backbone
+from ptune.predict import run_logits
+from tests.training.test_loop import run
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """Give a backbone memory for so many tokens; returns the sizes of the batches that it was asked for."""
+
+    def limit(backbone: Backbone, tokens: int) -> list[int]:
+        asked = []
+        forward = type(backbone).forward
+
+        def short_of_memory(self, input_ids, *args, **options):
+            asked.append(input_ids.numel())
+            if input_ids.numel() > tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return forward(self, input_ids, *args, **options)
+
+        monkeypatch.setattr(type(backbone), "forward", short_of_memory)
+        monkeypatch.setattr(backbone, "most_tokens", None)
+        return asked
+
+    return limit
+
+
+@pytest.mark.parametrize(
+    ("settings", "training"),
+    [
+        ({"method": "deep", "token_dropout": 0.5}, {"accumulate": 2}),
+        ({"method": "p-tuning", "encoder": "lstm", "encoder_dropout": 0.2}, {}),
+        ({"method": "deep"}, {"seeds": 2, "ensemble": True}),
+    ],
+    ids=["accumulated", "lstm", "ensemble"],
+)
+def test_training_goes_on_in_smaller_parts_to_the_same_end(
+    settings, training, backbone, reviews, tmp_path, limited
+) -> None:
+    options = {"settings": settings, "epochs": 2, "average": 0.0, **training}
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", **options)
+    asked = limited(backbone("bert"), 30)
+    parts, _ = run(backbone("bert"), reviews, tmp_path / "parts", **options)
+    assert sum(tokens > 30 for tokens in asked) >= 2  # in training, and in evaluation
+    assert [line["train_loss"] for line in parts.history] == pytest.approx(
+        [line["train_loss"] for line in whole.history], abs=1e-5
+    )
+    state = parts.classifier.model.state_dict()
+    for name, tensor in whole.classifier.model.state_dict().items():
+        torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_that_does_not_fit_ends_training_with_advice(backbone, reviews, tmp_path, limited) -> None:
+    limited(backbone("bert"), 3)
+    with pytest.raises(TrainingError, match=r"cpu has no memory for a row of \d+ tokens; cut texts with --max-length"):
+        run(backbone("bert"), reviews, tmp_path)
+
+
+def test_prediction_tries_less_and_remembers(backbone, reviews, tmp_path, limited) -> None:
+    result, data = run(backbone("bert"), reviews, tmp_path, epochs=1)
+    classifier = result.classifier
+    rows = classifier.encoder.encode(data.train.texts, None)
+    expected = run_logits(classifier.model, rows, classifier.pad_id)
+    asked = limited(classifier.model.backbone, 40)
+    torch.testing.assert_close(run_logits(classifier.model, rows, classifier.pad_id), expected, atol=1e-5, rtol=1e-5)
+    assert max(asked) > 40
+    asked.clear()
+    torch.testing.assert_close(run_logits(classifier.model, rows, classifier.pad_id), expected, atol=1e-5, rtol=1e-5)
+    assert max(asked) <= 40
+    with pytest.raises(ConfigError, match="no memory for a batch of 64 rows; use a smaller --batch-size"):
+        run_logits(classifier.model, rows, classifier.pad_id, batch_size=64)
+    limited(classifier.model.backbone, 3)
+    with pytest.raises(ConfigError, match=r"no memory for a row of \d+ tokens"):
+        run_logits(classifier.model, rows, classifier.pad_id)
+
+
+def test_a_backbone_that_does_not_fit_is_named_with_its_size(backbone_folder, monkeypatch) -> None:
+    def no_memory(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(loading.Backbone, "to", no_memory)
+    with pytest.raises(BackboneError, match=r"no memory for backbone .*, which is 0\.0 GB in float32; use --dtype"):
+        ptune.load_backbone(str(backbone_folder("bert")), dtype="float32", device="cpu")

@@ -8,6 +8,7 @@
     ptune p-tuning          the guide's method in ptune's training loop, the head where PEFT has it (pooling peft), or
                             where ptune has it with every other method
     ptune deep, N tokens    keys and values in every layer
+    ..., compiled           with --compile: the same through torch.compile, which compiles before the first round
     floor of ...            the matrix products of that method's step alone, see floor.py
 
 All train by batches of 32 in the same number type. Rows are as long as those of lengths.json, or come from --data;
@@ -65,6 +66,7 @@ def main() -> None:
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = speed_options(__doc__)
     parser.add_argument("--steps", type=int, default=6, help="steps of one round")
+    parser.add_argument("--compile", action="store_true", help="ptune through torch.compile as well")
     return parse(parser, arguments, {"models": ["minilm"], "steps": 3, "repeats": 2})
 
 
@@ -86,6 +88,8 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
     for method, prompt in methods(backbone).items():
         own = Rows([rows[row] for row in alike], torch.tensor([labels[row] for row in alike]))
         runners[method] = ptune_runner(backbone, own, prompt)
+        if options.compile:
+            runners[f"{method}, compiled"] = ptune_runner(backbone, own, prompt, compiled=True)
         floors[method] = f"floor of {method}"
         lengths = [[len(rows[row]) for row in block] for block in blocks]
         runners[floors[method]] = floor_runner(backbone, prompt, lengths, backbone.device)
@@ -114,12 +118,14 @@ class EnoughError(Exception):
     """All steps are taken."""
 
 
-def ptune_runner(backbone: Backbone, rows: Rows, prompt: ptune.PromptConfig) -> Callable[[], float]:
+def ptune_runner(
+    backbone: Backbone, rows: Rows, prompt: ptune.PromptConfig, compiled: bool = False
+) -> Callable[[], float]:
     """Seconds a row of ptune's training loop, up to the last step of an epoch over the rows."""
     model = ptune.PromptClassifier.from_backbone(backbone, prompt, labels=[str(number) for number in range(CLASSES)])
     classifier = TextClassifier.around(model)
     task = Task(len(rows.encoded), len(rows.encoded), CLASSES, backbone.output_width)
-    config = TrainConfig(epochs=1, batch_size=BATCH).settle(prompt, task)
+    config = TrainConfig(epochs=1, batch_size=BATCH, compile=compiled).settle(prompt, task)
 
     def stop(done: int, total: int, *_: object) -> None:
         if done == total:

@@ -93,7 +93,8 @@ def main() -> None:
     for line in (table := summary(cells)):
         print(json.dumps(line))
     if options.report:
-        write_results(f"quality-{name}", {"facts": facts(), "backbone": name, "summary": table, "cells": cells})
+        prefix = "" if options.dtype == "float32" else f"{options.dtype}-"
+        write_results(f"{prefix}quality-{name}", {"facts": facts(), "backbone": name, "summary": table, "cells": cells})
 
 
 def _options() -> argparse.Namespace:

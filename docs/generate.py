@@ -61,8 +61,8 @@ def families_page() -> str:
 
     rows = [
         "| family | `model_type` | kind | head of the `peft` layout | deep prompts | PEFT reads deep | positions | "
-        "segments | language-model head | default pooling |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "segments | norm first | language-model head | default pooling |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     routes = {"attention": "attention function", "cache": "past keys and values", None: "no"}
     for family in FAMILIES.values():
@@ -75,6 +75,7 @@ def families_page() -> str:
             "yes" if family.peft_prefix else "no",
             family.positions.replace("_", " "),
             "yes" if family.token_types else "no",
+            "yes" if family.norm_first else "no",
             ", ".join(f"`{name}`" for name in family.language_transform) or "linear",
             family.default_pooling,
         )
@@ -110,7 +111,7 @@ def quality_page() -> str:
     parts = [_QUALITY_TEXT]
     for results in newest_results():
         facts, backbone = results["facts"], results["backbone"]
-        parts.append(f"## {backbone}\n")
+        parts.append(f"## {backbone}, {_dtype(results)}\n")
         parts.append(
             f"{facts['date']}, {facts['processor']}, torch {facts['versions']['torch']}, "
             f"peft {facts['versions']['peft']}.\n"
@@ -128,10 +129,16 @@ def quality_page() -> str:
 def quality_table(said: dict[str, str], trained: str) -> str:
     """The README's table: tasks by methods, mean accuracy over seeds on test where there is one, else validation.
 
+    Of two number types that with more seeds, or the later one.
+
     said: what methods are called. trained: the head of the last column, the share of the parameters that is trained.
     """
-    results = next(results for results in newest_results() if "minilm" in results["backbone"])
-    lines = {(line["task"], line["method"]): line for line in results["summary"]}
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for results in newest_results():
+        for line in results["summary"] if "minilm" in results["backbone"] else []:
+            place = line["task"], line["method"]
+            if place not in lines or len(line["seeds"]) >= len(lines[place]["seeds"]):
+                lines[place] = line
     tasks = [task for task in TASKS if (task, "default") in lines]
     methods = [method for method in METHODS if any((task, method) in lines for task in tasks)]
     rows = ["| | " + " | ".join(TASKS[task] for task in tasks) + f" | {trained} |", "|---" * (len(tasks) + 2) + "|"]
@@ -149,12 +156,17 @@ def with_quality_table(readme: Path) -> str:
 
 
 def newest_results() -> list[dict[str, Any]]:
-    """The newest results file of benchmarks/quality.py for each backbone."""
-    newest: dict[str, dict[str, Any]] = {}
-    for path in sorted(RESULTS.glob("quality-*.json"), key=lambda path: path.stem[-10:]):
+    """The newest results file of benchmarks/quality.py for each backbone and number type."""
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for path in sorted(RESULTS.glob("*quality-*.json"), key=lambda path: path.stem[-10:]):
         results = json.loads(path.read_text(encoding="utf-8"))
-        newest[results["backbone"]] = results
+        newest[results["backbone"], _dtype(results)] = results
     return list(newest.values())
+
+
+def _dtype(results: dict[str, Any]) -> str:
+    """Of the frozen backbone."""
+    return str(results["cells"][0].get("dtype", "float32"))
 
 
 def speed_page() -> str:
@@ -228,7 +240,8 @@ Made from the results of `benchmarks/quality.py` by `make docs`.
 
 Every method sees the same rows and keeps its best epoch on validation. Accuracy and F1 (binary with two classes, else
 macro) in percent, mean over seeds ± standard deviation; "lowest" is the lowest accuracy of any seed on validation.
-Full fine-tuning has the best of three learning rates.
+Full fine-tuning has the best of three learning rates. In bfloat16 ptune's frozen backbone is of that type and the peers
+run under autocast to it; what is trained stays float32.
 """
 _SPEED_TEXT = """# Speed
 
@@ -287,6 +300,8 @@ Made from `ptune/model/families.py` by `make docs`. A backbone works if its conf
 - **positions**: `zero`: text counts from 0. `after padding`: from one after the embedding's padding position.
   `none`: the model takes no positions; BLOOM's attention counts distances.
 - **segments**: whether the two texts of a pair get segment ids.
+- **norm first**: whether layers normalise what they read and not what they have added up. What a deep prompt adds then
+  stays to the end, and by default it learns at a rate forty times smaller.
 - **language-model head**: what a verbalizer reads words with. `linear`: a decoder's one layer. Else the modules of
   transformers' masked language model in front of the words' weights. Checkpoints of sentence encoders, classifiers and
   ELECTRA's discriminator lack it, and those of DeBERTa-v3 keep it in a form that is not read.

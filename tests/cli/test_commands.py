@@ -272,12 +272,12 @@ def test_inspect_says_what_an_adapter_is(trained, backbone_folder, capsys) -> No
     assert answer["method"] == "deep"
     assert answer["backbone"] == str(backbone_folder("bert"))
     assert answer["labels"] == ["negative", "positive"]
-    assert answer["virtual_tokens"] == 40
-    assert answer["parameters"] == 40 * 2 * 2 * 32 + 2 * 32 + 2
+    assert answer["virtual_tokens"] == 20
+    assert answer["parameters"] == 20 * 2 * 2 * 32 + 2 * 32 + 2
     assert answer["peft"] is False
     assert 0 <= answer["metrics"]["accuracy"] <= 1
     main(["inspect", str(trained)])
-    assert "virtual_tokens  40" in capsys.readouterr().out
+    assert "virtual_tokens  20" in capsys.readouterr().out
 
 
 def test_an_adapter_whose_backbone_moved_takes_another_by_name(trained, backbone_folder, tmp_path, capsys) -> None:

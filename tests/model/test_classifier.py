@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
+from ptune.model import classifier
 from ptune.model.backbone import Hidden
 from ptune.model.classifier import PromptClassifier
-from ptune.model.config import PromptConfig
+from ptune.model.config import FEWEST_TOKENS, PromptConfig
 from ptune.model.head import make_head, pool
 from ptune.model.loading import build_backbone
 from ptune.model.locate import Location
@@ -279,9 +280,21 @@ def test_other_heads_are_folded_as_they_are(backbone) -> None:
 def test_the_number_of_virtual_tokens_follows_from_how_they_enter(backbone) -> None:
     loaded = backbone("bert")
     deep = PromptClassifier(loaded, PromptConfig(), LABELS).config
-    assert (deep.softmax, deep.virtual_tokens) == ("separate", 40)
+    assert (deep.softmax, deep.virtual_tokens) == ("separate", FEWEST_TOKENS)  # of a model as small as this
     for settings in ({"method": "p-tuning"}, {"softmax": "shared"}, {"pooling": "peft", "method": "deep"}):
         assert PromptClassifier(loaded, PromptConfig(**settings), LABELS).config.virtual_tokens == 20
-    given = PromptClassifier(loaded, PromptConfig(virtual_tokens=20), LABELS).config
-    assert given.virtual_tokens == 20
+    given = PromptClassifier(loaded, PromptConfig(virtual_tokens=21), LABELS).config
+    assert given.virtual_tokens == 21
     assert PromptClassifier(loaded, given, LABELS).config == given
+
+
+@pytest.mark.parametrize(("classes", "tokens"), [(2, 40), (150, 36), (400, 20)])
+def test_what_is_trained_by_default_stays_under_one_percent_of_the_backbone(
+    classes, tokens, backbone, monkeypatch
+) -> None:
+    loaded = backbone("bert")
+    monkeypatch.setattr(loaded, "parameter_count", lambda: 22_713_216)  # all-MiniLM-L6-v2's shape
+    for name, size in {"layers": 6, "kv_width": 384, "output_width": 384}.items():
+        monkeypatch.setattr(type(loaded), name, size)
+    room = classifier._token_room(loaded, classes)
+    assert PromptConfig().settle(loaded.family, room).virtual_tokens == tokens

@@ -94,4 +94,4 @@ def test_training_of_few_rows_has_defaults_of_its_own(language_model) -> None:
     assert settle(TrainConfig(), plain, data(32, 3)).best == "accuracy"
     small, usual = (settle(TrainConfig(), model, data(500, 500)) for model in (few, plain))
     assert small.head_lr < usual.head_lr
-    assert small.lr < usual.lr
+    assert small.lr == 3e-3  # shared with real keys and values, which larger steps undo

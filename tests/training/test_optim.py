@@ -95,3 +95,13 @@ def test_long_runs_on_a_gpu_are_compiled() -> None:
     assert not TrainConfig(compile=False).settle(deep, task).compile
     assert not TrainConfig().settle(deep, replace(task, gpu=False)).compile
     assert TrainConfig(compile=True).settle(deep, replace(task, gpu=False)).compile
+
+
+def test_deep_prompts_learn_slowly_where_layers_normalise_first() -> None:
+    task = Task(rows=4000, validation_rows=400, classes=2, width=384)
+    first = replace(task, norm_first=True)
+    deep = PromptConfig(method="deep", encoder="none")
+    assert TrainConfig().settle(deep, first).lr < TrainConfig().settle(deep, task).lr / 10
+    assert TrainConfig(lr=0.3).settle(deep, first).lr == 0.3
+    shallow = PromptConfig(method="p-tuning", encoder="none", pooling="peft")
+    assert TrainConfig().settle(shallow, first).lr == TrainConfig().settle(shallow, task).lr

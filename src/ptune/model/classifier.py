@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone, Hidden, started
-from ptune.model.config import FEW_ROWS, PromptConfig
+from ptune.model.config import FEW_ROWS, TRAINED_SHARE, PromptConfig
 from ptune.model.few_shot import few_shot_config
 from ptune.model.head import PeftHead, TextHead, make_head, output_layer, start_at_words
 from ptune.model.loading import load_backbone
@@ -62,7 +62,8 @@ class PromptClassifier(nn.Module):
         problem_type: ProblemType = SINGLE,
     ) -> None:
         super().__init__()
-        self.config = with_counted_tokens(config, backbone, tokenizer).settle(backbone.family)
+        counted = with_counted_tokens(config, backbone, tokenizer)
+        self.config = counted.settle(backbone.family, _token_room(backbone, len(labels)))
         self.labels = list(labels)
         self.problem_type = problem_type
         self.backbone = backbone
@@ -314,6 +315,12 @@ def drop_tokens(prompt: Tensor, share: float) -> Tensor:
     order = torch.randperm(tokens - 1) + 1
     kept = torch.cat([torch.zeros(1, dtype=torch.long), order[round(share * tokens) :]]).sort().values
     return prompt[kept.to(prompt.device)]
+
+
+def _token_room(backbone: Backbone, classes: int) -> int:
+    """Virtual tokens of a deep prompt that together with a linear head come to no more than TRAINED_SHARE."""
+    share = TRAINED_SHARE * backbone.parameter_count() - (backbone.output_width + 1) * classes
+    return int(share // (2 * backbone.layers * backbone.kv_width))
 
 
 def _check_fit(config: PromptConfig, backbone: Backbone) -> None:

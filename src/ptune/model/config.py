@@ -19,7 +19,10 @@ Pooling = Literal["first", "mean", "last", "mask", "peft"]
 HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
 FEW_ROWS = 100  # training rows up to which a task counts as few-shot
-SEPARATE_TOKENS = 40  # by default; under 1 % of the parameters of the usual encoders, see docs/log.md
+# Of deep prompts with a softmax of their own, by default: fewer where these and a head of many classes would come to
+# more than that share of the backbone's parameters. See docs/log.md.
+SEPARATE_TOKENS, FEWEST_TOKENS = 40, 20
+TRAINED_SHARE = 0.01
 Init = Literal["normal", "vocabulary", "text"]
 Precision = Literal["fp32", "bf16", "int8"]  # of a backbone that OpenVINO computes, see ptune.model.openvino
 
@@ -49,7 +52,8 @@ class PromptConfig(BaseModel):
         ge=1,
         le=MAX_VIRTUAL_TOKENS,
         description="Number of virtual tokens. Under init text the default is the text's own number of tokens, and "
-        f"for deep prompts with softmax separate it is {SEPARATE_TOKENS}.",
+        f"for deep prompts with softmax separate it is {SEPARATE_TOKENS}, or as many from {FEWEST_TOKENS} on as keep "
+        "what is trained under 1 % of the backbone.",
     )
     encoder: EncoderKind | None = Field(
         None,
@@ -203,8 +207,11 @@ class PromptConfig(BaseModel):
         """
         return {"shift_text": self.shallow or bool(self.shift_text), "separate": self.softmax == "separate"}
 
-    def settle(self, family: Family) -> PromptConfig:
+    def settle(self, family: Family, room: int = SEPARATE_TOKENS) -> PromptConfig:
         """Fill every field that was left None; the result is checked again.
+
+        Args:
+            room: virtual tokens of a deep prompt that TRAINED_SHARE of the backbone's parameters pays for.
 
         Raises:
             ConfigError: what was given does not go with what the rest is by default.
@@ -227,7 +234,8 @@ class PromptConfig(BaseModel):
         like_text = decoder and method == "deep" and init != "normal"
         separate = method == "deep" and family.deep == "attention" and pooling != "peft" and init == "normal"
         softmax = self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared")
-        tokens = SEPARATE_TOKENS if softmax == "separate" else self.virtual_tokens
+        own = min(SEPARATE_TOKENS, max(FEWEST_TOKENS, room))
+        tokens = own if softmax == "separate" else self.virtual_tokens
         settled = {
             "method": method,
             "encoder": encoder,

@@ -20,6 +20,9 @@ language_transform
     their order; the layer with the words' own weights counts as nothing. Decoders have none.
 layers
     `bert`: layers of BERT's build, which `ptune.model.trunk` runs. None: transformers' own loop runs them.
+norm_first
+    Whether layers normalise what they read and not what they have added up
+    (pre-norm). What a deep prompt adds then stays in the sum through all layers.
 peft_prefix
     Whether PEFT's PREFIX_TUNING runs on the family today, so that a deep adapter
     in the `peft` layout is of use to it. Shallow ones it reads wherever the
@@ -50,6 +53,7 @@ class Family:
     token_types: bool = False
     language_transform: tuple[str, ...] = ()
     layers: Literal["bert"] | None = None
+    norm_first: bool = False
     peft_prefix: bool = False
 
     @property
@@ -74,7 +78,7 @@ def _bert(model_type: str, name: str, head: str, *language_transform: str, **col
 
 
 def _decoder(model_type: str, name: str, **columns: object) -> Family:
-    return Family(model_type, name, decoder=True, head="score", **columns)  # type: ignore[arg-type]
+    return Family(model_type, name, decoder=True, head="score", norm_first=True, **columns)  # type: ignore[arg-type]
 
 
 _DISTILBERT = ("vocab_transform", "activation", "vocab_layer_norm")
@@ -88,7 +92,7 @@ _TABLE = (
     _encoder("albert", "ALBERT", "pooler", "predictions", token_types=True),
     _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", "cls", deep=None, token_types=True),
     _encoder("mpnet", "MPNet", "first_token", "lm_head", deep=None, positions="after_padding"),
-    _encoder("modernbert", "ModernBERT", "prediction_head", "head"),
+    _encoder("modernbert", "ModernBERT", "prediction_head", "head", norm_first=True),
     _decoder("gpt2", "GPT-2", peft_prefix=True),
     _decoder("gpt_neox", "GPT-NeoX, Pythia", peft_prefix=True),
     _decoder("opt", "OPT", peft_prefix=True),

@@ -35,6 +35,7 @@ class Task:
     problem_type: ProblemType = SINGLE
     pairs: bool = False  # whether two texts are compared
     figures: tuple[str, ...] = ()  # that a benchmark judges by
+    norm_first: bool = False  # whether the backbone's layers normalise what they read; see `families`
     gpu: bool = False  # whether the backbone is on one
 
 
@@ -138,6 +139,8 @@ class TrainConfig(BaseModel):
             head_lr = _VERBALIZER_RATE
         if prompt.method == "deep" and prompt.init == "text":
             lr = _TEXT_PROMPT_RATE
+        elif prompt.method == "deep" and task.norm_first:
+            lr = min(lr, _NORM_FIRST_RATE)
         few = prompt.head == "verbalizer" and prompt.init == "text" and task.rows <= FEW_ROWS
         batch = self.batch_size or (SMALL_BATCH if task.rows < SMALL_ROWS else BATCH)
         epochs = self.epochs or (FEW_ROWS_EPOCHS if few else default_epochs(prompt, task))
@@ -225,6 +228,8 @@ def default_average(steps: int) -> float:
 # Of heads that start at words and keys and values that start at a text: they know something that larger steps undo.
 _VERBALIZER_RATE = 1e-4
 _TEXT_PROMPT_RATE = 3e-3
+# Of free keys and values in layers that do not normalise what these add: at the others' rate nothing is learned.
+_NORM_FIRST_RATE = 5e-4
 # Peak rates of (prompt, head), by method and by whether the prompt is made of free vectors. See docs/log.md.
 _RATES: dict[tuple[str | None, bool], tuple[float, float]] = {
     ("deep", True): (2e-2, 2e-3),

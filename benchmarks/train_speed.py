@@ -8,12 +8,13 @@
     ptune p-tuning          the guide's method in ptune's training loop, the head where PEFT has it (pooling peft), or
                             where ptune has it with every other method
     ptune deep, N tokens    keys and values in every layer
+    ..., bfloat16           with --bfloat16: the same with the frozen backbone in bfloat16
     ..., compiled           with --compile: the same through torch.compile, which compiles before the first round
     floor of ...            the matrix products of that method's step alone, see floor.py
 
-All train by batches of 32 in the same number type. Rows are as long as those of lengths.json, or come from --data;
-each side sees as many as it steps over, chosen to stand for all by their lengths. `ratio` is to `peft`, `floor` the
-share of the floor's speed. The best of the rounds counts.
+All else trains in the same number type, and all by batches of 32. Rows are as long as those of lengths.json, or come
+from --data; each side sees as many as it steps over, chosen to stand for all by their lengths. `ratio` is to `peft`,
+`floor` the share of the floor's speed. The best of the rounds counts.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main() -> None:
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = speed_options(__doc__)
     parser.add_argument("--steps", type=int, default=6, help="steps of one round")
+    parser.add_argument("--bfloat16", action="store_true", help="ptune on a bfloat16 backbone as well")
     parser.add_argument("--compile", action="store_true", help="ptune through torch.compile as well")
     return parse(parser, arguments, {"models": ["minilm"], "steps": 3, "repeats": 2})
 
@@ -79,6 +81,10 @@ def measure(options: argparse.Namespace) -> Cell:
 
 def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
     backbone = load_model(name, folder, options)
+    backbones = {"": backbone}
+    if options.bfloat16:
+        half = argparse.Namespace(**{**vars(options), "dtype": "bfloat16"})
+        backbones[", bfloat16"] = load_model(name, folder, half)
     rows, labels = training_rows(options.data, backbone)
     blocks = like_blocks(rows, options.steps, BATCH)
     alike, spread = [row for block in blocks for row in block], spread_rows(rows, options.steps * BATCH)
@@ -87,7 +93,7 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
     floors = {}
     for method, prompt in methods(backbone).items():
         own = Rows([rows[row] for row in alike], torch.tensor([labels[row] for row in alike]))
-        runners[method] = ptune_runner(backbone, own, prompt)
+        runners |= {method + kind: ptune_runner(one, own, prompt) for kind, one in backbones.items()}
         if options.compile:
             runners[f"{method}, compiled"] = ptune_runner(backbone, own, prompt, compiled=True)
         floors[method] = f"floor of {method}"

@@ -1,8 +1,8 @@
 """Write the pages that come from the code and from measurements. `make docs` runs it.
 
 docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both READMEs from
-the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks. A test compares the files with what this writes, so that
-they cannot fall behind.
+the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks. A test compares the
+files with what this writes, so that they cannot fall behind.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def speed_page() -> str:
 def newest_tables(kind: str) -> dict[str, tuple[dict[str, Any], str, dict[str, Any]]]:
     """By model and number type, the newest table of a benchmark, with the facts of its run."""
     newest = {}
-    for path in sorted(RESULTS.glob(f"*{kind}-*.json"), key=lambda path: path.stem[-10:]):
+    for path in sorted(RESULTS.glob(f"*{kind}-*.json"), key=lambda path: (path.stem[-10:], path.stem)):
         results = json.loads(path.read_text(encoding="utf-8"))
         dtype = results["options"].get("dtype", "float32")
         for model, table in results.get("tables", {}).items():

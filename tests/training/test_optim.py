@@ -70,6 +70,8 @@ def test_epochs_batches_and_averaging_follow_from_the_rows() -> None:
     assert 0.5 < settled[0].average < settled[2].average == 0.99
     many = TrainConfig().settle(deep, Task(10_000, 1000, classes=100, width=384))
     assert many.epochs > settled[3].epochs
+    pairs = Task(4_000, 400, classes=2, width=384, pairs=True)
+    assert TrainConfig().settle(deep, pairs).epochs < settled[2].epochs
     shallow = PromptConfig(method="p-tuning", encoder="none", pooling="peft")
     assert TrainConfig().settle(shallow, Task(10_000, 1000, classes=2, width=384)).epochs > settled[3].epochs
     given = TrainConfig(epochs=2, batch_size=3, average=0.0).settle(deep, Task(32, 4, classes=2, width=384))

@@ -197,16 +197,21 @@ SMALL_ROWS, SMALL_BATCH = 400, 8
 RATES_WIDTH = 384  # of the backbone that the heads' rates below were found on
 
 # Rows that training sees over all epochs, and what bounds the epochs. See docs/log.md for the measurements.
-ROWS_SEEN, ROWS_SEEN_AT_THE_INPUT = 30_000, 75_000
+ROWS_SEEN, ROWS_SEEN_OF_PAIRS, ROWS_SEEN_AT_THE_INPUT = 50_000, 30_000, 75_000
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
 # Of few rows and a verbalizer behind a description of the task, which answers before it is trained. See docs/log.md.
 FEW_ROWS_EPOCHS, FEW_ROWS_AVERAGE = 12, 0.9
 
 
 def default_epochs(prompt: PromptConfig, task: Task) -> int:
-    """Passes so that about ROWS_SEEN rows are seen; more classes need more, and prompts at the input learn slower."""
-    rows = ROWS_SEEN_AT_THE_INPUT if prompt.shallow else ROWS_SEEN
-    seen = rows * max(1.0, math.sqrt(task.classes / 10))
+    """Passes so that about ROWS_SEEN rows are seen; many classes need more, and prompts at the input learn slower.
+
+    Pairs gain nothing by more than ROWS_SEEN_OF_PAIRS, whose weights are pulled back harder; see docs/log.md.
+    """
+    rows = ROWS_SEEN_OF_PAIRS if task.pairs else ROWS_SEEN
+    if prompt.shallow:
+        rows = ROWS_SEEN_AT_THE_INPUT
+    seen = rows * max(1.0, math.sqrt(task.classes / 25))
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / task.rows)))
 
 

@@ -58,16 +58,20 @@ def write_results(name: str, content: dict[str, Any], folder: Path = RESULTS) ->
 
 
 def finished(path: Path) -> list[Cell]:
-    """The cells that a JSON Lines file holds; none where there is no such file."""
+    """The cells that a JSON Lines file holds; none where there is no such file.
+
+    A last line that a killed run left half-written is none.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def add_cell(path: Path, cell: Cell) -> None:
     """Append a cell to the file, and print it."""
+    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(cell) + "\n")
+        file.write(("" if whole else "\n") + json.dumps(cell) + "\n")
     print(json.dumps(cell), flush=True)
 
 

@@ -100,10 +100,17 @@ def _pairs(source: str | None, backbone: Backbone) -> list[tuple[str, str]]:
 class NoPrompt(PromptEnsemble):
     """The backbone and a head alone."""
 
-    def member_logits(self, prompt: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
+    def prompt(self) -> torch.Tensor:
+        return torch.empty(0)
+
+    def start_logits(self, prompt: torch.Tensor, **inputs: torch.Tensor | None) -> Callable[[], torch.Tensor]:
+        assert not prompt.numel()
         mask_position = inputs.pop("mask_position")
         assert mask_position is None
-        return self.first.read(self.backbone(**inputs))[None]
+        assert inputs["input_ids"] is not None
+        read = self.first.head.reads(inputs["input_ids"], inputs["attention_mask"], None, 0)
+        logits = self.first.read(self.backbone(**inputs, read=read))[None]
+        return lambda: logits
 
 
 def _classifiers(backbone: Backbone, folder: Path, options: argparse.Namespace) -> dict[str, TextClassifier]:

@@ -61,6 +61,7 @@ class Task:
     encoded: dict[str, list[Encoded]]
     pad_id: int
     backbone: Any
+    backbone_name: str
 
     def labels(self, split: str) -> torch.Tensor:
         return torch.tensor(self.data.split(split).labels)
@@ -84,12 +85,12 @@ def main() -> None:
     name = options.name or backbone.name.split(":")[-1]
     if not options.report:
         for text in options.task:
-            task = _task(text, backbone)
+            task = _task(text, backbone, name)
             for seed in options.seeds:
                 for method in options.methods:
                     for cell in _missing(method, task, seed, options.cells):
                         _run_cell(cell, task, options.cells)
-    cells = finished(options.cells)
+    cells = own_cells(options.cells, name, options.dtype)
     for line in (table := summary(cells)):
         print(json.dumps(line))
     if options.report:
@@ -110,7 +111,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _task(text: str, backbone: Any) -> Task:
+def _task(text: str, backbone: Any, backbone_name: str) -> Task:
     name, _, source = text.partition("=")
     source, _, rows = source.partition(":")
     data = sample(hold_back(ptune.load_data(source), seed=0), seed=0, rows=int(rows) if rows else None)
@@ -120,7 +121,7 @@ def _task(text: str, backbone: Any) -> Task:
         for split, rows in data.splits.items()
         if rows.labels is not None
     }
-    return Task(name, data, encoded, holder.pad_id, backbone)
+    return Task(name, data, encoded, holder.pad_id, backbone, backbone_name)
 
 
 # --- cells ---------------------------------------------------------------------------------------------------------
@@ -128,20 +129,39 @@ def _task(text: str, backbone: Any) -> Task:
 
 def _missing(method: str, task: Task, seed: int, path: Path) -> Iterator[Cell]:
     """The cells of (task, method, seed) that are not done: one, or three of full fine-tuning's first seed."""
-    done = {(c["task"], c["method"], c["seed"], c.get("lr")) for c in finished(path)}
+    cells = own_cells(path, task.backbone_name, _dtype(task))
+    done = {_key(cell) for cell in cells}
     rates: tuple[float | None, ...] = (None,)
     if method == "full":
-        chosen = best_rate(finished(path), task.name)
+        chosen = best_rate(cells, task.name)
         rates = FULL_RATES if seed == 0 or chosen is None else (chosen,)
     for lr in rates:
         if (task.name, method, seed, lr) not in done:
             yield {"task": task.name, "method": method, "seed": seed, **({} if lr is None else {"lr": lr})}
 
 
+def own_cells(path: Path, backbone: str, dtype: str) -> list[Cell]:
+    """The cells of a backbone in a number type, each once; older ones say nothing of what they are of."""
+    cells = {
+        _key(cell): cell
+        for cell in finished(path)
+        if cell.get("backbone", backbone) == backbone and cell.get("dtype", "float32") == dtype
+    }
+    return list(cells.values())
+
+
+def _key(cell: Cell) -> tuple[Any, ...]:
+    return cell["task"], cell["method"], cell["seed"], cell.get("lr")
+
+
+def _dtype(task: Task) -> str:
+    return str(task.backbone.dtype).removeprefix("torch.")
+
+
 def best_rate(cells: list[Cell], task: str) -> float | None:
-    """Full fine-tuning's learning rate: of seed 0's cells, the one best on validation."""
+    """Full fine-tuning's learning rate: of seed 0's cells, the one best on validation, once there are enough."""
     tried = [c for c in cells if (c["task"], c["method"], c["seed"]) == (task, "full", 0)]
-    if {c["lr"] for c in tried} != set(FULL_RATES):
+    if len({c["lr"] for c in tried}) < len(FULL_RATES):
         return None
     return max(tried, key=lambda c: (c["validation"]["accuracy"], -c["validation"]["loss"]))["lr"]
 
@@ -164,7 +184,8 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
         "majority": round(task.data.majority_share("validation"), 4),
         "train_rows": len(task.encoded["train"]),
         "threads": torch.get_num_threads(),
-        "dtype": str(task.backbone.dtype).removeprefix("torch."),
+        "backbone": task.backbone_name,
+        "dtype": _dtype(task),
         "commit": facts()["commit"],
     }
     add_cell(path, {**cell, **done, **extra})

@@ -160,7 +160,9 @@ def newest_results() -> list[dict[str, Any]]:
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted(RESULTS.glob("*quality-*.json"), key=lambda path: path.stem[-10:]):
         results = json.loads(path.read_text(encoding="utf-8"))
-        newest[results["backbone"], _dtype(results)] = results
+        key = results["backbone"], _dtype(results)
+        newest.pop(key, None)  # so that the order is that of the dates
+        newest[key] = results
     return list(newest.values())
 
 
@@ -188,7 +190,7 @@ def speed_page() -> str:
 def newest_tables(kind: str) -> dict[str, tuple[dict[str, Any], str, dict[str, Any]]]:
     """By model and number type, the newest table of a benchmark, with the facts of its run."""
     newest = {}
-    for path in sorted(RESULTS.glob(f"*{kind}-*.json"), key=lambda path: (path.stem[-10:], path.stem)):
+    for path in sorted(RESULTS.glob(f"*{kind}-[0-9]*.json"), key=lambda path: (path.stem[-10:], path.stem)):
         results = json.loads(path.read_text(encoding="utf-8"))
         dtype = results["options"].get("dtype", "float32")
         for model, table in results.get("tables", {}).items():
@@ -223,7 +225,8 @@ def _spread(line: dict[str, Any], split: str) -> str:
     if split not in line:
         return ""
     own = line[split]
-    return f"{own['accuracy']:.1f} ± {own['spread']:.1f} / {own['f1']:.1f}"
+    spread = f" ± {own['spread']:.1f}" if len(line["seeds"]) > 1 else ""
+    return f"{own['accuracy']:.1f}{spread} / {own['f1']:.1f}"
 
 
 def _mean(line: dict[str, Any] | None) -> str:
@@ -240,7 +243,7 @@ Made from the results of `benchmarks/quality.py` by `make docs`.
 
 Every method sees the same rows and keeps its best epoch on validation. Accuracy and F1 (binary with two classes, else
 macro) in percent, mean over seeds ± standard deviation; "lowest" is the lowest accuracy of any seed on validation.
-Full fine-tuning has the best of three learning rates. In bfloat16 ptune's frozen backbone is of that type and the peers
+Full fine-tuning has four epochs at the best of three learning rates. In bfloat16 ptune's frozen backbone is of that type and the peers
 run under autocast to it; what is trained stays float32.
 """
 _SPEED_TEXT = """# Speed

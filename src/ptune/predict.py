@@ -79,33 +79,48 @@ def run_member_logits(
         return torch.empty(members, 0, len(ensemble.labels))
     ensemble.eval()
     packed, lengths = pack(encoded), [len(row) for row in encoded]
+    before = backbone.most_tokens
     while True:
         tokens = backbone.most_tokens or (CPU_TOKENS if backbone.device.type == "cpu" else GPU_TOKENS)
         batches = (
             ordered_batches(lengths, batch_size) if batch_size else filled_batches(lengths, max(1, tokens // members))
         )
-        logits = _batch_logits(ensemble, packed, batches, pad_id)
-        if logits is not None:
-            return logits
-        largest = max(len(rows) for rows in batches)
-        if batch_size or largest == 1:
-            what = f"a batch of {batch_size} rows" if batch_size else f"a row of {max(lengths)} tokens"
+        try:
+            return _batch_logits(ensemble, packed, batches, pad_id)
+        except _NoMemoryError as error:
+            rows, longest = len(error.rows), max(lengths[row] for row in error.rows)
+        if batch_size or rows == 1:
+            backbone.most_tokens = before  # of rows that fit
+            what, less = f"a batch of {rows} rows", "a smaller --batch-size"
+            if rows == 1:
+                what, less = f"a row of {longest} tokens", "a smaller --max-length in training"
+                what += f" under {members} prompts at once" if members > 1 else ""
             raise ConfigError(
-                f"{backbone.device} has no memory for {what}; use a smaller --batch-size, --dtype bfloat16 or "
-                "--device cpu"
+                f"{backbone.device} has no memory for {what}; use {less}, --dtype bfloat16 or --device cpu"
             )
-        backbone.most_tokens = members * max(len(rows) * max(lengths[row] for row in rows) for rows in batches) // 2
+        backbone.most_tokens = members * rows * longest // 2  # less than before: a batch of several rows kept to that
         if backbone.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _batch_logits(
-    ensemble: PromptEnsemble, packed: Packed, batches: Sequence[Sequence[int]], pad_id: int
-) -> Tensor | None:
-    """Logits [M, N, C] of rows in batches, in the rows' order, on the CPU. None: there is no memory for them."""
+class _NoMemoryError(Exception):
+    """The device has no memory for these rows at once."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+def _batch_logits(ensemble: PromptEnsemble, packed: Packed, batches: Sequence[Sequence[int]], pad_id: int) -> Tensor:
+    """Logits [M, N, C] of rows in batches, in the rows' order, on the CPU.
+
+    Raises:
+        _NoMemoryError: with the rows of the batch that was under way.
+    """
     backbone = ensemble.backbone
     answered: list[Tensor] = []
     under_way: deque[Callable[[], Tensor]] = deque()
+    rows = batches[0]
     try:
         prompt = ensemble.prompt().contiguous()
         for rows in batches:
@@ -116,7 +131,7 @@ def _batch_logits(
         answered += [wait().float() for wait in under_way]
         found = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
     except torch.OutOfMemoryError:
-        return None
+        raise _NoMemoryError(rows) from None
     logits = torch.empty_like(found)
     logits[:, [row for rows in batches for row in rows]] = found
     return logits

@@ -9,8 +9,10 @@ import ptune
 from ptune.errors import BackboneError, ConfigError, TrainingError
 from ptune.model import loading
 from ptune.model.backbone import Backbone
-from ptune.predict import run_logits
-from tests.training.test_loop import run
+from ptune.predict import TextClassifier, run_logits
+from ptune.training.member import Member
+from tests.conftest import write_jsonl
+from tests.training.test_loop import new_model, run
 
 
 @pytest.fixture
@@ -76,11 +78,38 @@ def test_prediction_tries_less_and_remembers(backbone, reviews, tmp_path, limite
     asked.clear()
     torch.testing.assert_close(run_logits(classifier.model, rows, classifier.pad_id), expected, atol=1e-5, rtol=1e-5)
     assert max(asked) <= 40
-    with pytest.raises(ConfigError, match="no memory for a batch of 64 rows; use a smaller --batch-size"):
+    with pytest.raises(ConfigError, match="no memory for a batch of 48 rows; use a smaller --batch-size"):
         run_logits(classifier.model, rows, classifier.pad_id, batch_size=64)
     limited(classifier.model.backbone, 3)
     with pytest.raises(ConfigError, match=r"no memory for a row of \d+ tokens"):
         run_logits(classifier.model, rows, classifier.pad_id)
+
+
+def test_one_long_row_that_does_not_fit_is_named_whatever_else_is_read(backbone, tmp_path, limited) -> None:
+    """Shorter rows in its company are not made smaller for ever."""
+    rows = [{"text": " ".join(["good"] * (60 if i < 16 else 3)), "label": "yn"[i % 2]} for i in range(48)]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    limited(backbone("bert"), 40)
+    with pytest.raises(TrainingError, match="no memory for a row of 62 tokens; cut texts"):
+        run(backbone("bert"), tmp_path, tmp_path / "adapter", accumulate=4)
+    with pytest.raises(TrainingError, match="fewer virtual tokens, fewer --seeds or"):
+        run(backbone("bert"), tmp_path, tmp_path / "adapters", seeds=2, ensemble=True)
+
+    classifier = TextClassifier.around(new_model(backbone("bert"), 0))
+    with pytest.raises(ConfigError, match="no memory for a row of 62 tokens; use a smaller --max-length"):
+        classifier.predict_proba([row["text"] for row in rows])
+    assert backbone("bert").most_tokens is None  # others have memory as before
+    classifier.predict_proba([row["text"] for row in rows[16:]])
+
+
+def test_an_optimizer_without_memory_is_told_apart(backbone, reviews, tmp_path, monkeypatch) -> None:
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Member, "step", no_memory)
+    with pytest.raises(TrainingError, match="cpu has no memory for the optimizer beside the backbone; use fewer"):
+        run(backbone("bert"), reviews, tmp_path)
 
 
 def test_a_backbone_that_does_not_fit_is_named_with_its_size(backbone_folder, monkeypatch) -> None:

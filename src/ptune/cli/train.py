@@ -214,8 +214,9 @@ def _describe(model: PromptClassifier, training: SettledConfig) -> str:
         f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, softmax "
         f"{prompt.softmax}, pooling {prompt.pooling}, head {prompt.head}{words}; "
         f"epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, head lr {training.head_lr:.3g}, "
-        f"weight decay {training.weight_decay:g}, averaged over about {1 / (1 - training.average):.0f} steps, "
-        f"{_seeds(training)}; {_describe_machine(model.backbone)}"
+        f"weight decay {training.weight_decay:g}, warm-up {training.warmup:.0%}, averaged over about "
+        f"{1 / (1 - training.average):.0f} steps, {_kept(training)}, {_seeds(training)}"
+        f"{', compiled' if training.compile else ''}; {_describe_machine(model.backbone)}"
     )
 
 
@@ -229,6 +230,10 @@ def _describe_machine(backbone: Backbone) -> str:
 def _by_seed(line: dict[str, Any]) -> str:
     figures = line.get("by_seed", {})
     return f" (by seed: {', '.join(f'{value:.4f}' for value in figures.values())})" if figures else ""
+
+
+def _kept(training: SettledConfig) -> str:
+    return "the last epoch kept" if training.best == "last" else f"best epoch by {training.best}"
 
 
 def _seeds(training: TrainConfig) -> str:

@@ -19,6 +19,7 @@ Shapes: B rows, T text tokens, P virtual tokens, K key-value heads, D head width
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
 NAME = "ptune"
+# The first PyTorch that has the kernel for rows of different lengths can neither scale nor share heads there.
+_KERNEL_IS_COMPLETE = {"scale", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 
 
 class LayerPrompts:
@@ -139,6 +142,8 @@ def _attend_text(
 def takes_lengths(query: Tensor) -> bool:
     """Whether there is a kernel for rows of different lengths: FlashAttention, on GPUs of NVIDIA from Ampere on."""
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    if query.shape[-1] % 8 or not _KERNEL_IS_COMPLETE:
         return False
     return torch.version.hip is None and torch.cuda.get_device_capability(query.device) >= (8, 0)
 

@@ -52,7 +52,8 @@ class Hidden:
         """With the mean of the text's states, in float32, in their place."""
         text = self.states[:, self.offset :]
         weights = text_weights(text.shape[0], text.shape[1], self.mask, text.device)
-        return replace(self, states=torch.bmm(weights[:, None], text.float()), picked=True)
+        with torch.autocast(text.device.type, enabled=False):  # which would take the mean in bfloat16
+            return replace(self, states=torch.bmm(weights[:, None], text.float()), picked=True)
 
 
 def text_weights(rows: int, length: int, mask: Tensor | None, device: torch.device) -> Tensor:
@@ -97,6 +98,11 @@ class Backbone(nn.Module):
         self._language_head: LanguageHead | None = None
         self._language_transform: nn.Module | None = None  # beside the head, so that it moves with the backbone
         self.most_tokens: int | None = None  # of a batch to predict, once there was no memory for more
+
+    @property
+    def norm_first(self) -> bool:
+        """Whether layers normalise first; see `families`. OPT has both kinds, and says which in its configuration."""
+        return self.family.norm_first and bool(getattr(self.config, "do_layer_norm_before", True))
 
     @property
     def name(self) -> str:

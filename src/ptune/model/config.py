@@ -116,8 +116,8 @@ class PromptConfig(BaseModel):
         None,
         description="Where prompts start: normal, vocabulary (tokens drawn at random) or text. Input prompts start "
         "at the tokens' embeddings, deep ones at the keys and values that the backbone has for them. "
-        "Default: vocabulary for input prompts without a network, the first of them at the text's first special "
-        "token where PEFT's head reads it; else normal.",
+        "Default: vocabulary for input prompts but those of p-tuning's mlp and lstm, the first of them at the text's "
+        "first special token where PEFT's head reads it; else normal.",
     )
     init_text: str | None = Field(None, description="The text that starts the prompt (init text).")
     shift_text: bool | None = Field(

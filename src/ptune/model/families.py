@@ -21,8 +21,8 @@ language_transform
 layers
     `bert`: layers of BERT's build, which `ptune.model.trunk` runs. None: transformers' own loop runs them.
 norm_first
-    Whether layers normalise what they read and not what they have added up
-    (pre-norm). What a deep prompt adds then stays in the sum through all layers.
+    Whether layers normalise what they read, and leave the sum that runs through
+    all of them as it is (pre-norm). What a deep prompt adds then stays in it.
 peft_prefix
     Whether PEFT's PREFIX_TUNING runs on the family today, so that a deep adapter
     in the `peft` layout is of use to it. Shallow ones it reads wherever the

@@ -53,7 +53,9 @@ class TrainConfig(BaseModel):
     accumulate: int = Field(
         1, ge=1, le=4096, description="Batches whose gradients make one step; the loss stays a mean over rows."
     )
-    lr: float | None = Field(None, gt=0, le=1000, description="Peak learning rate of the prompt. Default: by method.")
+    lr: float | None = Field(
+        None, gt=0, le=1000, description="Peak learning rate of the prompt. Default: by method, its start and family."
+    )
     head_lr: float | None = Field(
         None, gt=0, le=1000, description="Peak learning rate of the head. Default: by method and the head's width."
     )

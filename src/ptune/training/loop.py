@@ -103,7 +103,7 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> Sett
         problem_type=model.problem_type,
         pairs=data.train.pairs is not None,
         figures=data.figures,
-        norm_first=model.backbone.family.norm_first,
+        norm_first=model.backbone.norm_first,
         gpu=model.backbone.device.type == "cuda",
     )
     return config.settle(model.config, task)

@@ -107,6 +107,7 @@ class Steps:
         self._forward = CompiledForward(backbone) if config.compile else None
         self._multiple = max(backbone.length_step, length_step(self.device) if config.compile else 1)
         self._part_tokens = PART_TOKENS.get(self.device.type, LARGE_PART_TOKENS)
+        self._part: Batch = ()  # what is under way
         self._finite = torch.ones((), dtype=torch.bool, device=self.device)  # whether all was, so far
         self._unread: list[_Taken] = []
 
@@ -124,19 +125,20 @@ class Steps:
         """One optimizer step, counted from 0, over a group of batches; a loss is the mean over all its rows.
 
         Raises:
-            TrainingError: the GPU has no memory for a single row.
+            TrainingError: the GPU has no memory for a single row, or for the optimizer.
         """
         rows = sum(len(batch[0]) for batch in group)
         generators = [member.generator for member in self.members]
         while (totals := self._gradients(group, rows)) is None:
-            self._take_less_memory(group)
+            self._take_less_memory()
             self._begin_again(generators)
-        norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
-        figures = torch.stack([totals, torch.stack(norms)])
-        self._finite = self._finite & figures.isfinite().all()
-        if self.device.type in SKIPPING or self._finite:
-            for member in self.members:
-                member.step(self.config, number, self.total, self._finite)
+        try:
+            figures = self._move(totals, number)
+        except torch.OutOfMemoryError:
+            raise TrainingError(
+                f"{self.device} has no memory for the optimizer beside the backbone; use fewer virtual tokens, fewer "
+                "--seeds, --dtype bfloat16 or --device cpu"
+            ) from None
         for member in self.members:
             member.optimizer.zero_grad()
         self._unread.append(_Taken(len(group), rows, generators, figures))
@@ -157,6 +159,16 @@ class Steps:
                 break
         return steps
 
+    def _move(self, totals: Tensor, number: int) -> Tensor:
+        """Let the members move along their gradients; losses and gradients' norms, [2, M]."""
+        norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
+        figures = torch.stack([totals, torch.stack(norms)])
+        self._finite = self._finite & figures.isfinite().all()
+        if self.device.type in SKIPPING or self._finite:
+            for member in self.members:
+                member.step(self.config, number, self.total, self._finite)
+        return figures
+
     def _begin_again(self, generators: Sequence[State]) -> None:
         """Let the members be where they were before a step."""
         for member, generator in zip(self.members, generators, strict=True):
@@ -173,20 +185,20 @@ class Steps:
             return None
         return totals
 
-    def _take_less_memory(self, group: Sequence[Batch]) -> None:
+    def _take_less_memory(self) -> None:
         """Read batches in smaller parts from here on: the same gradient.
 
         Raises:
-            TrainingError: the parts of this group's batches are single rows already.
+            TrainingError: the part that was under way is a single row already.
         """
-        parts = [part for batch in group for part in self._parts(batch)]
-        if all(len(part[0]) == 1 for part in parts):
-            longest = max(self._longest(part) for part in parts)
+        members, rows, longest = len(self._part), len(self._part[0]), self._longest(self._part)
+        if rows == 1:
+            seeds = ", fewer --seeds" if members > 1 else ""
             raise TrainingError(
                 f"{self.device} has no memory for a row of {longest} tokens; cut texts with --max-length, use "
-                "--dtype bfloat16, fewer virtual tokens or --device cpu"
+                f"--dtype bfloat16, fewer virtual tokens{seeds} or --device cpu"
             )
-        self._part_tokens = max(len(part) * len(part[0]) * self._longest(part) for part in parts) // 2
+        self._part_tokens = members * rows * longest // 2  # less than before: a part of several rows kept to that
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         logger.info("%s has no memory left; batches are read in parts of %d tokens", self.device, self._part_tokens)
@@ -196,10 +208,13 @@ class Steps:
 
         The prompts are made once, however many parts the batch is read in.
         """
+        parts = self._parts(batch)
+        self._part = parts[0]
         made = stack_prompts([member.training_prompt() for member in self.members])
         prompt = made.detach().requires_grad_()
         total = torch.zeros(len(self.members), device=self.device)
-        for part in self._parts(batch):
+        for part in parts:
+            self._part = part
             losses = self._losses(part, prompt) * (len(part[0]) / rows)
             losses.sum().backward()
             total += losses.detach()

@@ -63,7 +63,7 @@ class TrainConfig(BaseModel):
         None,
         ge=0,
         le=1,
-        description="AdamW's decay of weights; biases and norms are spared. Default: 0.2 for deep prompts over pairs "
+        description="AdamW's decay of weights; biases and norms are spared. Default: 0.1 for deep prompts over pairs "
         "of texts, which are learned by heart before they are understood; else 0.01.",
     )
     warmup: float | None = Field(
@@ -219,7 +219,7 @@ def default_epochs(prompt: PromptConfig, task: Task) -> int:
 
 def default_decay(prompt: PromptConfig, task: Task) -> float:
     """Pairs gain from a strong pull back to the pretrained model, single texts lose by it; see docs/log.md."""
-    return 0.2 if task.pairs and prompt.method == "deep" else 0.01
+    return 0.1 if task.pairs and prompt.method == "deep" else 0.01
 
 
 def default_warmup(prompt: PromptConfig) -> float:

@@ -58,7 +58,7 @@ def test_rates_follow_from_the_method_unless_given() -> None:
     assert wide.head_lr == pytest.approx(settled.head_lr / 2)
 
 
-def test_epochs_batches_and_averaging_follow_from_the_rows() -> None:
+def test_epochs_batches_averaging_and_decay_follow_from_the_task() -> None:
     deep = PromptConfig(method="deep", encoder="none")
     sizes = (32, 400, 4_000, 10_000, 1_000_000)
     settled = [TrainConfig().settle(deep, Task(rows, rows // 8, classes=2, width=384)) for rows in sizes]
@@ -72,6 +72,7 @@ def test_epochs_batches_and_averaging_follow_from_the_rows() -> None:
     assert many.epochs > settled[3].epochs
     pairs = Task(4_000, 400, classes=2, width=384, pairs=True)
     assert TrainConfig().settle(deep, pairs).epochs < settled[2].epochs
+    assert TrainConfig().settle(deep, pairs).weight_decay > settled[2].weight_decay
     shallow = PromptConfig(method="p-tuning", encoder="none", pooling="peft")
     assert TrainConfig().settle(shallow, Task(10_000, 1000, classes=2, width=384)).epochs > settled[3].epochs
     given = TrainConfig(epochs=2, batch_size=3, average=0.0).settle(deep, Task(32, 4, classes=2, width=384))

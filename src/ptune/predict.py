@@ -31,6 +31,7 @@ from ptune.model.backbone import UNLIMITED, Backbone
 from ptune.model.config import Precision
 from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.loading import load_backbone
+from ptune.model.memory import memory_errors, ways_out
 from ptune.model.openvino import CompiledBackbone
 from ptune.model.tokenizer import load_tokenizer
 
@@ -96,7 +97,7 @@ def run_member_logits(
                 what, less = f"a row of {longest} tokens", "a smaller --max-length in training"
                 what += f" under {members} prompts at once" if members > 1 else ""
             raise ConfigError(
-                f"{backbone.device} has no memory for {what}; use {less}, --dtype bfloat16 or --device cpu"
+                f"{backbone.device} has no memory for {what}; {ways_out(backbone.device, less, '--dtype bfloat16')}"
             )
         backbone.most_tokens = members * rows * longest // 2  # less than before: a batch of several rows kept to that
         if backbone.device.type == "cuda":
@@ -122,14 +123,15 @@ def _batch_logits(ensemble: PromptEnsemble, packed: Packed, batches: Sequence[Se
     under_way: deque[Callable[[], Tensor]] = deque()
     rows = batches[0]
     try:
-        prompt = ensemble.prompt().contiguous()
-        for rows in batches:
-            if len(under_way) == backbone.under_way:
-                answered.append(under_way.popleft()().float())
-            batch = collate(packed, None, rows, pad_id, backbone.length_step).to(backbone.device)
-            under_way.append(ensemble.start_logits(prompt, **batch.inputs))  # type: ignore[arg-type]
-        answered += [wait().float() for wait in under_way]
-        found = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
+        with memory_errors():
+            prompt = ensemble.prompt().contiguous()
+            for rows in batches:
+                if len(under_way) == backbone.under_way:
+                    answered.append(under_way.popleft()().float())
+                batch = collate(packed, None, rows, pad_id, backbone.length_step).to(backbone.device)
+                under_way.append(ensemble.start_logits(prompt, **batch.inputs))  # type: ignore[arg-type]
+            answered += [wait().float() for wait in under_way]
+            found = torch.cat(answered, dim=1).cpu()  # one wait for a GPU
     except torch.OutOfMemoryError:
         raise _NoMemoryError(rows) from None
     logits = torch.empty_like(found)

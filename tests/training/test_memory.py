@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ import ptune
 from ptune.errors import BackboneError, ConfigError, TrainingError
 from ptune.model import loading
 from ptune.model.backbone import Backbone
+from ptune.model.memory import memory_errors, ways_out
 from ptune.predict import TextClassifier, run_logits
 from ptune.training.member import Member
 from tests.conftest import write_jsonl
@@ -22,11 +25,17 @@ def limited(monkeypatch):
     def limit(backbone: Backbone, tokens: int) -> list[int]:
         asked = []
         forward = type(backbone).forward
+        errors = itertools.cycle(
+            (
+                torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+                RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            )
+        )
 
         def short_of_memory(self, input_ids, *args, **options):
             asked.append(input_ids.numel())
             if input_ids.numel() > tokens:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+                raise next(errors)
             return forward(self, input_ids, *args, **options)
 
         monkeypatch.setattr(type(backbone), "forward", short_of_memory)
@@ -63,7 +72,9 @@ def test_training_goes_on_in_smaller_parts_to_the_same_end(
 
 def test_a_row_that_does_not_fit_ends_training_with_advice(backbone, reviews, tmp_path, limited) -> None:
     limited(backbone("bert"), 3)
-    with pytest.raises(TrainingError, match=r"cpu has no memory for a row of \d+ tokens; cut texts with --max-length"):
+    with pytest.raises(
+        TrainingError, match=r"cpu has no memory for a row of \d+ tokens; cut texts with --max-length, use"
+    ):
         run(backbone("bert"), reviews, tmp_path)
 
 
@@ -93,7 +104,7 @@ def test_one_long_row_that_does_not_fit_is_named_whatever_else_is_read(backbone,
     limited(backbone("bert"), 40)
     with pytest.raises(TrainingError, match="no memory for a row of 62 tokens; cut texts"):
         run(backbone("bert"), tmp_path, tmp_path / "adapter", accumulate=4)
-    with pytest.raises(TrainingError, match="fewer virtual tokens, fewer --seeds or"):
+    with pytest.raises(TrainingError, match="fewer virtual tokens or fewer --seeds"):
         run(backbone("bert"), tmp_path, tmp_path / "adapters", seeds=2, ensemble=True)
 
     classifier = TextClassifier.around(new_model(backbone("bert"), 0))
@@ -119,3 +130,17 @@ def test_a_backbone_that_does_not_fit_is_named_with_its_size(backbone_folder, mo
     monkeypatch.setattr(loading.Backbone, "to", no_memory)
     with pytest.raises(BackboneError, match=r"no memory for backbone .*, which is 0\.0 GB in float32; use --dtype"):
         ptune.load_backbone(str(backbone_folder("bert")), dtype="float32", device="cpu")
+
+
+def test_all_that_torch_raises_for_want_of_memory_is_one_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError, match="allocate"), memory_errors():
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="size") as found, memory_errors():
+        torch.ones(2) + torch.ones(3)
+    assert not isinstance(found.value, torch.OutOfMemoryError)
+
+
+def test_another_device_is_a_way_out_for_a_gpu_alone() -> None:
+    assert ways_out(torch.device("cpu"), "fewer rows") == "use fewer rows"
+    assert ways_out(torch.device("cpu"), "fewer rows", "shorter texts") == "use fewer rows or shorter texts"
+    assert ways_out(torch.device("cuda"), "fewer rows") == "use fewer rows or --device cpu"

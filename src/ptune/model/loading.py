@@ -15,6 +15,7 @@ from ptune.model.backbone import Backbone
 from ptune.model.families import family_of
 from ptune.model.language import LanguageHead, head_of
 from ptune.model.locate import Location, locate
+from ptune.model.memory import memory_errors, ways_out
 
 # Compute capability from which on a GPU has bfloat16 matrix units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
@@ -56,12 +57,13 @@ def load_backbone(
     read_language_head = partial(_read_language_head, location, config, dtype)
     backbone = Backbone(model.base_model, location, head, pooler_missing, read_language_head)
     try:
-        return backbone.to(where)
+        with memory_errors():
+            return backbone.to(where)
     except torch.OutOfMemoryError as err:
         size = sum(parameter.nbytes for parameter in backbone.parameters()) / 1e9
         raise BackboneError(
-            f"{where} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; use "
-            "--dtype bfloat16, a smaller backbone or --device cpu"
+            f"{where} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; "
+            + ways_out(where, "--dtype bfloat16", "a smaller backbone")
         ) from err
 
 

@@ -22,6 +22,7 @@ from ptune.errors import TrainingError
 from ptune.model.classifier import shared_logits
 from ptune.model.compiled import CompiledForward, length_step
 from ptune.model.ensemble import stack_prompts
+from ptune.model.memory import memory_errors, ways_out
 from ptune.model.objective import Objective
 from ptune.training.config import SettledConfig
 from ptune.training.member import Member, State
@@ -133,11 +134,12 @@ class Steps:
             self._take_less_memory()
             self._begin_again(generators)
         try:
-            figures = self._move(totals, number)
+            with memory_errors():
+                figures = self._move(totals, number)
         except torch.OutOfMemoryError:
             raise TrainingError(
-                f"{self.device} has no memory for the optimizer beside the backbone; use fewer virtual tokens, fewer "
-                "--seeds, --dtype bfloat16 or --device cpu"
+                f"{self.device} has no memory for the optimizer beside the backbone; "
+                + ways_out(self.device, "fewer virtual tokens", "fewer --seeds", "--dtype bfloat16")
             ) from None
         for member in self.members:
             member.optimizer.zero_grad()
@@ -179,8 +181,9 @@ class Steps:
         """Add up the gradients of a group's batches; their mean loss, [M]. None: there is no memory for it."""
         totals = torch.zeros(len(self.members), device=self.device)
         try:
-            for batch in group:
-                totals += self._learn(batch, rows)
+            with memory_errors():
+                for batch in group:
+                    totals += self._learn(batch, rows)
         except torch.OutOfMemoryError:
             return None
         return totals
@@ -193,10 +196,10 @@ class Steps:
         """
         members, rows, longest = len(self._part), len(self._part[0]), self._longest(self._part)
         if rows == 1:
-            seeds = ", fewer --seeds" if members > 1 else ""
+            seeds = ["fewer --seeds"] if members > 1 else []
             raise TrainingError(
-                f"{self.device} has no memory for a row of {longest} tokens; cut texts with --max-length, use "
-                f"--dtype bfloat16, fewer virtual tokens{seeds} or --device cpu"
+                f"{self.device} has no memory for a row of {longest} tokens; cut texts with --max-length, "
+                + ways_out(self.device, "--dtype bfloat16", "fewer virtual tokens", *seeds)
             )
         self._part_tokens = members * rows * longest // 2  # less than before: a part of several rows kept to that
         if self.device.type == "cuda":

@@ -179,6 +179,7 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
         done = _train_peer(_peft(task, "prefix"), task, seed, Recipe(1e-2, epochs=10))
     else:
         done = _ptune(task, cell["method"], seed)
+    where = facts()
     extra = {
         "seconds": round(time.perf_counter() - started, 1),
         "majority": round(task.data.majority_share("validation"), 4),
@@ -186,7 +187,8 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
         "threads": torch.get_num_threads(),
         "backbone": task.backbone_name,
         "dtype": _dtype(task),
-        "commit": facts()["commit"],
+        "processor": where["processor"],
+        "commit": where["commit"],
     }
     add_cell(path, {**cell, **done, **extra})
 

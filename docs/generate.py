@@ -112,8 +112,9 @@ def quality_page() -> str:
     for results in newest_results():
         facts, backbone = results["facts"], results["backbone"]
         parts.append(f"## {backbone}, {_dtype(results)}\n")
+        machines = {cell.get("processor", facts["processor"]): None for cell in results["cells"]}
         parts.append(
-            f"{facts['date']}, {facts['processor']}, torch {facts['versions']['torch']}, "
+            f"{facts['date']}, {' and '.join(machines)}, torch {facts['versions']['torch']}, "
             f"peft {facts['versions']['peft']}.\n"
         )
         parts.append(_QUALITY_HEAD)
@@ -158,7 +159,7 @@ def with_quality_table(readme: Path) -> str:
 def newest_results() -> list[dict[str, Any]]:
     """The newest results file of benchmarks/quality.py for each backbone and number type."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for path in sorted(RESULTS.glob("*quality-*.json"), key=lambda path: path.stem[-10:]):
+    for path in sorted(RESULTS.glob("*quality-*.json"), key=_by_date):
         results = json.loads(path.read_text(encoding="utf-8"))
         key = results["backbone"], _dtype(results)
         newest.pop(key, None)  # so that the order is that of the dates
@@ -177,7 +178,7 @@ def speed_page() -> str:
     for kind, (title, head, columns) in _SPEED_TABLES.items():
         rule = "|" + "---|" * (len(columns) + 1)
         parts.append(f"## {title}\n")
-        for model, (facts, dtype, table) in newest_tables(kind).items():
+        for (model, _), (facts, dtype, table) in newest_tables(kind).items():
             parts.append(f"{model}, {_conditions(facts, dtype)}:\n")
             parts.append(f"| {head} |\n{rule}")
             for line, figures in table.items():
@@ -187,15 +188,21 @@ def speed_page() -> str:
     return "\n".join(parts)
 
 
-def newest_tables(kind: str) -> dict[str, tuple[dict[str, Any], str, dict[str, Any]]]:
-    """By model and number type, the newest table of a benchmark, with the facts of its run."""
+def newest_tables(kind: str) -> dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]]:
+    """By model with number type and by machine, the newest table of a benchmark, with the facts of its run."""
     newest = {}
-    for path in sorted(RESULTS.glob(f"*{kind}-[0-9]*.json"), key=lambda path: (path.stem[-10:], path.stem)):
+    for path in sorted(RESULTS.glob(f"*{kind}-[0-9]*.json"), key=_by_date):
         results = json.loads(path.read_text(encoding="utf-8"))
-        dtype = results["options"].get("dtype", "float32")
+        facts, dtype = results["facts"], results["options"].get("dtype", "float32")
         for model, table in results.get("tables", {}).items():
-            newest[model if dtype == "float32" else f"{model} in {dtype}"] = (results["facts"], dtype, table)
-    return newest
+            name = model if dtype == "float32" else f"{model} in {dtype}"
+            newest[name, facts["gpu"] or facts["processor"]] = (facts, dtype, table)
+    return dict(sorted(newest.items(), key=lambda item: item[0][0]))
+
+
+def _by_date(path: Path) -> tuple[str, str]:
+    """Results in the order of their dates, those of a day by name."""
+    return path.stem[-10:], path.stem
 
 
 def _conditions(facts: dict[str, Any], dtype: str) -> str:

@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import ptune
-from ptune.calibration import COLDEST, HOTTEST, expected_calibration_error, fit_temperature
+from ptune.calibration import COLDEST, FEWEST_ROWS, HOTTEST, expected_calibration_error, fit_temperature
+from tests.conftest import review_rows, write_jsonl
 
 
 def test_the_error_by_hand() -> None:
@@ -36,12 +37,20 @@ def test_the_temperature_undoes_a_scale(scale) -> None:
 
 
 def test_the_temperature_stays_in_bounds() -> None:
-    right = torch.eye(2)[[0, 1]]
-    assert fit_temperature(right / 50, torch.tensor([0, 1])) == pytest.approx(COLDEST)
-    assert fit_temperature(right, torch.tensor([1, 0])) == pytest.approx(HOTTEST)
+    labels = torch.arange(FEWEST_ROWS) % 2
+    right = torch.eye(2)[labels]
+    assert fit_temperature(right / 500, labels) == pytest.approx(COLDEST)
+    assert fit_temperature(right, 1 - labels) == pytest.approx(HOTTEST)
 
 
-@pytest.mark.parametrize("rows", [8, 98])
+def test_too_few_rows_to_fit_on_leave_the_probabilities_alone() -> None:
+    labels = torch.arange(FEWEST_ROWS) % 2
+    logits = torch.eye(2)[1 - labels]
+    assert fit_temperature(logits[1:], labels[1:]) == 1
+    assert fit_temperature(logits, labels) > 1
+
+
+@pytest.mark.parametrize("rows", [50, 98])
 def test_rows_that_are_all_right_do_not_make_certain(rows) -> None:
     labels = torch.arange(rows) % 2
     logits = torch.eye(2)[labels] * 5
@@ -49,8 +58,10 @@ def test_rows_that_are_all_right_do_not_make_certain(rows) -> None:
     assert probabilities.max(dim=1).values.tolist() == pytest.approx([1 - 1 / (rows + 2)] * rows)
 
 
-def test_the_adapter_keeps_its_temperature_and_answers_with_it(backbone, reviews, tmp_path) -> None:
-    data = ptune.load_data(reviews)
+def test_the_adapter_keeps_its_temperature_and_answers_with_it(backbone, tmp_path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", review_rows(48, seed=1))
+    write_jsonl(tmp_path / "validation.jsonl", review_rows(FEWEST_ROWS, seed=2))
+    data = ptune.load_data(tmp_path)
     model = ptune.PromptClassifier.from_backbone(backbone("bert"), labels=data.labels)
     result = ptune.train(model, data, ptune.TrainConfig(epochs=2, lr=0.1, head_lr=0.1), output=tmp_path)
     temperature = result.classifier.temperature

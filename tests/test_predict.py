@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -94,6 +95,28 @@ def test_the_training_columns_are_found_again_in_another_file(backbone, tmp_path
     assert answer["scores"] == pytest.approx(model.predict("good film")[0]["scores"])
     (other,) = model.stream_file(path, text="text")
     assert other["scores"] != pytest.approx(answer["scores"], abs=1e-6)
+
+
+def test_pairs_and_single_texts_are_refused_where_training_had_the_other(backbone, tmp_path) -> None:
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    one.write_text("text\ngood film\n")
+    two.write_text("sentence1,sentence2\ngood film,bad film\n")
+    model = classifier(backbone("bert"))
+    model.columns = {"text": "sentence1", "text_pair": "sentence2", "label": "label"}
+    assert model.predict(("good", "bad"))
+    assert list(model.stream_file(two))
+    for call in (partial(model.predict, "good"), partial(model.predict_proba, ["good"])):
+        with pytest.raises(DataError, match="trained on pairs"):
+            call()
+    with pytest.raises(DataError, match=r"one\.csv.*text 'text'.*--text-column and --text-pair-column"):
+        list(model.stream_file(one))
+    model.columns = {"text": "text", "text_pair": None}
+    assert list(model.stream_file(one))
+    assert list(model.stream_file(two, text="sentence2"))
+    with pytest.raises(DataError, match="trained on single ones"):
+        model.predict([("good", "bad")])
+    with pytest.raises(DataError, match=r"two\.csv.*--text-column"):
+        list(model.stream_file(two))
 
 
 @pytest.mark.parametrize("texts", ["", "  ", ["good", ""], [("good", "")], [("good", "film"), "film"], [None]])

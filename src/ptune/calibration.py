@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 BINS = 15
+# Rows from which on a fit lowers the loss of other rows on the mean; see docs/log.md.
+FEWEST_ROWS = 50
 # Temperatures that a fit may give.
 COLDEST, HOTTEST = 0.1, 10.0
 
@@ -30,10 +32,14 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature T, by which logits [N, C] are divided, with the lowest cross-entropy of labels [N].
 
+    1 where rows are fewer than FEWEST_ROWS, on which it would be fitted to chance.
+
     A share of 1 / (N + 2) of each row goes to the other classes, as in Platt's scaling: rows that are all right would
     otherwise ask for certainty, which N of them do not show. Found by bisection: the loss is convex in 1 / T, and its
     slope there is the mean over rows of (expected logit - true logit).
     """
+    if len(labels) < FEWEST_ROWS:
+        return 1.0
     logits = logits.double()
     share = 1 / (len(labels) + 2)
     own = logits.gather(1, labels[:, None])[:, 0]

@@ -50,7 +50,8 @@ def _single_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "accuracy": float(accuracy_score(truth, predicted)),
         "f1": float(f1_score(truth, predicted, zero_division=0)) if binary else macro,
         "f1_macro": macro,
-        "matthews": float(matthews_corrcoef(truth, predicted)),
+        # scikit-learn's value where there is nothing to correlate, without its warning.
+        "matthews": float(matthews_corrcoef(truth, predicted)) if len({*truth, *predicted}) > 1 else 0.0,
     }
 
 

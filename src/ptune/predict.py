@@ -7,6 +7,7 @@ and training's validation share.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -19,7 +20,7 @@ from torch import Tensor
 from ptune.adapter.files import AdapterFile, build_classifier, read_adapter
 from ptune.adapter.hub import push
 from ptune.data.batch import Packed, collate, filled_batches, ordered_batches, pack
-from ptune.data.columns import Columns, choose_columns, kept_names, text_of, whole_characters
+from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names, text_of, whole_characters
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for
 from ptune.data.files import Row, read_columns, read_rows
 from ptune.data.splits import Origin, Split
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from transformers import TextClassificationPipeline
 
     from ptune.pipeline import PipelineModel, PipelineTokenizer
+
+logger = logging.getLogger(__name__)
 
 # Tokens of a forward pass, padding included: what fits in a processor's cache, or keeps a GPU busy.
 CPU_TOKENS, GPU_TOKENS = 1536, 16_384
@@ -183,7 +186,12 @@ class TextClassifier:
         return self.model.labels
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int | None = None) -> Tensor:
-        """Logits [N, C], in the texts' order."""
+        """Logits [N, C], in the texts' order.
+
+        Raises:
+            DataError: single texts, but the adapter was trained on pairs; or the other way round.
+        """
+        check_pairs(pairs is not None, self.columns)
         encoded = self.encoder.encode(texts, pairs)
         return run_logits(self.model, encoded, self.pad_id, batch_size)
 
@@ -197,7 +205,7 @@ class TextClassifier:
         """An answer for each text or (text, pair): what of them, says `Prediction`.
 
         Raises:
-            DataError: an empty text; single texts and pairs mixed.
+            DataError: an empty text; single texts and pairs mixed, or not as in training.
         """
         return list(self.stream(_listed(texts), batch_size))
 
@@ -294,12 +302,14 @@ class TextClassifier:
 
     def _columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
         """Those asked for, else those of the training data if they are there, else a guess."""
-        trained = {name for name in self.columns.values() if name}
-        if text is None and text_pair is None and trained and trained <= set(names):
-            text, text_pair = self.columns["text"], self.columns["text_pair"]
-        return choose_columns(
-            names, text, text_pair, None, where=f"data file '{where}'", need_label=False, options=_OPTIONS
-        )
+        text, text_pair = as_trained(names, text, text_pair, self.columns)
+        where = f"data file '{where}'"
+        columns = choose_columns(names, text, text_pair, None, where=where, need_label=False, options=_OPTIONS)
+        check_pairs(columns.text_pair is not None, self.columns, f"{where}, {columns}: ", _OPTIONS)
+        trained = {"text": columns.text, "text_pair": columns.text_pair}
+        if any(self.columns.get(kind) not in (None, name) for kind, name in trained.items()):
+            logger.info("columns: %s; in training they were others", columns)
+        return columns
 
 
 def answers(

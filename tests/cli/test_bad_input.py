@@ -85,7 +85,7 @@ def trained(
     texts = load_data(reviews)
     for method in ("deep", "p-tuning"):
         folders[method] = tmp_path_factory.mktemp(method)
-        config = PromptConfig(method=method, virtual_tokens=3, encoder_hidden_size=8)
+        config = PromptConfig(method=method, virtual_tokens=3)
         model = PromptClassifier.from_backbone(backbone("bert"), config, labels=texts.labels)
         train(model, texts, TrainConfig(epochs=1), output=folders[method])
     return folders
@@ -194,6 +194,9 @@ class TestConfigFile:
     @pytest.mark.parametrize("content", ["- epochs\n- 3\n", "epochs\n", "3\n"])
     def test_a_file_without_options_by_name_is_refused(self, fails: Fails, data: Any, content: str) -> None:
         assert "options by name" in fails("train", "--config", data(content, "run.yaml"))
+
+    def test_an_option_without_its_file_is_named(self, fails: Fails) -> None:
+        assert "--config names no file" in fails("train", "--config")
 
     def test_an_empty_file_is_said_to_be_empty(self, fails: Fails, data: Any) -> None:
         assert "empty" in fails("train", "--config", data("", "run.yaml"))
@@ -341,6 +344,15 @@ class TestProblemTypes:
         said = fails("evaluate", trained["deep"], "--data", path)
         assert "row 1: column 'labels' holds several labels at once" in said
 
+    def test_single_texts_are_refused_by_an_adapter_of_pairs(
+        self, fails: Fails, trained: dict[str, Path], data: Any
+    ) -> None:
+        path = data("premise,hypothesis,label\na film,a plot,positive\n")
+        said = fails("evaluate", trained["deep"], "--data", path)
+        assert "text 'premise', text pair 'hypothesis'" in said
+        assert "trained on single ones ('text')" in said
+        assert "--text" in said
+
 
 class TestTraining:
     """`ptune train` with good data and something else wrong."""
@@ -432,6 +444,11 @@ class TestTraining:
         assert "DeBERTa" in said
         assert "p-tuning" in said
 
+    def test_patience_with_the_last_epoch_is_refused(self, fails: Fails, data: Any, tmp_path: Path, bert: Path) -> None:
+        arguments = ("--backbone", bert, "--data", data(), "--output", tmp_path / "o")
+        assert "best 'last' compares none" in fails("train", *arguments, "--best", "last", "--patience", "2")
+        assert not (tmp_path / "o").exists()
+
     def test_an_unknown_device_is_named(self, fails: Fails, data: Any, tmp_path: Path, bert: Path) -> None:
         options = ("--device", "abacus", "--output", tmp_path / "o")
         assert "'abacus'" in fails("train", "--backbone", bert, "--data", data(), *options, notes=True)
@@ -498,8 +515,10 @@ class TestPredict:
     def test_an_empty_text_is_refused(self, fails: Fails, trained: dict[str, Path], text: str) -> None:
         assert "text 1 is empty" in fails("predict", trained["deep"], "--text", text)
 
-    def test_an_empty_second_text_is_refused(self, fails: Fails, trained: dict[str, Path]) -> None:
-        assert "text 1 is empty" in fails("predict", trained["deep"], "--text", "good", "--text-pair", " ")
+    def test_an_empty_second_text_is_refused(self, fails: Fails, adapter: Path) -> None:
+        record = json.loads((adapter / RECORD_FILE).read_text())
+        (adapter / RECORD_FILE).write_text(json.dumps({**record, "columns": {}}))  # of single texts or pairs, who knows
+        assert "text 1 is empty" in fails("predict", adapter, "--text", "good", "--text-pair", " ")
 
     def test_an_empty_text_of_a_file_is_named_by_its_row(
         self, fails: Fails, trained: dict[str, Path], data: Any, tmp_path: Path
@@ -780,7 +799,7 @@ class TestAdapters:
     def test_a_checkpoint_of_another_run_is_not_resumed(
         self, fails: Fails, adapter: Path, reviews: Path, bert: Path
     ) -> None:
-        options = ("--resume", "--epochs", 1, "--virtual-tokens", 3, "--encoder-hidden-size", 8, "--lr", 0.5)
+        options = ("--resume", "--epochs", 1, "--virtual-tokens", 3, "--lr", 0.5)
         said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
         assert "checkpoint.safetensors" in said
         assert "without --resume" in said

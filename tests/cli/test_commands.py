@@ -215,8 +215,12 @@ def test_predict_one_text(trained, capsys) -> None:
     assert len(out.splitlines()) == 1
     assert set(answer) == {"label", "score", "scores"}
     assert list(answer["scores"]) == ["negative", "positive"]
-    main(["predict", str(trained), "--text", "a good film", "--text-pair", "fine"])
+    main(["predict", str(trained), "--text", "a good film"])
     assert "%" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(trained), "--text", "a good film", "--text-pair", "fine"])
+    said = "pairs of texts, but the adapter was trained on single ones ('text'); give one by --text"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
@@ -504,3 +508,34 @@ def test_words_in_a_configuration_file_are_a_mapping(language_model_folder, revi
     record = json.loads((tmp_path / "a" / "ptune.json").read_text())
     assert record["prompt"]["verbalizer"] == {"negative": ["bad", "poor"], "positive": ["good"]}
     assert record["prompt"]["virtual_tokens"] == 3
+
+
+def test_labels_that_yaml_takes_for_truth_values_have_words_too(language_model_folder, tmp_path) -> None:
+    rows = [{"text": f"a {'good' if n % 2 else 'bad'} film", "label": ["no", "yes"][n % 2]} for n in range(12)]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 1\nverbalizer:\n  no: bad\n  yes: good\n")
+    arguments = train_arguments(language_model_folder("llama"), tmp_path / "a.jsonl", tmp_path / "a")
+    main([*arguments, "--config", str(file), "--init", "text", "--init-text", "the plot was"])
+    assert read_adapter(tmp_path / "a").record.prompt.verbalizer == {"no": ["bad"], "yes": ["good"]}
+
+
+def test_evaluation_reads_the_columns_of_training(backbone_folder, tmp_path, capsys) -> None:
+    rows = [
+        {"text": "film", "body": f"a {'good' if n % 2 else 'bad'} film", "label": 0, "mood": "dn"[n % 2]}
+        for n in range(40)
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    arguments = train_arguments(backbone_folder("bert"), tmp_path / "a.jsonl", tmp_path / "a")
+    main([*arguments, "--text", "body", "--label", "mood", "--epochs", "20"])
+    capsys.readouterr()
+    main(["evaluate", str(tmp_path / "a"), "--data", str(tmp_path / "a.jsonl"), "--json"])
+    out, err = capsys.readouterr()
+    assert "columns: text 'body', label 'mood'" in err
+    assert last_json(out)["accuracy"] == 1
+
+
+def test_predicting_a_file_says_which_columns_it_reads(trained, tmp_path, capsys) -> None:
+    (tmp_path / "a.csv").write_text("id,review\n1,a good film\n")
+    main(["predict", str(trained), "--input", str(tmp_path / "a.csv")])
+    assert "ptune: columns: text 'review'" in capsys.readouterr().err

@@ -98,3 +98,9 @@ def test_half_a_character_is_named_by_row_and_column() -> None:
 def test_a_row_without_the_column_has_no_text() -> None:
     with pytest.raises(DataError, match="row 7: column 'text' has no text"):
         text_of({"label": "1"}, "text", WHERE)
+
+
+def test_a_column_named_twice_is_refused() -> None:
+    for names in (("a", "a", None), ("a", None, "a"), (None, "a", "a")):
+        with pytest.raises(DataError, match="'a' is named twice"):
+            choose_columns(["a", "b"], *names, where="file")

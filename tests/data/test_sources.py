@@ -620,3 +620,46 @@ def test_an_unseen_label_in_a_list_is_named_by_file_and_row(write: Write, tmp_pa
     write("train.jsonl", topics_of(["a"], ["b"], []))
     write("dev.jsonl", topics_of([], ["a", "z"]))
     assert "dev.jsonl, row 2: label 'z' is not among the known labels (a, b)" in message(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [["1", "2", "3"], ["1.0", "2.0", "3.0"]])
+def test_a_number_is_the_same_label_with_zeros_behind_its_point(labels: list[str], write: Write) -> None:
+    for name, rows in (("a.jsonl", rows_of(2.0, 1.0)), ("a.csv", rows_of("2.0", "1.0")), ("b.csv", rows_of(2, 1))):
+        assert load_data(write(name, rows), only="test", labels=labels).test.labels == [1, 0]
+
+
+def test_a_number_that_is_no_label_is_no_place_where_labels_are_numbers(write: Write) -> None:
+    said = message(write("a.csv", rows_of(0, 0)), only="test", labels=["1", "2", "3"])
+    assert "row 1: label '0' is not among the known labels (1, 2, 3)" in said
+
+
+@pytest.mark.parametrize("odd", ["nan", "NaN", "inf", "-Infinity"])
+def test_one_number_that_is_none_does_not_make_names_of_the_others(odd: str, write: Write) -> None:
+    said = message(write("a.csv", rows_of(*["0.5", "1.5"] * 6, odd, "2.5")))
+    assert "row 13" in said
+    assert "numbers" in said
+
+
+def test_the_columns_of_the_training_data_are_taken_before_others(write: Write) -> None:
+    rows = [{"text": "x", "body": f"t {n}", "label": "a", "stars": (n % 2 and "good") or "bad"} for n in range(4)]
+    trained = {"text": "body", "text_pair": None, "label": "stars"}
+    data = load_data(write("a.csv", rows), only="test", labels=["bad", "good"], trained=trained)
+    assert named(data, "test") == [("t 0", "bad"), ("t 1", "good"), ("t 2", "bad"), ("t 3", "good")]
+    asked = load_data(write("a.csv", rows), only="test", labels=["a"], trained=trained, text="text", label="label")
+    assert named(asked, "test") == [("x", "a")] * 4
+    other = load_data(write("b.csv", rows_of("bad", "good")), only="test", labels=["bad", "good"], trained=trained)
+    assert named(other, "test") == [("text 0", "bad"), ("text 1", "good")]
+
+
+def test_a_column_that_another_split_lacks_is_named_with_those_that_it_has(write: Write, tmp_path: Path) -> None:
+    write("train.csv", ABAB)
+    write("dev.csv", [{"body": "x", "label": "a"}])
+    said = message(tmp_path)
+    assert "dev.csv" in said
+    assert "column 'text'" in said
+    assert "(body, label)" in said
+    assert "--text" not in said
+
+
+def test_a_regression_with_one_number_left_to_train_on_is_refused(write: Write) -> None:
+    assert "same number" in message(write("a.csv", rows_of("0.5", "1.5", "2.5")))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ptune.data.files import Row, read_columns, read_rows
 from ptune.data.targets import labels_of
 from ptune.data.writers import check_output, open_writer, print_json_lines
-from ptune.errors import ConfigError, OutputError, PtuneError
+from ptune.errors import ConfigError, DataError, OutputError, PtuneError
 
 ENDINGS = ["jsonl", "ndjson", "csv", "tsv", "parquet"]
 TABLES = ["csv", "tsv", "parquet"]
@@ -276,3 +276,30 @@ def test_numbers_have_a_column_of_their_own_and_no_scores(tmp_path: Path, ending
     read = list(read_rows(path))
     assert [float(row["value"]) for row in read] == [2.5, -1]
     assert read[0]["scores"] == "mine"
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("row", [{"x": "\ud800"}, {"\ud800": "x"}], ids=["value", "name"])
+def test_half_a_character_is_refused_where_it_cannot_be_written(tmp_path: Path, ending: str, row: Row) -> None:
+    with pytest.raises(DataError, match="half a character"):
+        write(tmp_path / f"a.{ending}", [answer(**row)])
+    assert names(tmp_path) == []
+
+
+def test_json_lines_hold_half_a_character_and_null_for_what_is_no_number(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [answer(x="\ud800é", y=float("nan"), z=[float("inf"), 1.5])])
+    row = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert (row["x"], row["y"], row["z"]) == ("\ud800é", None, [None, 1.5])
+
+
+def test_a_number_too_large_for_parquet_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"write \.jsonl"):
+        write(tmp_path / "a.parquet", [answer(x=2**70)])
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_label_with_what_parts_labels_is_refused_in_a_table(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(DataError, match=r"label 'a\|b'"):
+        open_writer(tmp_path / f"a.{ending}")([{"labels": ["a|b", "c"]}], tmp_path / f"a.{ending}", [], dict)
+    assert names(tmp_path) == []

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from ptune.errors import BackboneError
+from ptune.errors import BackboneError, ConfigError
 from ptune.model.families import FAMILIES
 from ptune.model.loading import load_backbone, pick_device
 from ptune.model.locate import locate
@@ -149,3 +149,8 @@ def test_a_separate_softmax_starts_from_the_pretrained_model_and_then_adds(famil
     # A row alone gives what it gives beside a longer one.
     alone = loaded(ids[1:, :4], None, prompt=prompt, separate=True).states
     torch.testing.assert_close(alone[0], one[1, :4], rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_number_type_is_named_with_those_that_there_are(backbone_folder) -> None:
+    with pytest.raises(ConfigError, match="dtype 'int8' is not known; use auto, float32, bfloat16, float16"):
+        load_backbone(str(backbone_folder("bert")), dtype="int8")

@@ -298,3 +298,17 @@ def test_what_is_trained_by_default_stays_under_one_percent_of_the_backbone(
         monkeypatch.setattr(type(loaded), name, size)
     room = classifier._token_room(loaded, classes)
     assert PromptConfig().settle(loaded.family, room).virtual_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem_type", "expected"),
+    [
+        ([], "single_label_classification", "no labels"),
+        (["a", "b", "a"], "single_label_classification", "'a' is named twice"),
+        (["a", "b"], "regression", "2 labels are named"),
+        (["a", "b"], "ranking", "'ranking' is not known; use single_label_classification"),
+    ],
+)
+def test_labels_that_no_model_can_have_are_refused(labels, problem_type, expected, backbone) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        PromptClassifier.from_backbone(backbone("bert"), labels=labels, problem_type=problem_type)

@@ -88,6 +88,7 @@ def data(train: int, validation: int) -> TextData:
 def test_training_of_few_rows_has_defaults_of_its_own(language_model) -> None:
     few, plain = (model_for(language_model("llama"), **settings) for settings in ({}, {"head": "linear"}))
     assert settle(TrainConfig(), few, data(32, 3)).best == "last"
+    assert settle(TrainConfig(patience=2), few, data(32, 3)).best == "accuracy"  # it waits for a better epoch
     assert settle(TrainConfig(), few, data(32, 800)).best == "accuracy"
     assert settle(TrainConfig(best="loss", epochs=2), few, data(32, 3)).best == "loss"
     assert settle(TrainConfig(best="loss", epochs=2), few, data(32, 3)).epochs == 2

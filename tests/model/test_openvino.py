@@ -269,3 +269,17 @@ def test_a_family_that_cannot_be_compiled_says_so(backbone) -> None:
     model = classifier(plain, **SHARED)
     with pytest.raises(BackboneError, match=r"BLOOM with shared prompts .* leave --precision out"):
         logits(model, CompiledBackbone(plain, "fp32"))
+
+
+def test_an_unknown_precision_is_named_with_those_that_there_are(backbone) -> None:
+    with pytest.raises(ConfigError, match="'int4' is not known; use one of fp32, bf16, int8"):
+        CompiledBackbone(backbone("bert"), "int4")
+
+
+def test_a_backbone_without_a_pooler_has_one_graph(language_model_folder) -> None:
+    # Its pooler is drawn anew at each loading, and no graph has a part of it.
+    one, two = (load_backbone(str(language_model_folder("bert"))) for _ in range(2))
+    assert one.pooler_missing
+    assert not torch.equal(one.base.pooler.dense.weight, two.base.pooler.dense.weight)
+    entry = Entry.of(torch.zeros(2, 2, 3, 32), False, True, False)
+    assert GraphStore(one, "int8")._name(entry) == GraphStore(two, "int8")._name(entry)

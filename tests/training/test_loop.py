@@ -378,3 +378,34 @@ def test_batches_read_in_parts_train_the_same(settings, backbone, reviews, tmp_p
     assert sum(read) == sum(batches)
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"encoder_hidden_size": 512}, ["encoder_hidden_size"]),
+        ({"encoder_dropout": 0.5, "encoder_layers": 3}, ["encoder_layers", "encoder_dropout"]),
+        ({"method": "p-tuning", "encoder": "mlp", "encoder_layers": 3}, ["encoder_layers"]),
+        ({"method": "prompt-tuning", "shift_text": False}, ["shift_text"]),
+        ({"method": "prompt-tuning"}, []),
+        ({"method": "p-tuning", "encoder": "lstm", "encoder_layers": 1, "encoder_hidden_size": 8}, []),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_said_to(settings, expected, backbone, reviews, tmp_path, caplog) -> None:
+    data = ptune.load_data(reviews)
+    model = ptune.PromptClassifier.from_backbone(
+        backbone("bert"), ptune.PromptConfig(virtual_tokens=2, **settings), labels=data.labels
+    )
+    with caplog.at_level(logging.WARNING, "ptune"):
+        ptune.train(model, data, ptune.TrainConfig(epochs=1), output=tmp_path)
+    said = [record.getMessage() for record in caplog.records if "changes nothing" in record.getMessage()]
+    assert [line.split()[0] for line in said] == expected
+
+
+@pytest.mark.parametrize("labels", [["positive", "negative"], ["a", "b"], ["negative", "neutral", "positive"]])
+def test_a_model_with_other_labels_than_the_data_is_refused(labels, backbone, reviews, tmp_path) -> None:
+    data = ptune.load_data(reviews)
+    model = ptune.PromptClassifier.from_backbone(backbone("bert"), labels=labels)
+    with pytest.raises(ConfigError, match=r"negative, positive.*make it with labels=data\.labels"):
+        ptune.train(model, data, ptune.TrainConfig(epochs=1), output=tmp_path / "a")
+    assert not (tmp_path / "a").exists()

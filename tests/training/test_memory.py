@@ -98,7 +98,8 @@ def test_prediction_tries_less_and_remembers(backbone, reviews, tmp_path, limite
 
 def test_one_long_row_that_does_not_fit_is_named_whatever_else_is_read(backbone, tmp_path, limited) -> None:
     """Shorter rows in its company are not made smaller for ever."""
-    rows = [{"text": " ".join(["good"] * (60 if i < 16 else 3)), "label": "yn"[i % 2]} for i in range(48)]
+    names = ("positive", "negative")
+    rows = [{"text": " ".join(["good"] * (60 if i < 16 else 3)), "label": names[i % 2]} for i in range(48)]
     for split in ("train", "validation"):
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
     limited(backbone("bert"), 40)

@@ -218,7 +218,9 @@ def test_a_model_for_other_targets_than_the_datas_is_refused(backbone, stars, to
     with pytest.raises(ConfigError, match="are regression, but the model was made for single_label"):
         ptune.train(model, stars, output=tmp_path)
     model = ptune.PromptClassifier(backbone("bert"), ptune.PromptConfig(), ["a"], problem_type=MULTI)
-    with pytest.raises(ConfigError, match=r"have 3 labels, but the model was made for 1; .*labels=data\.labels"):
+    with pytest.raises(
+        ConfigError, match=r"labels \(3\) .*, but the model was made for \(1\) a; .*labels=data\.labels"
+    ):
         ptune.train(model, topics, output=tmp_path)
 
 

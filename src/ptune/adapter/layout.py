@@ -62,7 +62,8 @@ class Record(BaseModel):
     pair_separator: str = Field("", description="Put in front of the second text of a pair.")
     data: Origin | None = Field(None, description="What it was trained on.")
     columns: dict[str, str | None] = Field(
-        default_factory=dict, description="Columns `text` and `text_pair` of the training data, to find them again."
+        default_factory=dict,
+        description="Columns `text`, `text_pair` and `label` of the training data, to find them again.",
     )
     label_separator: str | None = Field(
         None, min_length=1, description="Stood between the labels of a row in the training data; None: nothing did."

@@ -51,7 +51,14 @@ _QUIET = {
 
 def make_app() -> App:
     """The application, fresh: parsing a configuration file leaves marks on it."""
-    app = App(name="ptune", help=HELP, help_epilogue=EPILOGUE, version=__version__, help_format="plaintext")
+    app = App(
+        name="ptune",
+        help=HELP,
+        help_epilogue=EPILOGUE,
+        version=__version__,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,  # `main` says something
+    )
     for command in (train, evaluate, predict, inspect, push, demo, completion):
         text, examples = _help_of(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)

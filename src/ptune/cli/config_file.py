@@ -29,6 +29,8 @@ def apply_config_file(app: App, tokens: Sequence[str]) -> None:
     if not tokens or tokens[0] != "train":
         return
     name = _named_file(tokens)
+    if name == "":
+        raise ConfigError("--config names no file; give one ending in .yaml, .toml or .json")
     if name is not None:
         values = read_config(Path(name))
         app["train"].config = (Dict(values, source=name, use_commands_as_keys=False),)  # type: ignore[call-arg]
@@ -63,7 +65,9 @@ def _parse(path: Path) -> Any:
 
     import yaml
 
-    readers = {".yaml": yaml.safe_load, ".yml": yaml.safe_load, ".toml": tomllib.loads, ".json": json.loads}
+    from ptune.cli.yaml_names import load_yaml
+
+    readers = {".yaml": load_yaml, ".yml": load_yaml, ".toml": tomllib.loads, ".json": json.loads}
     if path.suffix not in readers:
         raise ConfigError(f"configuration file '{path}': expected an ending among {', '.join(readers)}")
     try:

@@ -60,6 +60,7 @@ def evaluate(
         The backbone, where the adapter's own note of it does not lead to one.
     """
     from ptune.adapter.files import read_adapter
+    from ptune.data.columns import OPTIONS, check_pairs
     from ptune.data.sources import load_data
     from ptune.errors import DataError
     from ptune.metrics import evaluate_logits
@@ -79,9 +80,11 @@ def evaluate(
         problem_type=file.record.problem_type,
         label_separator=columns.label_separator or file.record.label_separator,
         only=split,
+        trained=file.record.columns,
         revision=data_revision,
     )
     rows = read(labels=file.record.labels)  # first, as a backbone is long in loading
+    check_pairs(rows.columns.text_pair is not None, file.record.columns, f"data '{data}', {rows.columns}: ", OPTIONS)
     if rows.split(split).labels is None:
         raise DataError(
             f"data '{data}': the rows of {split} have no labels, so there is nothing to compare with; measure on a "

@@ -33,9 +33,9 @@ class _Options(BaseModel):
 class ColumnOptions(_Options):
     """Which columns to read."""
 
-    text: str | None = Field(None, description="Column of the text. Default: guessed from its name.")
-    text_pair: str | None = Field(None, description="Column of a second text. Default: guessed.")
-    label: str | None = Field(None, description="Column of the label. Default: guessed.")
+    text: str | None = Field(None, description="Column of the text. Default: guessed; in evaluation as in training.")
+    text_pair: str | None = Field(None, description="Column of a second text. Default: likewise.")
+    label: str | None = Field(None, description="Column of the label. Default: likewise.")
     label_separator: str | None = Field(
         None,
         min_length=1,

@@ -104,6 +104,9 @@ def _peek(path: Path) -> None:
 
 
 def _predict_one(terminal: Terminal, classifier: TextClassifier, text: str, pair: str | None) -> None:
+    from ptune.data.columns import OPTIONS, check_pairs
+
+    check_pairs(pair is not None, classifier.columns, options=OPTIONS)
     prediction = classifier.predict(text if pair is None else (text, pair))[0]
     problem_type = classifier.model.problem_type
     if problem_type == REGRESSION:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,13 +84,17 @@ def choose_columns(
     """Settle the columns: those named by the user, the rest guessed from common names.
 
     Raises:
-        DataError: a named column is not there, or nothing can be guessed.
+        DataError: a named column is not there or named twice, or nothing can be guessed.
     """
-    for option, name in zip(options, (text, text_pair, label), strict=True):
-        if name is not None and name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
+    named = [name for name in (text, text_pair, label) if name is not None]
+    for name in named:
+        if named.count(name) > 1:
+            raise DataError(f"{where}: column '{name}' is named twice; {', '.join(options)} need a column each")
+    for option, asked in zip(options, (text, text_pair, label), strict=True):
+        if asked is not None and asked not in names:
+            near = difflib.get_close_matches(asked, names, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise DataError(f"{where}: {option} names column '{name}', but the columns are {_list(names)}{hint}")
+            raise DataError(f"{where}: {option} names column '{asked}', but the columns are {_list(names)}{hint}")
     if need_label and label is None:
         label = _first(LABELS, names)
         if label is None:
@@ -99,6 +103,37 @@ def choose_columns(
         text, guessed_pair = _guess_text(names, {label, text_pair}, where, options[0])
         text_pair = text_pair or guessed_pair
     return Columns(text, text_pair, label)
+
+
+def as_trained(
+    names: Sequence[str], text: str | None, text_pair: str | None, trained: Mapping[str, str | None]
+) -> tuple[str | None, str | None]:
+    """Text and pair as asked for; where nothing is asked, the columns of the training data, if all are there."""
+    own = trained.get("text"), trained.get("text_pair")
+    asked = text is not None or text_pair is not None
+    if asked or own[0] is None or not {name for name in own if name is not None} <= set(names):
+        return text, text_pair
+    return own
+
+
+def check_pairs(
+    paired: bool, trained: Mapping[str, str | None], where: str = "", options: tuple[str, str, str] | None = None
+) -> None:
+    """Whether there are as many texts a row as in training, where that is known.
+
+    Raises:
+        DataError: single texts for an adapter of pairs, or pairs for one of single texts.
+    """
+    text, pair = trained.get("text"), trained.get("text_pair")
+    if text is None or paired == (pair is not None):
+        return
+    if paired:
+        by = f" by {options[0]}" if options else ""
+        raise DataError(f"{where}pairs of texts, but the adapter was trained on single ones ('{text}'); give one{by}")
+    by = f" by {options[0]} and {options[1]}" if options else ""
+    raise DataError(
+        f"{where}single texts, but the adapter was trained on pairs ('{text}', '{pair}'); give both texts{by}"
+    )
 
 
 def _guess_text(names: Sequence[str], taken: set[str | None], where: str, option: str) -> tuple[str, str | None]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ptune.data.columns import Columns, choose_columns, text_of
+from ptune.data.columns import Columns, as_trained, choose_columns, text_of
 from ptune.data.glue import TITLES
 from ptune.data.splits import Split, TextData, hold_back, sample
 from ptune.data.tables import Table, find_tables
@@ -25,9 +25,11 @@ from ptune.data.targets import (
     SINGLE,
     ProblemType,
     Target,
+    is_number,
     label_of,
     labels_of,
     number_of,
+    plain_number,
     settle_problem_type,
 )
 from ptune.errors import DataError
@@ -62,6 +64,7 @@ def load_data(
     problem_type: ProblemType | None = None,
     label_separator: str | None = None,
     only: str | None = None,
+    trained: Mapping[str, str | None] | None = None,
     seed: int = 0,
     max_train_rows: int | None = None,
     revision: str | None = None,
@@ -78,6 +81,8 @@ def load_data(
             targets, all else one label a row.
         label_separator: what stands between the labels of a row in text, such as '|' in a CSV file.
         only: read just this split, for evaluation; with one file, all of it.
+        trained: columns `text`, `text_pair` and `label` of an adapter's training data: taken, where they are there,
+            before anything is guessed.
         seed: of the split and of the sample for `max_train_rows`.
         max_train_rows: train on a stratified sample of this many rows.
         revision: of a Hub id.
@@ -95,7 +100,7 @@ def load_data(
     columns: Columns | None = None
     for name, table in found.tables.items():
         may_lack = name.startswith("test") and (only is None or task is not None)
-        raw[name], own_columns = _read_table(table, (text, text_pair, label), columns, may_lack)
+        raw[name], own_columns = _read_table(table, (text, text_pair, label), columns, trained or {}, may_lack)
         columns = columns or own_columns
     assert columns is not None
     guide = raw[only or "train"]
@@ -118,11 +123,18 @@ def load_data(
     if only is not None:
         return data
     _check_train(raw["train"], data)
-    return sample(hold_back(data, seed), seed, max_train_rows)
+    data = sample(hold_back(data, seed), seed, max_train_rows)
+    if data.problem_type == REGRESSION and len(set(data.train.labels or [])) < 2:
+        raise DataError(f"{raw['train'].where}: of the rows to train on every one has the same number; give more rows")
+    return data
 
 
 def _read_table(
-    table: Table, wanted: tuple[str | None, str | None, str | None], known: Columns | None, may_lack_label: bool
+    table: Table,
+    wanted: tuple[str | None, str | None, str | None],
+    known: Columns | None,
+    trained: Mapping[str, str | None],
+    may_lack_label: bool,
 ) -> tuple[_Raw, Columns]:
     texts: list[str] = []
     pairs: list[str] = []
@@ -136,15 +148,21 @@ def _read_table(
         where = f"{part}, row {index - starts[-1][0] + 1}"
         if index == 0:
             text, pair, label = wanted
+            text, pair = as_trained(list(row), text, pair, trained)
+            if label is None and trained.get("label") in row:
+                label = trained["label"]
             if may_lack_label and (columns.label if columns else label) not in row:
                 label, columns = None, columns and replace(columns, label=None)
             columns = columns or choose_columns(
                 list(row), text, pair, label, where=table.where, need_label=not may_lack_label
             )
             names = table.class_names.get(columns.label or "")
-            choose_columns(
-                list(row), columns.text, columns.text_pair, columns.label, where=table.where, need_label=False
-            )
+            for name in (columns.text, columns.text_pair, columns.label):
+                if name is not None and name not in row:
+                    raise DataError(
+                        f"{table.where}: column '{name}', which the file before it has, is not among its columns "
+                        f"({', '.join(row)}); give all files the same columns"
+                    )
         assert columns is not None
         texts.append(text_of(row, columns.text, where))
         if columns.text_pair is not None:
@@ -214,15 +232,16 @@ def _each(labels: list[Any]) -> Iterator[str | int]:
 
 
 def _index(raw: _Raw, names: list[str], problem_type: ProblemType) -> Split:
-    """Labels as class indices. Numbers stand for themselves as names, or else for the index."""
+    """Labels as class indices. Numbers stand for themselves as names or, where no name is a number, for the index."""
     if raw.labels is None or problem_type == REGRESSION:
         return Split(raw.texts, raw.pairs, raw.labels)
     index = {name: position for position, name in enumerate(names)}
-    by_number = all(isinstance(value, int) and str(value) not in index for value in _each(raw.labels))
+    plain = {plain_number(name): position for position, name in enumerate(names)}  # so that 1.0 finds 1
+    by_number = all(isinstance(value, int) for value in _each(raw.labels)) and not any(map(is_number, names))
     places = {str(position): position for position in range(len(names))} if by_number else index
 
     def place(value: str | int, number: int) -> int:
-        position = places.get(str(value))
+        position = places.get(str(value), plain.get(plain_number(str(value))))
         if position is None:
             known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
             raise DataError(f"{raw.at(number)}: label '{value}' is not among the known labels ({known})")

@@ -24,6 +24,7 @@ Target = int | float | tuple[int, ...]
 # A whole number written the usual way: '007', '+5' and '-0' are names. Longer ones Python itself refuses.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,999}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 LARGEST = 1e15  # of a regression's targets: their squares must fit float32
 
 
@@ -64,20 +65,20 @@ def label_of(value: Any, column: str, where: str) -> str | int:
     """
     if isinstance(value, (list, tuple)):
         raise DataError(
-            f"{where}: column '{column}' holds several labels at once; one label a row is expected. For several, "
-            f"give a list in every row, and --problem-type {MULTI}"
+            f"{where}: column '{column}' holds several labels at once; one label a row is expected. To learn "
+            f"several, give a list in every row, and train with --problem-type {MULTI}"
         )
     if isinstance(value, (dict, bytes)):
         raise DataError(f"{where}: column '{column}' holds {_kind(value)}; names or whole numbers are expected")
     if _missing(value):
-        raise DataError(f"{where}: column '{column}' has no label")
+        raise DataError(f"{where}: column '{column}' has no label; give it one, or leave the row out")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         if not value.is_integer():
             raise DataError(
                 f"{where}: label {value} is a fraction; names or whole numbers are expected. To learn numbers, give "
-                f"one in every row, and --problem-type {REGRESSION}"
+                f"one in every row, and train with --problem-type {REGRESSION}"
             )
         return int(value)
     if isinstance(value, int):
@@ -116,16 +117,29 @@ def number_of(value: Any, column: str, where: str) -> float:
         DataError: missing, no number, or one too large to learn.
     """
     if _missing(value):
-        raise DataError(f"{where}: column '{column}' has no number")
+        raise DataError(f"{where}: column '{column}' has no number; give it one, or leave the row out")
     number = _number(value)
     if number is None:
         raise DataError(
             f"{where}: column '{column}' holds {_kind(value)}; a number such as 3.5 is expected in every row of a "
-            f"regression. For names use --problem-type {SINGLE}"
+            f"regression. To learn names, train with --problem-type {SINGLE}"
         )
     if not abs(number) <= LARGEST:
-        raise DataError(f"{where}: column '{column}' holds {value}; numbers up to {LARGEST:g} in size are expected")
+        raise DataError(
+            f"{where}: column '{column}' holds {_kind(value)}; numbers up to {LARGEST:g} in size are expected"
+        )
     return number
+
+
+def is_number(name: str) -> bool:
+    """Whether a label's name is a number."""
+    return _DECIMAL.fullmatch(name.strip()) is not None
+
+
+def plain_number(name: str) -> str:
+    """A label's name without the zeros behind its point: tables with gaps, and JSON, write 1 as 1.0."""
+    whole, point, rest = name.partition(".")
+    return whole if point and not rest.strip("0") and _WHOLE.fullmatch(whole) else name
 
 
 def _missing(value: Any) -> bool:
@@ -134,7 +148,7 @@ def _missing(value: Any) -> bool:
 
 def _number(value: Any) -> float | None:
     """A number, or text that reads like one; None for anything else."""
-    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
+    if isinstance(value, str) and (is_number(value) or _NOT_FINITE.fullmatch(value.strip())):
         return float(value)
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
         try:

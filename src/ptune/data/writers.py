@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from ptune.atomic import make_folder, written_file
-from ptune.data.columns import kept_names
+from ptune.data.columns import kept_names, whole_characters
 from ptune.data.files import Row
 from ptune.errors import ConfigError, DataError
 
@@ -50,9 +51,21 @@ def open_writer(path: Path) -> Writer:
 
 
 def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
-    """One JSON object a line."""
+    """One JSON object a line. What is not a number becomes null, and half a character its escape, as JSON has it."""
     for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        try:
+            line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+        except ValueError:
+            line = json.dumps(_with_nulls(row), ensure_ascii=False, default=str)
+        file.write((line if whole_characters(line) else json.dumps(json.loads(line))) + "\n")
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_nulls(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_json_lines(rows: Iterable[Row], path: Path, _labels: Sequence[str], _blank: Blank) -> None:
@@ -61,23 +74,42 @@ def _write_json_lines(rows: Iterable[Row], path: Path, _labels: Sequence[str], _
 
 
 def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank, delimiter: str) -> None:
-    flat = map(_in_cells, _flat(rows, path, labels))
-    with written_file(path) as file:
+    flat = (_in_cells(row, path) for row in _flat(rows, path, labels))
+    with _table(path) as file:
         first = next(flat, None)
         columns = list(first or next(_flat([blank()], path, labels)))
         options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n", "restval": ""}
-        writer = csv.DictWriter(cast("IO[str]", file), columns, **options)
-        quoted = csv.DictWriter(cast("IO[str]", file), columns, quoting=csv.QUOTE_ALL, **options)
+        writer = csv.DictWriter(file, columns, **options)
+        quoted = csv.DictWriter(file, columns, quoting=csv.QUOTE_ALL, **options)
         writer.writeheader()
         for row in chain([first] if first else [], flat):
             # Before Python 3.13 a lone carriage return is not put in quotation marks by itself.
             (quoted if any("\r" in str(value) for value in row.values()) else writer).writerow(row)
 
 
-def _in_cells(row: Row) -> Row:
+@contextmanager
+def _table(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """`written_file`, for formats that hold whole characters only."""
+    try:
+        with written_file(path, mode) as file:
+            yield file
+    except UnicodeEncodeError as err:
+        raise DataError(
+            f"output '{path}': a column of the input holds half a character, such as \\ud800; write .jsonl, which may"
+        ) from err
+
+
+def _in_cells(row: Row, path: Path) -> Row:
     """With several labels as one text, as `--label-separator '|'` reads them."""
     labels = row.get("labels")
-    return {**row, "labels": LABEL_SEPARATOR.join(map(str, labels))} if isinstance(labels, list) else row
+    if not isinstance(labels, list):
+        return row
+    if parted := [label for label in labels if LABEL_SEPARATOR in str(label)]:
+        raise DataError(
+            f"output '{path}': label '{parted[0]}' holds '{LABEL_SEPARATOR}', which stands between labels there; write "
+            ".jsonl or .parquet"
+        )
+    return {**row, "labels": LABEL_SEPARATOR.join(map(str, labels))}
 
 
 def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank) -> None:
@@ -85,18 +117,18 @@ def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str], blank
     import pyarrow.parquet as parquet
 
     flat = _flat(rows, path, labels)
-    with written_file(path, "wb") as file, ExitStack() as stack:
+    with _table(path, "wb") as file, ExitStack() as stack:
         writer = None
         schema = None
         while part := list(islice(flat, _PARQUET_ROWS)):
             try:
                 schema = schema or _schema(pyarrow.Table.from_pylist(part).schema)
                 table = pyarrow.Table.from_pylist(part, schema=schema)
-            except (pyarrow.ArrowException, TypeError) as err:
+            except (pyarrow.ArrowException, TypeError, OverflowError) as err:
                 reason = " ".join(str(err).split())
                 raise DataError(
-                    f"output '{path}': a column holds several kinds of values ({reason}), which Parquet cannot; "
-                    "write .jsonl"
+                    f"output '{path}': a column holds several kinds of values, or one that Parquet has no place for "
+                    f"({reason}); write .jsonl"
                 ) from err
             # Closed whatever happens, while its file still is open.
             writer = writer or stack.enter_context(parquet.ParquetWriter(file, schema))

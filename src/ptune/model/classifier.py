@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ptune.data.targets import REGRESSION, SINGLE, ProblemType
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone, Hidden, started
 from ptune.model.config import FEW_ROWS, TRAINED_SHARE, PromptConfig
@@ -64,12 +64,10 @@ class PromptClassifier(nn.Module):
         super().__init__()
         counted = with_counted_tokens(config, backbone, tokenizer)
         self.config = counted.settle(backbone.family, _token_room(backbone, len(labels)))
-        self.labels = list(labels)
+        self.labels = _checked_labels(labels, problem_type)
         self.problem_type = problem_type
         self.backbone = backbone
         _check_fit(self.config, backbone)
-        if problem_type == REGRESSION and len(self.labels) != 1:
-            raise ConfigError(f"a regression gives one number, but {len(self.labels)} labels are named; name one")
         if problem_type != SINGLE and self.config.head == "verbalizer":
             raise ConfigError(f"a verbalizer picks one word of several; use head 'linear' for {problem_type}")
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -321,6 +319,19 @@ def _token_room(backbone: Backbone, classes: int) -> int:
     """Virtual tokens of a deep prompt that together with a linear head come to no more than TRAINED_SHARE."""
     share = TRAINED_SHARE * backbone.parameter_count() - (backbone.output_width + 1) * classes
     return int(share // (2 * backbone.layers * backbone.kv_width))
+
+
+def _checked_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
+    if problem_type not in (SINGLE, MULTI, REGRESSION):
+        raise ConfigError(f"problem_type '{problem_type}' is not known; use {SINGLE}, {MULTI} or {REGRESSION}")
+    if problem_type == REGRESSION and len(labels) != 1:
+        raise ConfigError(f"a regression gives one number, but {len(labels)} labels are named; name one")
+    if not labels:
+        raise ConfigError("there are no labels; name them in index order, such as labels=data.labels")
+    for label in labels:
+        if list(labels).count(label) > 1:
+            raise ConfigError(f"label '{label}' is named twice; every class needs a name of its own")
+    return list(labels)
 
 
 def _check_fit(config: PromptConfig, backbone: Backbone) -> None:

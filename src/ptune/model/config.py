@@ -18,6 +18,7 @@ Softmax = Literal["shared", "separate"]
 Pooling = Literal["first", "mean", "last", "mask", "peft"]
 HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
+_OF_NETWORKS = ("encoder_hidden_size", "encoder_layers", "encoder_dropout")  # that make virtual tokens
 FEW_ROWS = 100  # training rows up to which a task counts as few-shot
 # Of deep prompts with a softmax of their own, by default: fewer where these and a head of many classes would come to
 # more than that share of the backbone's parameters. See docs/log.md.
@@ -207,6 +208,18 @@ class PromptConfig(BaseModel):
         """
         return {"shift_text": self.shallow or bool(self.shift_text), "separate": self.softmax == "separate"}
 
+    def unused(self) -> list[str]:
+        """What a settled configuration was given and has no use for, a sentence each."""
+        fields = PromptConfig.model_fields
+        given = [name for name in _OF_NETWORKS if getattr(self, name) != fields[name].default]
+        network = self.encoder not in ("none", None)
+        found = [f"{name} changes nothing: there is no prompt encoder's network" for name in given if not network]
+        if network and self.encoder != "lstm" and "encoder_layers" in given:
+            found.append(f"encoder_layers changes nothing: it is of the encoder lstm, and this one is {self.encoder}")
+        if self.shallow and self.shift_text is False:
+            found.append(f"shift_text changes nothing: text always counts from behind the prompt of {self.method}")
+        return found
+
     def settle(self, family: Family, room: int = SEPARATE_TOKENS) -> PromptConfig:
         """Fill every field that was left None; the result is checked again.
 
@@ -246,7 +259,9 @@ class PromptConfig(BaseModel):
             "virtual_tokens": self.virtual_tokens if "virtual_tokens" in self.model_fields_set else tokens,
             "token_dropout": (0.15 if method == "deep" else 0.0) if self.token_dropout is None else self.token_dropout,
             "init": init,
-            "shift_text": pooling == "peft" or like_text if self.shift_text is None else self.shift_text,
+            "shift_text": method != "deep" or pooling == "peft" or like_text
+            if self.shift_text is None
+            else self.shift_text,
         }
         try:
             return PromptConfig(**{**self.model_dump(), **settled})

@@ -72,7 +72,8 @@ def no_head(backbone: str, reason: str) -> BackboneError:
     """What to say where a backbone cannot read words."""
     return BackboneError(
         f"backbone '{backbone}' has no pretrained language-model head ({reason}), so there are no words for a "
-        "verbalizer to read; use --head linear, or the language model that the backbone was made from"
+        "verbalizer to read and no mask token to fill; use --head linear without --pooling mask, or the language model "
+        "that the backbone was made from"
     )
 
 

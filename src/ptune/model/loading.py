@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ptune.errors import BackboneError
+from ptune.errors import BackboneError, ConfigError
 from ptune.model import attention
 from ptune.model.backbone import Backbone
 from ptune.model.families import family_of
@@ -19,6 +19,7 @@ from ptune.model.memory import memory_errors, ways_out
 
 # Compute capability from which on a GPU has bfloat16 matrix units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+DTYPES = ("float32", "bfloat16", "float16")
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -37,6 +38,7 @@ def load_backbone(
         random_weights: build from config.json alone, weights drawn by seed 0. For tests and benchmarks.
 
     Raises:
+        ConfigError: no such number type.
         BackboneError: not found, not a supported family, weights incomplete or not safetensors.
     """
     location = locate(name, revision).pinned()
@@ -141,7 +143,13 @@ def _attention(config: PretrainedConfig) -> dict[str, str]:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> str:
-    """`auto` is bfloat16 on a GPU that computes with it, else float32."""
+    """`auto` is bfloat16 on a GPU that computes with it, else float32.
+
+    Raises:
+        ConfigError: no such number type.
+    """
+    if dtype not in ("auto", *DTYPES):
+        raise ConfigError(f"dtype '{dtype}' is not known; use auto, {', '.join(DTYPES)}")
     if dtype != "auto":
         return dtype
     bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -41,12 +41,14 @@ class CompiledBackbone(Backbone):
         backbone: a float32 one on the CPU. Its weights are shared, not copied.
 
     Raises:
-        ConfigError: OpenVINO or NNCF is not installed, the backbone is on a GPU or of another number type, or bf16 is
-            not for this CPU.
+        ConfigError: no such precision, OpenVINO or NNCF is not installed, the backbone is on a GPU or of another
+            number type, or bf16 is not for this CPU.
     """
 
     def __init__(self, backbone: Backbone, precision: Precision) -> None:
         nn.Module.__init__(self)
+        if precision not in get_args(Precision):
+            raise ConfigError(f"precision '{precision}' is not known; use one of {', '.join(get_args(Precision))}")
         vars(self).update(vars(backbone))
         if backbone.device.type != "cpu" or backbone.dtype != torch.float32:
             kind = str(backbone.dtype).removeprefix("torch.")

@@ -126,6 +126,8 @@ class TrainConfig(BaseModel):
     def _check(self) -> TrainConfig:
         if self.ensemble and self.seeds == 1:
             raise ValueError("ensemble needs several prompts: give seeds 2 or more, such as 5")
+        if self.best == "last" and self.patience is not None:
+            raise ValueError("patience waits for a better epoch, but best 'last' compares none; leave one of them out")
         return self
 
     def settle(self, prompt: PromptConfig, task: Task) -> SettledConfig:
@@ -150,7 +152,8 @@ class TrainConfig(BaseModel):
         average = FEW_ROWS_AVERAGE if few else default_average(steps)
         # Of a handful of validation rows no epoch can be told to be better than another.
         figures = task.figures or FIGURES[task.problem_type]
-        best = "last" if few and task.validation_rows <= FEW_ROWS else figures[0]
+        few_to_check = few and task.validation_rows <= FEW_ROWS and self.patience is None
+        best = "last" if few_to_check else figures[0]
         settled = {
             "epochs": epochs,
             "batch_size": batch,

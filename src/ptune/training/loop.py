@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ptune.atomic import make_folder
 from ptune.data.splits import TextData
+from ptune.data.targets import REGRESSION
 from ptune.errors import ConfigError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
@@ -19,6 +21,8 @@ from ptune.training.callbacks import Callbacks, TrainerCallbacks
 from ptune.training.config import SettledConfig, Task, TrainConfig
 from ptune.training.run import OnEpoch, OnStep, Run
 from ptune.training.steps import Rows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def train(
 
     The model holds the best epoch's state when this returns, exactly: evaluating it gives the recorded
     figures to the last digit. With `config.seeds` further models are trained beside it and the best state of all
-    ends up in it; with `config.ensemble`, `result.classifier.model` is the ensemble of all.
+    ends up in it, with figures that were measured beside the others and hold to rounding; with `config.ensemble`,
+    `result.classifier.model` is the ensemble of all.
 
     Args:
         model: what to train; only its prompt encoder and head change.
@@ -77,12 +82,14 @@ def train(
     """
     told = TrainerCallbacks(callbacks) if callbacks else Callbacks()
     _check_fit(model, data)
+    for sentence in model.config.unused():
+        logger.warning("%s", sentence)
     config = settle(config or TrainConfig(), model, data)
     folder = Path(output).expanduser()
     make_folder(folder)
     models = [model, *(_another(model, config.seed + number) for number in range(1, config.seeds))]
     classifier = TextClassifier.around(PromptEnsemble(models) if config.ensemble else model, max_length)
-    classifier.columns = {"text": data.columns.text, "text_pair": data.columns.text_pair}
+    classifier.columns = asdict(data.columns)
     classifier.label_separator, classifier.origin = data.label_separator, data.origin
     rows, held_back = (_encode(classifier, data, name) for name in ("train", "validation"))
     classifier.encoder.warn_of_cuts(len(rows.labels) + len(held_back.labels))
@@ -122,11 +129,16 @@ def _check_fit(model: PromptClassifier, data: TextData) -> None:
             f"data '{data.source}' are {data.problem_type}, but the model was made for {model.problem_type}; make it "
             "with problem_type=data.problem_type, or read the data with another problem_type"
         )
-    if len(model.labels) != len(data.labels):
+    if model.problem_type != REGRESSION and model.labels != data.labels:
         raise ConfigError(
-            f"data '{data.source}' have {len(data.labels)} labels, but the model was made for {len(model.labels)}; "
-            "make it with labels=data.labels"
+            f"data '{data.source}' have the labels {_shown(data.labels)} in this order, but the model was made for "
+            f"{_shown(model.labels)}; make it with labels=data.labels"
         )
+
+
+def _shown(labels: Sequence[str]) -> str:
+    """Their number, and the first of them."""
+    return f"({len(labels)}) {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
 
 
 def _encode(classifier: TextClassifier, data: TextData, name: str) -> Rows:

@@ -37,12 +37,13 @@ METHODS_ZH = {
 READMES = {DOCS.parent / "README.md": (METHODS, "trained"), DOCS.parent / "README.zh-CN.md": (METHODS_ZH, "训练参数")}
 TASKS = {
     "mrpc": "MRPC",
-    "sst2": "SST-2, 10,000 rows",
+    "sst2": "SST-2",
     "trec6": "TREC-6",
     "clinc150": "CLINC150",
     "sms": "SMS spam",
-    "qnli": "QNLI, 4,366 rows",
+    "qnli": "QNLI",
 }
+SAMPLED = ("sst2", "qnli")  # tasks of which a sample is trained on
 
 
 def cli_page() -> str:
@@ -119,7 +120,7 @@ def quality_page() -> str:
         )
         parts.append(_QUALITY_HEAD)
         for line in _ordered(results["summary"]):
-            cells = [TASKS.get(line["task"], line["task"]), METHODS.get(line["method"], line["method"])]
+            cells = [_task(line["task"], results), METHODS.get(line["method"], line["method"])]
             cells += [_spread(line, "validation"), _spread(line, "test"), f"{line['validation']['lowest']:.1f}"]
             cells += [f"{line['trained_percent']:.2f}", f"{line['seconds']}", ", ".join(map(str, line["seeds"]))]
             parts.append("| " + " | ".join(cells) + " |")
@@ -135,19 +136,27 @@ def quality_table(said: dict[str, str], trained: str) -> str:
     said: what methods are called. trained: the head of the last column, the share of the parameters that is trained.
     """
     lines: dict[tuple[str, str], dict[str, Any]] = {}
+    titles: dict[str, str] = {}
     for results in newest_results():
         for line in results["summary"] if "minilm" in results["backbone"] else []:
+            titles[line["task"]] = _task(line["task"], results)
             place = line["task"], line["method"]
             if place not in lines or len(line["seeds"]) >= len(lines[place]["seeds"]):
                 lines[place] = line
     tasks = [task for task in TASKS if (task, "default") in lines]
     methods = [method for method in METHODS if any((task, method) in lines for task in tasks)]
-    rows = ["| | " + " | ".join(TASKS[task] for task in tasks) + f" | {trained} |", "|---" * (len(tasks) + 2) + "|"]
+    rows = ["| | " + " | ".join(titles[task] for task in tasks) + f" | {trained} |", "|---" * (len(tasks) + 2) + "|"]
     for method in methods:
         cells = [_mean(lines.get((task, method))) for task in tasks]
         share = max(line["trained_percent"] for (_, other), line in lines.items() if other == method)
         rows.append(f"| {said[method]} | " + " | ".join(cells) + f" | {share:.2f} % |")
     return "\n".join(rows)
+
+
+def _task(name: str, results: dict[str, Any]) -> str:
+    """A task's name, with the rows that were trained on where they are a sample."""
+    rows = next(cell["train_rows"] for cell in results["cells"] if cell["task"] == name)
+    return TASKS.get(name, name) + (f", {rows:,} rows" if name in SAMPLED else "")
 
 
 def with_quality_table(readme: Path) -> str:

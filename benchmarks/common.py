@@ -23,10 +23,10 @@ import torch
 
 import ptune
 from ptune.data.encode import Encoded
+from ptune.inference.classifier import TextClassifier
 from ptune.model.backbone import Backbone
 from ptune.model.locate import locate
 from ptune.model.tokenizer import load_tokenizer
-from ptune.predict import TextClassifier
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ptune", "torch", "transformers", "peft")

@@ -32,10 +32,10 @@ from common import CLASSES, Cell, drawn_pairs, interleave, load_model, parse, pe
 
 import ptune
 from ptune.data.writers import open_writer
+from ptune.inference.classifier import TextClassifier
 from ptune.model.backbone import Backbone
-from ptune.model.ensemble import PromptEnsemble
+from ptune.model.entry import Entry
 from ptune.model.tokenizer import load_tokenizer
-from ptune.predict import TextClassifier
 
 BATCH = 32  # PEFT's; ptune's are its own
 PEER, BARE = "peft", "ptune, no prompt"
@@ -75,8 +75,8 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
     for title, classifier in classifiers.items():
         runners[title] = partial(_ptune, classifier, texts, folder, options.rows)
     if backbone.family.decoder:
-        model = ptune.PromptClassifier.from_backbone(backbone, ptune.PromptConfig(method="p-tuning"), labels=_LABELS)
-        runners[BARE] = partial(_ptune, TextClassifier.around(NoPrompt([model])), texts, folder, options.rows)
+        model = NoPrompt(backbone, ptune.PromptConfig(method="p-tuning"), _LABELS)
+        runners[BARE] = partial(_ptune, TextClassifier.around(model), texts, folder, options.rows)
     table = speeds(interleave(runners, options.repeats, warm=options.rows > 1000), PEER)
     if options.adapter:
         for title, classifier in classifiers.items():
@@ -97,20 +97,13 @@ def _pairs(source: str | None, backbone: Backbone) -> list[tuple[str, str]]:
     return list(zip(rows.texts, rows.pairs or rows.texts, strict=True))
 
 
-class NoPrompt(PromptEnsemble):
-    """The backbone and a head alone."""
+class NoPrompt(ptune.PromptClassifier):
+    """The backbone and a head alone: a prompt of no virtual tokens."""
+
+    entry = Entry("input")
 
     def prompt(self) -> torch.Tensor:
-        return torch.empty(0)
-
-    def start_logits(self, prompt: torch.Tensor, **inputs: torch.Tensor | None) -> Callable[[], torch.Tensor]:
-        assert not prompt.numel()
-        mask_position = inputs.pop("mask_position")
-        assert mask_position is None
-        assert inputs["input_ids"] is not None
-        read = self.first.head.reads(inputs["input_ids"], inputs["attention_mask"], None, 0)
-        logits = self.first.read(self.backbone(**inputs, read=read))[None]
-        return lambda: logits
+        return torch.empty(0, self.backbone.embedding_width)
 
 
 def _classifiers(backbone: Backbone, folder: Path, options: argparse.Namespace) -> dict[str, TextClassifier]:

@@ -44,8 +44,9 @@ import ptune
 from ptune.data.batch import collate, ordered_batches, pack, training_batches
 from ptune.data.encode import Encoded
 from ptune.data.splits import TextData, hold_back, sample
-from ptune.metrics import evaluate_logits
-from ptune.predict import TextClassifier, run_logits
+from ptune.evaluation.metrics import evaluate_logits
+from ptune.inference.classifier import TextClassifier
+from ptune.inference.engine import run_logits
 
 FULL_RATES = (5e-5, 1e-4, 2e-4)
 PTUNE = ("default", "ensemble", "deep", "p-tuning", "prompt-tuning")
@@ -355,7 +356,7 @@ def _attention(task: Task) -> dict[str, str]:
 
 
 def _inputs(encoded: list[Encoded], rows: list[int], task: Task) -> dict[str, torch.Tensor]:
-    batch = collate(pack([encoded[row] for row in rows]), None, range(len(rows)), task.pad_id)
+    batch = collate(pack([encoded[row] for row in rows]), range(len(rows)), task.pad_id)
     mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
     inputs = {"input_ids": batch.input_ids, "attention_mask": mask}
     if batch.token_type_ids is not None and task.backbone.family.token_types:

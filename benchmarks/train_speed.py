@@ -47,9 +47,9 @@ from floor import floor_runner
 
 import ptune
 from ptune.data.encode import Encoded
+from ptune.inference.classifier import TextClassifier
 from ptune.model.backbone import Backbone
 from ptune.model.tokenizer import load_tokenizer
-from ptune.predict import TextClassifier
 from ptune.training.config import Task, TrainConfig
 from ptune.training.run import Run
 from ptune.training.steps import Rows

@@ -48,7 +48,7 @@ SAMPLED = ("sst2", "qnli")  # tasks of which a sample is trained on
 
 def cli_page() -> str:
     """The help of every command, as it is printed."""
-    from ptune.cli import make_app
+    from ptune.cli.app import make_app
 
     parts = ["# Command line", "", "Made from the code by `make docs`.", ""]
     for command in ((), *((name,) for name in COMMANDS)):
@@ -96,7 +96,7 @@ def glue_page() -> str:
             f"`{task.columns.text}`",
             f"`{task.columns.text_pair}`" if task.columns.text_pair else "",
             ", ".join(f"`{name}`" for name in task.labels) or "a number",
-            ", ".join(f"`{name}`" for name in task.figures),
+            ", ".join(f"`{name}`" for name in task.metrics),
         )
         if not task.refusal:
             rows.append("| " + " | ".join(cells) + " |")

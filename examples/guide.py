@@ -66,7 +66,7 @@ def main() -> None:
     print(f"best epoch: {result.best_epoch}, always giving the commonest answer: accuracy {result.majority:.4f}")
 
     if chosen.push:
-        from ptune.adapter.hub import push
+        from ptune.adapter.push import push
 
         print(f"published: {push(chosen.output, chosen.push)}")
 

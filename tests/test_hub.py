@@ -15,21 +15,21 @@ import torch
 from huggingface_hub import ModelCard, constants
 from pyarrow import parquet
 
-from ptune.adapter.files import read_adapter
-from ptune.adapter.hub import push
+from ptune.adapter.folder import read_adapter
 from ptune.adapter.layout import PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
+from ptune.adapter.push import push
 from ptune.cli import main
-from ptune.data.files import read_rows
-from ptune.data.sources import load_data
+from ptune.data.load import load_data
+from ptune.data.readers import read_rows
 from ptune.data.splits import Origin
 from ptune.errors import AdapterError, BackboneError, ConfigError, HubError
+from ptune.inference.classifier import TextClassifier, load
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.loading import load_backbone
 from ptune.model.locate import locate
-from ptune.predict import TextClassifier, load
 from ptune.training.config import TrainConfig
-from ptune.training.loop import train
+from ptune.training.train import train
 from tests.hub_server import HubServer
 
 # The client uploads large files through httpx2's old argument.

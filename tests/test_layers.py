@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import ptune
 
@@ -13,50 +16,68 @@ ROOT = Path(ptune.__file__).parent
 # From bottom to top. A module may import from its own layer and from those before it.
 LAYERS = (
     "errors",
+    "version",
     "atomic",
     "hub",
     "data",
     "model",
+    "backends",
     "adapter",
-    "calibration",
-    "metrics",
-    "pipeline",
-    "predict",
+    "inference",
+    "evaluation",
     "training",
     "compat",
     "cli",
 )
 
 
+def module_name(path: Path) -> str:
+    """The dotted name of a module's file; of a package its own."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in ROOT.rglob("*.py")}
+
+
 def imports_of(path: Path) -> set[str]:
-    """Top-level parts of ptune that a file imports, anywhere in it."""
-    found = set()
+    """Modules of ptune that a file imports, anywhere in it: at the top, inside a function, or for types alone."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ptune."):
-            found.add(str(node.module).split(".")[1])
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ptune.")}
-    return found
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in MODULES else node.module for name in inner}
+    return names & MODULES.keys()
 
 
-def layer_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def layer_of(module: str) -> str:
+    return module.split(".")[1]
 
 
 def test_every_module_belongs_to_a_layer() -> None:
-    names = {layer_of(path) for path in ROOT.rglob("*.py")} - {"__init__", "__main__"}
-    assert names == set(LAYERS)
+    assert {layer_of(module) for module in MODULES if "." in module} - {"__main__"} == set(LAYERS)
 
 
 def test_layers_import_downwards_only() -> None:
     wrong = [
-        f"{path.relative_to(ROOT)} imports ptune.{target}"
-        for path in ROOT.rglob("*.py")
-        if layer_of(path) in LAYERS
+        f"{module} imports {target}"
+        for module, path in MODULES.items()
+        if "." in module and layer_of(module) in LAYERS
         for target in imports_of(path)
-        if LAYERS.index(target) > LAYERS.index(layer_of(path))
+        if target == "ptune" or LAYERS.index(layer_of(target)) > LAYERS.index(layer_of(module))
     ]
     assert wrong == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: imports_of(path) for module, path in MODULES.items()}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as err:
+        pytest.fail(" -> ".join(err.args[1]))
+    assert set(order) == MODULES.keys()
 
 
 def test_peft_is_never_imported_by_the_library() -> None:

@@ -2,7 +2,7 @@
 
     >>> import ptune
     >>> data = ptune.load_data("reviews.csv")
-    >>> model = ptune.PromptClassifier.from_backbone("roberta-large", labels=data.labels)
+    >>> model = ptune.PromptClassifier.for_data("roberta-large", data)
     >>> result = ptune.train(model, data, output="reviews-adapter")
     >>> ptune.load("reviews-adapter").predict("a fine film")
 
@@ -14,33 +14,41 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ptune.version import __version__
+
 if TYPE_CHECKING:
-    from ptune.adapter.files import read_adapter as read_adapter
+    from ptune.adapter.folder import read_adapter as read_adapter
     from ptune.compat.sklearn import PTuningClassifier as PTuningClassifier
-    from ptune.data.sources import load_data as load_data
+    from ptune.data.load import load_data as load_data
+    from ptune.data.splits import TextData as TextData
     from ptune.errors import PtuneError as PtuneError
+    from ptune.evaluation.evaluate import Evaluation as Evaluation
+    from ptune.evaluation.evaluate import evaluate as evaluate
+    from ptune.inference.classifier import TextClassifier as TextClassifier
+    from ptune.inference.classifier import load as load
     from ptune.model.classifier import PromptClassifier as PromptClassifier
     from ptune.model.config import PromptConfig as PromptConfig
     from ptune.model.loading import load_backbone as load_backbone
-    from ptune.predict import TextClassifier as TextClassifier
-    from ptune.predict import load as load
     from ptune.training.config import TrainConfig as TrainConfig
-    from ptune.training.loop import train as train
-
-__version__ = "0.1.0"
+    from ptune.training.train import TrainResult as TrainResult
+    from ptune.training.train import train as train
 
 _HOME = {
+    "Evaluation": "ptune.evaluation.evaluate",
     "PTuningClassifier": "ptune.compat.sklearn",
     "PromptClassifier": "ptune.model.classifier",
     "PromptConfig": "ptune.model.config",
     "PtuneError": "ptune.errors",
-    "TextClassifier": "ptune.predict",
+    "TextClassifier": "ptune.inference.classifier",
+    "TextData": "ptune.data.splits",
     "TrainConfig": "ptune.training.config",
-    "load": "ptune.predict",
+    "TrainResult": "ptune.training.train",
+    "evaluate": "ptune.evaluation.evaluate",
+    "load": "ptune.inference.classifier",
     "load_backbone": "ptune.model.loading",
-    "load_data": "ptune.data.sources",
-    "read_adapter": "ptune.adapter.files",
-    "train": "ptune.training.loop",
+    "load_data": "ptune.data.load",
+    "read_adapter": "ptune.adapter.folder",
+    "train": "ptune.training.train",
 }
 __all__ = [*_HOME, "__version__"]
 

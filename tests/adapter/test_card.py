@@ -10,15 +10,15 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ptune.adapter.card import write_card
-from ptune.adapter.files import AdapterFile, read_adapter
+from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import RECORD_FILE
-from ptune.data.sources import load_data
+from ptune.data.load import load_data
 from ptune.data.splits import Origin
+from ptune.inference.classifier import load
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
-from ptune.predict import load
 from ptune.training.config import TrainConfig
-from ptune.training.loop import train
+from ptune.training.train import train
 from tests.conftest import star_rows, topic_rows, write_jsonl
 from tests.hub_server import card_errors
 

@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 
 from ptune.adapter.layout import PEFT_FILE, PROMPT_KEY, RECORD_FILE, WEIGHTS_FILE
 from ptune.cli import main
-from ptune.data.sources import load_data
+from ptune.data.load import load_data
+from ptune.inference.classifier import load
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
-from ptune.predict import load
 from ptune.training.config import TrainConfig
-from ptune.training.loop import train
+from ptune.training.train import train
 
 Fails = Callable[..., str]
 # What a command may have said on stdout before it failed.
@@ -321,9 +321,9 @@ class TestProblemTypes:
         ("options", "expected"),
         [
             (["--best", "accuracy"], "use one of pearson, spearman, r2, mse, mae, loss"),
-            (["--class-weights", "balanced"], "class_weights and focal"),
-            (["--focal", "2"], "class_weights and focal"),
-            (["--label-smoothing", "0.1"], "label_smoothing is for single_label_classification"),
+            (["--class-weights", "balanced"], "--class-weights and --focal"),
+            (["--focal", "2"], "--class-weights and --focal"),
+            (["--label-smoothing", "0.1"], "--label-smoothing is for single_label_classification"),
             (["--best", "ranking"], "--best"),
             (["--focal", "-1"], "--focal"),
             (["--label-smoothing", "1"], "--label-smoothing"),
@@ -794,7 +794,7 @@ class TestAdapters:
         path = adapter / RECORD_FILE
         record = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**record, "max_length": 5000}), encoding="utf-8")
-        assert "max_length 5000" in fails("predict", adapter, "--text", "good")
+        assert "--max-length 5000" in fails("predict", adapter, "--text", "good")
 
     def test_a_checkpoint_of_another_run_is_not_resumed(
         self, fails: Fails, adapter: Path, reviews: Path, bert: Path

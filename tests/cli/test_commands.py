@@ -13,10 +13,10 @@ import time
 
 import pytest
 
-from ptune.adapter.files import read_adapter
+from ptune.adapter.folder import read_adapter
 from ptune.cli import main
-from ptune.data.files import read_columns, read_rows
-from ptune.data.sources import load_data
+from ptune.data.load import load_data
+from ptune.data.readers import read_columns, read_rows
 from ptune.training.checkpoint import CHECKPOINT_FILE
 from tests.conftest import star_rows, topic_rows, write_jsonl
 
@@ -219,7 +219,7 @@ def test_predict_one_text(trained, capsys) -> None:
     assert "%" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         main(["predict", str(trained), "--text", "a good film", "--text-pair", "fine"])
-    said = "pairs of texts, but the adapter was trained on single ones ('text'); give one by --text"
+    said = "pairs of texts, but the adapter was trained on single ones ('text'); give only --text"
     assert said in capsys.readouterr().err
 
 
@@ -347,7 +347,7 @@ def asked(*arguments, **options):
     os._exit(77)
 
 socket.getaddrinfo = socket.socket.connect = asked
-from ptune.adapter.files import read_adapter
+from ptune.adapter.folder import read_adapter
 from ptune.cli import main
 main(["train", "--backbone", {str(backbone_folder("bert"))!r}, "--data", {str(reviews)!r},
       "--output", {str(tmp_path / "a")!r}, "--epochs", "1"])
@@ -407,7 +407,17 @@ def test_evaluate_several_labels_with_a_table_of_them(topics, capsys) -> None:
     assert "confusion" not in out
     main(["evaluate", str(adapter), "--data", str(path), "--json"])
     answer = last_json(capsys.readouterr().out)
-    assert {"accuracy", "f1", "f1_macro", "loss", "count", "split", "labels", "by_label"} == answer.keys()
+    assert {
+        "accuracy",
+        "f1",
+        "f1_macro",
+        "loss",
+        "count",
+        "split",
+        "labels",
+        "problem_type",
+        "by_label",
+    } == answer.keys()
     assert answer["by_label"]["praise"].keys() == {"precision", "recall", "f1", "support"}
     assert answer["by_label"]["praise"]["support"] == 32
     assert answer["count"] == 64
@@ -431,7 +441,18 @@ def test_evaluate_a_regression(stars, capsys) -> None:
     adapter, path = stars
     main(["evaluate", str(adapter), "--data", str(path), "--label", "stars", "--json"])
     answer = last_json(capsys.readouterr().out)
-    assert {"mse", "mae", "pearson", "spearman", "r2", "loss", "count", "split", "labels"} == answer.keys()
+    assert {
+        "mse",
+        "mae",
+        "pearson",
+        "spearman",
+        "r2",
+        "loss",
+        "count",
+        "split",
+        "labels",
+        "problem_type",
+    } == answer.keys()
     assert answer["labels"] == ["stars"]
 
 

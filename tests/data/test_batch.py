@@ -83,50 +83,43 @@ def packed(*sizes: int, segments: bool = False) -> Packed:
 
 
 def test_padding_stands_on_the_right_and_is_masked() -> None:
-    batch = collate(packed(2, 4, 3), torch.tensor([5, 6, 7]), [2, 1], pad_id=9)
+    batch = collate(packed(2, 4, 3), [2, 1], pad_id=9)
     assert batch.input_ids.tolist() == [[10, 11, 12, 9], [10, 11, 12, 13]]
     assert batch.attention_mask is not None
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert batch.token_type_ids is None
 
 
-def test_labels_follow_the_rows() -> None:
-    batch = collate(packed(2, 4, 3), torch.tensor([5, 6, 7]), [2, 0], pad_id=9)
-    assert batch.labels is not None
-    assert batch.labels.tolist() == [7, 5]
-
-
 def test_rows_of_one_length_have_no_mask() -> None:
-    assert collate(packed(3, 3), None, [0, 1], pad_id=9).attention_mask is None
-
-
-def test_rows_without_labels_have_none() -> None:
-    assert collate(packed(3, 2), None, [0, 1], pad_id=9).labels is None
+    assert collate(packed(3, 3), [0, 1], pad_id=9).attention_mask is None
 
 
 def test_padding_is_of_segment_0() -> None:
-    batch = collate(packed(2, 5, segments=True), None, [0, 1], pad_id=9)
+    batch = collate(packed(2, 5, segments=True), [0, 1], pad_id=9)
     assert batch.token_type_ids is not None
     assert batch.token_type_ids.tolist() == [[0, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
 
 
 def test_a_batch_of_few_lengths_is_padded_to_a_multiple_but_not_beyond_the_longest_row() -> None:
     rows = packed(2, 4, 3, 7)
-    assert collate(rows, None, [0, 2], pad_id=9, multiple=4).input_ids.shape == (2, 4)
-    assert collate(rows, None, [0, 3], pad_id=9, multiple=4).input_ids.shape == (2, 7)
-    batch = collate(rows, None, [1], pad_id=9, multiple=2)
+    assert collate(rows, [0, 2], pad_id=9, multiple=4).input_ids.shape == (2, 4)
+    assert collate(rows, [0, 3], pad_id=9, multiple=4).input_ids.shape == (2, 7)
+    batch = collate(rows, [1], pad_id=9, multiple=2)
     assert batch.attention_mask is not None
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1]]
 
 
 def test_a_batch_moves_whole() -> None:
-    batch = collate(packed(2, 5), torch.tensor([1, 0]), [0, 1], pad_id=9).to(torch.device("meta"))
-    assert {tensor.device.type for tensor in (batch.input_ids, batch.attention_mask, batch.labels)} == {"meta"}
+    batch = collate(packed(2, 5), [0, 1], pad_id=9).to(torch.device("meta"))
+    assert {tensor.device.type for tensor in (batch.input_ids, batch.attention_mask)} == {"meta"}
     assert batch.token_type_ids is None
 
 
-def test_rows_of_zeros_and_ones_are_picked_whole() -> None:
-    targets = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
-    batch = collate(packed(2, 4, 3), targets, [2, 0], pad_id=9)
-    assert batch.labels is not None
-    assert batch.labels.tolist() == [[1, 1], [1, 0]]
+def test_rows_are_selected_in_the_order_asked_for_and_keep_their_padding() -> None:
+    batch = collate(packed(2, 4, 3, segments=True), [0, 1, 2], pad_id=9)
+    chosen = batch.select([2, 0])
+    assert chosen.input_ids.tolist() == [[10, 11, 12, 9], [10, 11, 9, 9]]
+    assert chosen.attention_mask is not None
+    assert chosen.attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+    assert (len(chosen), chosen.length, chosen.mask_position) == (2, 4, None)
+    torch.testing.assert_close(batch.slice(1, 3).input_ids, batch.input_ids[1:])

@@ -46,13 +46,14 @@ def test_no_label_is_looked_for_where_none_is_needed() -> None:
     assert choose_columns(["text", "other"], where="a.csv", need_label=False) == Columns("text")
 
 
-@pytest.mark.parametrize(("option", "place"), [("--text", 0), ("--text-pair", 1), ("--label", 2)])
-def test_an_unknown_column_is_named_with_its_option_and_the_nearest_one(option: str, place: int) -> None:
+@pytest.mark.parametrize(("field", "place"), [("text", 0), ("text_pair", 1), ("label", 2)])
+def test_an_unknown_column_is_named_with_its_setting_and_the_nearest_one(field: str, place: int) -> None:
     wanted: list[str | None] = [None, None, None]
     wanted[place] = "txet"
     with pytest.raises(DataError) as caught:
         choose_columns(["text", "label"], *wanted, where="a.csv")
-    assert str(caught.value).startswith(f"a.csv: {option} names column 'txet'")
+    assert str(caught.value).startswith(f"a.csv: `{field}` names column 'txet'")
+    assert (caught.value.field, caught.value.value, caught.value.expected) == (field, "txet", "'text', 'label'")
     assert "'text', 'label'" in str(caught.value)
     assert "did you mean 'text'?" in str(caught.value)
 
@@ -60,11 +61,11 @@ def test_an_unknown_column_is_named_with_its_option_and_the_nearest_one(option: 
 @pytest.mark.parametrize(
     ("names", "missing"), [(["text", "mark"], "no label column"), (["a", "b", "label"], "no text column")]
 )
-def test_what_cannot_be_guessed_is_asked_for_by_option(names: list[str], missing: str) -> None:
+def test_what_cannot_be_guessed_is_asked_for_by_its_setting(names: list[str], missing: str) -> None:
     with pytest.raises(DataError) as caught:
         choose_columns(names, where="a.csv")
     assert missing in str(caught.value)
-    assert "--" + missing.split()[1] in str(caught.value)
+    assert f"`{missing.split()[1]}`" in str(caught.value)
     assert all(f"'{name}'" in str(caught.value) for name in names)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from ptune.data.encode import TextEncoder, pair_separator_for
+from ptune.data.encode import TextEncoder, pair_separator_for, warn_of_cuts
 from ptune.errors import DataError
 from ptune.model.locate import locate
 from ptune.model.tokenizer import load_tokenizer
@@ -54,8 +57,8 @@ def test_a_pair_has_segments(encoder_tokens: PreTrainedTokenizerBase) -> None:
 
 def test_a_row_of_just_max_length_is_whole(encoder_tokens: PreTrainedTokenizerBase) -> None:
     encoder = TextEncoder(encoder_tokens, 9)
-    assert words(encoder_tokens, encoder.encode([A_LONG_TEXT])[0].ids) == f"<s> {A_LONG_TEXT} </s>"
-    assert encoder.cut_rows == 0
+    (row,) = encoder.encode([A_LONG_TEXT])
+    assert (words(encoder_tokens, row.ids), row.cut) == (f"<s> {A_LONG_TEXT} </s>", False)
 
 
 @pytest.mark.parametrize("max_length", [3, 5, 8])
@@ -67,7 +70,7 @@ def test_a_longer_row_is_cut_at_its_end_and_keeps_its_special_tokens(
     kept = " ".join(A_LONG_TEXT.split()[: max_length - 2])
     assert words(encoder_tokens, rows[0].ids) == f"<s> {kept} </s>"
     assert words(encoder_tokens, rows[1].ids) == "<s> bad </s>"
-    assert encoder.cut_rows == 1
+    assert [row.cut for row in rows] == [True, False]
 
 
 def test_the_longer_text_of_a_pair_is_cut_first(encoder_tokens: PreTrainedTokenizerBase) -> None:
@@ -82,26 +85,30 @@ def test_a_decoders_pair_is_cut_longest_first_too(decoder_tokens: PreTrainedToke
     assert words(decoder_tokens, rows[0].ids) == "a good film very bad"
 
 
-def test_cut_rows_are_counted_over_calls_and_said_in_one_warning(
-    encoder_tokens: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+def test_cut_rows_are_said_in_one_warning_and_nothing_is_said_where_none_is_cut(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    encoder = TextEncoder(encoder_tokens, 6)
-    encoder.encode([A_LONG_TEXT, "bad", A_LONG_TEXT])
-    encoder.encode([A_LONG_TEXT, "fine"])
+    warn_of_cuts(0, 5, 6)
     assert not caplog.records
-    encoder.warn_of_cuts(5)
+    warn_of_cuts(3, 5, 6)
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", "3 of 5 rows were cut to 6 tokens")]
-    encoder.warn_of_cuts(5)
-    assert len(caplog.records) == 1
 
 
-def test_nothing_is_said_where_nothing_is_cut(
-    encoder_tokens: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+@given(
+    first=st.lists(st.sampled_from(A_LONG_TEXT.split()), min_size=1, max_size=20),
+    second=st.none() | st.lists(st.sampled_from(A_LONG_TEXT.split()), min_size=1, max_size=20),
+    max_length=st.integers(4, 24),
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_are_cut_as_the_tokenizer_itself_would_and_the_tokenizer_stays_as_it_is(
+    encoder_tokens: PreTrainedTokenizerBase, first: list[str], second: list[str] | None, max_length: int
 ) -> None:
-    encoder = TextEncoder(encoder_tokens, 9)
-    encoder.encode([A_LONG_TEXT])
-    encoder.warn_of_cuts(1)
-    assert not caplog.records
+    text, pair = " ".join(first), None if second is None else " ".join(second)
+    (row,) = TextEncoder(encoder_tokens, max_length).encode([text], None if pair is None else [pair])
+    assert encoder_tokens.backend_tokenizer.truncation is None
+    reference = copy.deepcopy(encoder_tokens)(text, pair, truncation="longest_first", max_length=max_length)
+    assert row.ids == reference["input_ids"]
+    assert row.segments == reference.get("token_type_ids")
 
 
 def test_padding_and_cutting_of_the_tokenizer_file_do_not_count(encoder_tokens: PreTrainedTokenizerBase) -> None:

@@ -11,12 +11,12 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from ptune.data import tables
+from ptune.data import sources
 from ptune.data.glue import TASKS, Task, named_task
-from ptune.data.sources import load_data
+from ptune.data.load import load_data
+from ptune.data.metric_table import choices
 from ptune.data.targets import REGRESSION
 from ptune.errors import DataError
-from ptune.training.config import FIGURES
 
 Row = dict[str, Any]
 
@@ -119,14 +119,14 @@ def test_a_task_of_the_hub_is_read_by_its_name(task: Task, hub: dict[str, Any]) 
     assert data.train.pairs is None if pair is None else set(data.train.pairs or ()) == {pair}
     assert data.problem_type == task.problem_type
     assert data.labels == (["label"] if task.problem_type == REGRESSION else [*task.labels])
-    assert data.figures == task.figures
+    assert data.metrics == task.metrics
     assert "test" not in data.splits
     assert "split: the rows of test have no labels and are left out" in data.notes
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.source)
 def test_what_a_task_is_judged_by_is_measured(task: Task) -> None:
-    assert set(task.figures) <= set(FIGURES[task.problem_type])
+    assert set(task.metrics) <= set(choices(task.problem_type))
 
 
 @pytest.mark.parametrize("task", LEARNABLE, ids=lambda task: task.source)
@@ -137,7 +137,7 @@ def test_a_folder_of_the_hubs_parquet_files_is_recognised(task: Task, tmp_path: 
     table = pyarrow.Table.from_pylist(labelled(task, row))
     parquet.write_table(table, folder / "train-00000-of-00001.parquet")
     data = load_data(folder)
-    assert (data.figures, set(data.train.texts)) == (task.figures, {text})
+    assert (data.metrics, set(data.train.texts)) == (task.metrics, {text})
 
 
 MRPC = {"Quality": 1, "#1 ID": 11, "#2 ID": 12, "#1 String": ONE, "#2 String": TWO}
@@ -177,7 +177,7 @@ def test_glues_own_files_are_recognised(folder: str, rows: list[Row], source: st
     write_plain(tmp_path / folder / "train.tsv", rows * 2)
     data, task = load_data(tmp_path / folder), named_task(source)
     assert task is not None
-    assert data.figures == task.figures
+    assert data.metrics == task.metrics
     assert data.columns == task.columns
     assert data.train.texts[0] == ONE
     assert data.train.pairs is None or data.train.pairs[0] == TWO
@@ -204,7 +204,7 @@ def test_the_corpus_behind_mrpc_is_recognised_by_its_names_in_any_folder(tmp_pat
         path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
     data = load_data(tmp_path)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 6, "validation": 2, "test": 8}
-    assert data.figures == ("accuracy", "f1")
+    assert data.metrics == ("accuracy", "f1")
     assert load_data(tmp_path / "msr_paraphrase_test.txt", only="test").test.texts == [ONE] * 8
 
 
@@ -269,7 +269,7 @@ def test_the_diagnostic_set_is_for_evaluation(tmp_path: Path) -> None:
     rows = [{"Domain": "news", "Premise": ONE, "Hypothesis": TWO, "Label": name} for name in ("neutral", "entailment")]
     write_plain(tmp_path / "diagnostic" / "diagnostic-full.tsv", rows)
     data = load_data(tmp_path / "diagnostic", only="test")
-    assert (data.test.labels, data.figures) == ([1, 0], ("matthews",))
+    assert (data.test.labels, data.metrics) == ([1, 0], ("matthews",))
     assert "has no split 'train'; it has test" in message(tmp_path / "diagnostic")
 
 
@@ -325,7 +325,7 @@ def test_superglues_own_files_are_recognised(
     data, task = load_data(tmp_path / folder), named_task(f"super_glue/{folder}")
     assert task is not None
     assert (data.validation.texts[0], data.validation.labels, data.labels) == (text, labels, [*task.labels])
-    assert data.figures == task.figures
+    assert data.metrics == task.metrics
 
 
 def test_both_benchmarks_rte_are_told_apart_by_their_columns(tmp_path: Path) -> None:
@@ -391,15 +391,15 @@ def test_a_folder_that_only_has_a_tasks_name_is_read_as_any_other(tmp_path: Path
     rows = [{"sentence1": ONE, "sentence2": TWO, "label": name} for name in ("same", "other")] * 2
     write_json(tmp_path / "mrpc" / "train.jsonl", rows)
     data = load_data(tmp_path / "mrpc")
-    assert (data.labels, data.figures) == (["other", "same"], ())
+    assert (data.labels, data.metrics) == (["other", "same"], ())
 
 
 def test_columns_that_are_named_win_over_the_tasks(tmp_path: Path) -> None:
     write_plain(tmp_path / "MRPC" / "train.tsv", [{**MRPC, "Quality": number % 2} for number in range(6)])
     one = load_data(tmp_path / "MRPC", text="#2 String")
-    assert (one.train.texts[0], one.train.pairs, one.figures) == (TWO, None, ("accuracy", "f1"))
+    assert (one.train.texts[0], one.train.pairs, one.metrics) == (TWO, None, ("accuracy", "f1"))
     other = load_data(tmp_path / "MRPC", label="#1 ID", only="train", labels=["11"])
-    assert other.figures == ()
+    assert other.metrics == ()
 
 
 def test_a_folder_of_task_folders_is_answered_with_one_of_them(tmp_path: Path) -> None:
@@ -410,5 +410,5 @@ def test_a_folder_of_task_folders_is_answered_with_one_of_them(tmp_path: Path) -
 def test_the_tables_of_a_folder_begin_with_train(tmp_path: Path) -> None:
     for name in ("dev", "test", "train"):
         write_plain(tmp_path / f"{name}.tsv", [{"text": ONE, "label": 1}])
-    found = tables.find_tables(str(tmp_path), None, None)
+    found = sources.find_tables(str(tmp_path), None, None)
     assert (next(iter(found.tables)), found.task) == ("train", None)

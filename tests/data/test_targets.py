@@ -124,7 +124,7 @@ def test_several_labels_are_a_list_or_parted_text(cell: Any, separator: str | No
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        ("a|b", "--label-separator"),
+        ("a|b", "label_separator"),
         (3, "'3'"),
         (None, "nothing"),
         ({"a": 1}, "an object"),

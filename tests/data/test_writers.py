@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptune.data.files import Row, read_columns, read_rows
+from ptune.data.readers import Row, read_columns, read_rows
 from ptune.data.targets import labels_of
 from ptune.data.writers import check_output, open_writer, print_json_lines
 from ptune.errors import ConfigError, DataError, OutputError, PtuneError

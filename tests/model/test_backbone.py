@@ -9,7 +9,9 @@ import sys
 import pytest
 import torch
 
+from ptune.data.batch import Inputs
 from ptune.errors import BackboneError, ConfigError
+from ptune.model.entry import Entry
 from ptune.model.families import FAMILIES
 from ptune.model.loading import load_backbone, pick_device
 from ptune.model.locate import locate
@@ -104,7 +106,7 @@ def test_the_peft_layout_of_a_bert_without_pooler_is_refused(backbone_folder, tm
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     loaded = load_backbone(str(folder), device="cpu")
     make_head(loaded, "mean", 3)
-    with pytest.raises(BackboneError, match=r"has no pooler weights.*use --pooling mean"):
+    with pytest.raises(BackboneError, match=r"has no pooler weights.*use `pooling='mean'`"):
         make_head(loaded, "peft", 3)
 
 
@@ -139,15 +141,16 @@ def test_a_separate_softmax_starts_from_the_pretrained_model_and_then_adds(famil
     ids, mask = torch.tensor([[2, 5, 6, 7, 8], [2, 9, 10, 3, 0]]), torch.tensor([[1] * 5, [1, 1, 1, 1, 0]])
     prompt = torch.randn(loaded.layers, 2, 4, loaded.kv_width)
     prompt[:, 1] = 0
-    plain = loaded(ids, mask).states
-    torch.testing.assert_close(loaded(ids, mask, prompt=prompt, separate=True).states, plain)
+    text, entry = Inputs(ids, mask), Entry("separate")
+    plain = loaded(text).states
+    torch.testing.assert_close(loaded(text, prompt, entry).states, plain)
     prompt[:, 1] = torch.randn(loaded.kv_width)  # every virtual token of the same value: keys no longer matter
-    one = loaded(ids, mask, prompt=prompt, separate=True).states
-    other = loaded(ids, mask, prompt=torch.cat([prompt[:, :1] * 3, prompt[:, 1:]], dim=1), separate=True).states
+    one = loaded(text, prompt, entry).states
+    other = loaded(text, torch.cat([prompt[:, :1] * 3, prompt[:, 1:]], dim=1), entry).states
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     assert (one - plain).abs().max() > 1e-3
     # A row alone gives what it gives beside a longer one.
-    alone = loaded(ids[1:, :4], None, prompt=prompt, separate=True).states
+    alone = loaded(Inputs(ids[1:, :4]), prompt, entry).states
     torch.testing.assert_close(alone[0], one[1, :4], rtol=1e-4, atol=1e-4)
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
+from ptune.inference.classifier import TextClassifier
 from ptune.model import classifier
 from ptune.model.backbone import Hidden
 from ptune.model.classifier import PromptClassifier
@@ -17,7 +18,6 @@ from ptune.model.loading import build_backbone
 from ptune.model.locate import Location
 from ptune.model.prompt import split_layers
 from ptune.model.tokenizer import load_tokenizer
-from ptune.predict import TextClassifier
 
 LABELS = ["a", "b", "c", "d"]
 

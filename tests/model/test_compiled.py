@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ptune.data.batch import Inputs
 from ptune.errors import TrainingError
-from ptune.model.classifier import PromptClassifier, shared_logits
+from ptune.model.classifier import PromptClassifier
 from ptune.model.compiled import CompiledForward
 from ptune.model.config import PromptConfig
+from ptune.model.mixed import start_logits
 
 LABELS = ["a", "b", "c"]
 BATCHES = [
@@ -20,7 +22,8 @@ BATCHES = [
 
 def slopes_and_logits(model: PromptClassifier, ids: torch.Tensor, forward=None) -> list[torch.Tensor]:
     model.zero_grad()
-    (logits,) = shared_logits([model], model.prompt(), ids, (ids > 0).long(), forward=forward)
+    inputs = Inputs(ids, (ids > 0).long())
+    logits = start_logits([model], [model.prompt()], [0] * len(ids), inputs, forward).result()[0]
     logits.square().sum().backward()
     return [logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
@@ -46,5 +49,5 @@ def test_a_machine_that_cannot_compile_is_named(backbone) -> None:
 
     torch._dynamo.reset()
     model = PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=3), LABELS)
-    with pytest.raises(TrainingError, match=r"cannot be compiled here .* or train with --no-compile"):
+    with pytest.raises(TrainingError, match=r"cannot be compiled here .* or train with `compile=False`"):
         slopes_and_logits(model, BATCHES[0], CompiledForward(model.backbone, compiler=broken))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ptune.data.batch import Inputs
 from ptune.errors import BackboneError, ConfigError
-from ptune.model.classifier import PromptClassifier, shared_logits
+from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
-from ptune.model.ensemble import stack_prompts
 from ptune.model.families import FAMILIES, family_of
+from ptune.model.mixed import start_logits
 
 B, T, P, C = 2, 6, 3, 4
 LABELS = ["a", "b", "c", "d"]
@@ -84,11 +85,13 @@ def test_prompts_of_their_own_in_one_batch_give_each_rows_own_answer(family, met
     one, two = (classifier(backbone(family), method, "mean") for _ in range(2))
     with torch.no_grad():
         two.prompt_encoder.embedding.weight.mul_(-0.5)
-        prompts = [one.prompt(), two.prompt()]
-        mixed = stack_prompts(prompts)
-        (together,) = shared_logits([one], mixed, IDS, MASK, SEGMENTS)
-        apart = [shared_logits([one], prompt, IDS, MASK, SEGMENTS)[0][row] for row, prompt in enumerate(prompts)]
-    torch.testing.assert_close(together, torch.stack(apart), atol=2e-5, rtol=0)
+        models, prompts, inputs = [one, two], [one.prompt(), two.prompt()], Inputs(IDS, MASK, SEGMENTS)
+        together = start_logits(models, prompts, [0, 1], inputs).result()
+        apart = [
+            start_logits([model], [prompt], [0, 0], inputs).result()[0][row : row + 1]
+            for row, (model, prompt) in enumerate(zip(models, prompts, strict=True))
+        ]
+    torch.testing.assert_close(list(together.values()), apart, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -108,7 +111,7 @@ def test_positions_are_those_that_the_family_counts_itself(family, backbone) -> 
     loaded = backbone(family)
     ids = torch.tensor([[2, 5, 6, 7, 3]])
     with torch.no_grad():
-        ours = loaded(ids).states
+        ours = loaded(Inputs(ids)).states
         own = loaded.base(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     torch.testing.assert_close(ours, own, atol=1e-5, rtol=0)
 
@@ -118,15 +121,16 @@ def test_the_deep_prompt_of_albert_differs_in_each_run_of_its_shared_layer(backb
     model = classifier(loaded, "deep", "mean")
     with torch.no_grad():
         prompt = model.prompt()
-        (plain,) = shared_logits([model], prompt, IDS[:1])
-        (swapped,) = shared_logits([model], prompt.flip(0), IDS[:1])
+        plain, swapped = (
+            start_logits([model], [values], [0], Inputs(IDS[:1])).result()[0] for values in (prompt, prompt.flip(0))
+        )
     assert prompt.shape == (loaded.layers, 2, P, loaded.kv_width)
     assert (plain - swapped).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("family", ["deberta-v2", "mpnet"])
 def test_a_family_that_takes_no_deep_prompts_says_so_at_once(family, backbone) -> None:
-    with pytest.raises(ConfigError, match=r"method 'deep' does not work .* use --method p-tuning"):
+    with pytest.raises(ConfigError, match=r"method 'deep' does not work .* use `method='p-tuning'`"):
         PromptClassifier(backbone(family), PromptConfig(method="deep"), LABELS)
     settled = PromptClassifier(backbone(family), PromptConfig(), LABELS)
     assert settled.config.method == "p-tuning"

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptune.data.batch import Inputs
 from ptune.errors import BackboneError, ConfigError
+from ptune.inference.classifier import TextClassifier
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.families import FAMILIES
 from ptune.model.loading import load_backbone
 from ptune.model.tokenizer import load_tokenizer
-from ptune.predict import TextClassifier
 from tests.conftest import VOCABULARY
 
 LABELS = ["negative", "positive"]
@@ -55,7 +56,7 @@ def word_scores(backbone: Backbone, ids: Tensor, place: int) -> Tensor:
 
 @torch.no_grad()
 def logits_without_prompt(model: PromptClassifier, ids: Tensor, mask_position: Tensor | None) -> Tensor:
-    hidden = model.backbone(ids)
+    hidden = model.backbone(Inputs(ids))
     return model.head(replace(hidden, mask_position=mask_position))
 
 
@@ -142,7 +143,7 @@ def test_a_deep_prompt_starts_from_tokens_drawn_at_random(language_model) -> Non
 
 def test_a_backbone_without_a_language_model_head_says_what_to_use(backbone, tmp_path) -> None:
     with pytest.raises(
-        BackboneError, match=r"no pretrained language-model head \(its checkpoint lacks .*--head linear"
+        BackboneError, match=r"no pretrained language-model head \(its checkpoint lacks .*use `head='linear'`"
     ):
         untrained(backbone("bert"))
     with pytest.raises(BackboneError, match=r"lacks lm_head\.weight"):

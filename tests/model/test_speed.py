@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import ptune
+from ptune.data.batch import Inputs
 from ptune.model import attention
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
+from ptune.model.entry import Entry
 from ptune.model.families import FAMILIES
 from ptune.model.loading import is_faster_in_bfloat16, load_backbone, pick_dtype
 
@@ -48,25 +50,25 @@ def transformers_layers(backbone: Backbone) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mask", [MASK, None])
-@pytest.mark.parametrize("prompt", ["none", "shallow", "shared", "separate"])
+@pytest.mark.parametrize("prompt", ["none", "input", "shared", "separate"])
 @pytest.mark.parametrize("family", OWN_LAYERS)
 def test_our_layers_are_transformers_layers(family, prompt, mask, backbone) -> None:
     loaded = backbone(family)
     torch.manual_seed(3)
     prompts = {
-        "none": {},
-        "shallow": {"prompt": torch.randn(4, loaded.embedding_width)},
-        "shared": {"prompt": torch.randn(loaded.layers, 2, 4, loaded.kv_width)},
-        "separate": {"prompt": torch.randn(loaded.layers, 2, 4, loaded.kv_width), "separate": True},
+        "none": (),
+        "input": (torch.randn(4, loaded.embedding_width), Entry("input")),
+        "shared": (torch.randn(loaded.layers, 2, 4, loaded.kv_width), Entry("shared")),
+        "separate": (torch.randn(loaded.layers, 2, 4, loaded.kv_width), Entry("separate")),
     }
     with torch.no_grad():
-        ours = loaded(IDS, mask, **prompts[prompt])
+        ours = loaded(Inputs(IDS, mask), *prompts[prompt])
         read = torch.tensor([1, 2])
-        picked = loaded(IDS, mask, **prompts[prompt], read=read)
+        picked = loaded(Inputs(IDS, mask), *prompts[prompt], read=read)
         with transformers_layers(loaded):
-            theirs = loaded(IDS, mask, **prompts[prompt])
+            theirs = loaded(Inputs(IDS, mask), *prompts[prompt])
     rows = slice(None) if mask is None else mask.bool()  # what stands at padding is nobody's business
-    if mask is not None and prompt == "shallow":
+    if mask is not None and prompt == "input":
         rows = torch.nn.functional.pad(mask, (4, 0), value=1).bool()
     torch.testing.assert_close(ours.states[rows], theirs.states[rows], atol=1e-5, rtol=1e-5)
     assert picked.picked
@@ -96,7 +98,7 @@ def test_a_last_layer_only_where_the_head_reads_gives_the_same(family, method, p
     config = PromptConfig(method=method, pooling=pooling, virtual_tokens=3, encoder_hidden_size=8, token_dropout=0)
     model = spread(PromptClassifier(backbone(family), config, LABELS))
     logits, slopes = model(IDS, MASK).logits, gradients(model)
-    monkeypatch.setattr(type(model.head), "reads", lambda *_: None)
+    monkeypatch.setattr(type(model.head), "reads", "all")
     torch.testing.assert_close(model(IDS, MASK).logits, logits, atol=1e-5, rtol=1e-5)
     for whole, picked in zip(gradients(model), slopes, strict=True):
         torch.testing.assert_close(picked, whole, atol=1e-5, rtol=1e-4)

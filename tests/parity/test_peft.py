@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import ptune
-from ptune.adapter.files import note_backbone, save_adapter
-from ptune.adapter.layout import Record
+from ptune.adapter.folder import save_adapter
+from ptune.adapter.layout import BackboneNote, Record
 from ptune.model.families import FAMILIES
 
 GUIDE_FAMILIES = ("roberta", "bert", "gpt2", "opt", "bloom", "llama")
@@ -71,7 +71,7 @@ def random_classifier(backbone, **settings) -> ptune.PromptClassifier:
 
 
 def saved(model: ptune.PromptClassifier, folder: Path) -> Path:
-    record = Record(prompt=model.config, backbone=note_backbone(model.backbone), labels=LABELS, classes=len(LABELS))
+    record = Record(prompt=model.config, backbone=BackboneNote.of(model.backbone), labels=LABELS, classes=len(LABELS))
     save_adapter(folder, model, record)
     return folder
 
@@ -210,7 +210,7 @@ def test_regressions_of_ptune_give_the_same_numbers_in_peft_and_back(
     config = ptune.PromptConfig(method="p-tuning", virtual_tokens=P, encoder_hidden_size=8)
     model = ptune.PromptClassifier(backbone(family), config, ["stars"], seed=5, problem_type="regression")
     model.standardise(torch.tensor([1.0, 2.0, 4.5]))
-    note = note_backbone(model.backbone)
+    note = BackboneNote.of(model.backbone)
     record = Record(prompt=model.config, backbone=note, labels=["stars"], classes=1, problem_type="regression")
     save_adapter(tmp_path, model, record)
     expected = ptune_logits(model)

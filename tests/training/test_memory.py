@@ -9,13 +9,14 @@ import torch
 
 import ptune
 from ptune.errors import BackboneError, ConfigError, TrainingError
+from ptune.inference.classifier import WINDOW, TextClassifier
+from ptune.inference.engine import run_logits, run_model
 from ptune.model import loading
 from ptune.model.backbone import Backbone
 from ptune.model.memory import memory_errors, ways_out
-from ptune.predict import TextClassifier, run_logits
 from ptune.training.member import Member
 from tests.conftest import write_jsonl
-from tests.training.test_loop import new_model, run
+from tests.training.test_train import new_model, run
 
 
 @pytest.fixture
@@ -32,14 +33,13 @@ def limited(monkeypatch):
             )
         )
 
-        def short_of_memory(self, input_ids, *args, **options):
-            asked.append(input_ids.numel())
-            if input_ids.numel() > tokens:
+        def short_of_memory(self, inputs, *args, **options):
+            asked.append(inputs.input_ids.numel())
+            if inputs.input_ids.numel() > tokens:
                 raise next(errors)
-            return forward(self, input_ids, *args, **options)
+            return forward(self, inputs, *args, **options)
 
         monkeypatch.setattr(type(backbone), "forward", short_of_memory)
-        monkeypatch.setattr(backbone, "most_tokens", None)
         return asked
 
     return limit
@@ -73,23 +73,30 @@ def test_training_goes_on_in_smaller_parts_to_the_same_end(
 def test_a_row_that_does_not_fit_ends_training_with_advice(backbone, reviews, tmp_path, limited) -> None:
     limited(backbone("bert"), 3)
     with pytest.raises(
-        TrainingError, match=r"cpu has no memory for a row of \d+ tokens; cut texts with --max-length, use"
+        TrainingError, match=r"cpu has no memory for a row of \d+ tokens; cut texts with `max_length`, use"
     ):
         run(backbone("bert"), reviews, tmp_path)
 
 
-def test_prediction_tries_less_and_remembers(backbone, reviews, tmp_path, limited) -> None:
+def test_prediction_tries_less_and_says_what_fitted(backbone, reviews, tmp_path, limited) -> None:
     result, data = run(backbone("bert"), reviews, tmp_path, epochs=1)
     classifier = result.classifier
     rows = classifier.encoder.encode(data.train.texts, None)
     expected = run_logits(classifier.model, rows, classifier.pad_id)
     asked = limited(classifier.model.backbone, 40)
-    torch.testing.assert_close(run_logits(classifier.model, rows, classifier.pad_id), expected, atol=1e-5, rtol=1e-5)
+    logits, most_tokens = run_model(classifier.model, rows, classifier.pad_id)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     assert max(asked) > 40
     asked.clear()
-    torch.testing.assert_close(run_logits(classifier.model, rows, classifier.pad_id), expected, atol=1e-5, rtol=1e-5)
-    assert max(asked) <= 40
-    with pytest.raises(ConfigError, match="no memory for a batch of 48 rows; use a smaller --batch-size"):
+    again, same = run_model(classifier.model, rows, classifier.pad_id, most_tokens=most_tokens)
+    torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-5)
+    assert (max(asked) <= 40, same) == (True, most_tokens)
+    asked.clear()
+    texts = data.train.texts[:8]
+    many = [texts[number % 8] for number in range(WINDOW + 100)]
+    assert len(list(classifier.stream(many))) == WINDOW + 100
+    assert sum(tokens > 40 for tokens in asked) <= 6  # tried once, in the first of two windows
+    with pytest.raises(ConfigError, match="no memory for a batch of 48 rows; use a smaller `batch_size`"):
         run_logits(classifier.model, rows, classifier.pad_id, batch_size=64)
     limited(classifier.model.backbone, 3)
     with pytest.raises(ConfigError, match=r"no memory for a row of \d+ tokens"):
@@ -105,13 +112,12 @@ def test_one_long_row_that_does_not_fit_is_named_whatever_else_is_read(backbone,
     limited(backbone("bert"), 40)
     with pytest.raises(TrainingError, match="no memory for a row of 62 tokens; cut texts"):
         run(backbone("bert"), tmp_path, tmp_path / "adapter", accumulate=4)
-    with pytest.raises(TrainingError, match="fewer virtual tokens or fewer --seeds"):
+    with pytest.raises(TrainingError, match="fewer `virtual_tokens` or fewer `seeds`"):
         run(backbone("bert"), tmp_path, tmp_path / "adapters", seeds=2, ensemble=True)
 
     classifier = TextClassifier.around(new_model(backbone("bert"), 0))
-    with pytest.raises(ConfigError, match="no memory for a row of 62 tokens; use a smaller --max-length"):
+    with pytest.raises(ConfigError, match="no memory for a row of 62 tokens; use a smaller `max_length`"):
         classifier.predict_proba([row["text"] for row in rows])
-    assert backbone("bert").most_tokens is None  # others have memory as before
     classifier.predict_proba([row["text"] for row in rows[16:]])
 
 
@@ -129,7 +135,7 @@ def test_a_backbone_that_does_not_fit_is_named_with_its_size(backbone_folder, mo
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(loading.Backbone, "to", no_memory)
-    with pytest.raises(BackboneError, match=r"no memory for backbone .*, which is 0\.0 GB in float32; use --dtype"):
+    with pytest.raises(BackboneError, match=r"no memory for backbone .*, which is 0\.0 GB in float32; use `dtype="):
         ptune.load_backbone(str(backbone_folder("bert")), dtype="float32", device="cpu")
 
 
@@ -144,4 +150,4 @@ def test_all_that_torch_raises_for_want_of_memory_is_one_error() -> None:
 def test_another_device_is_a_way_out_for_a_gpu_alone() -> None:
     assert ways_out(torch.device("cpu"), "fewer rows") == "use fewer rows"
     assert ways_out(torch.device("cpu"), "fewer rows", "shorter texts") == "use fewer rows or shorter texts"
-    assert ways_out(torch.device("cuda"), "fewer rows") == "use fewer rows or --device cpu"
+    assert ways_out(torch.device("cuda"), "fewer rows") == "use fewer rows or `device='cpu'`"

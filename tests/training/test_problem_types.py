@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import ptune
+from ptune.data.metric_table import choices, metrics_of
 from ptune.data.splits import TextData
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
-from ptune.metrics import confusion, evaluate_logits
+from ptune.evaluation.metrics import confusion, evaluate_logits
 from ptune.model.objective import Objective
-from ptune.training.config import FIGURES, Task
-from ptune.training.loop import TrainResult
+from ptune.training.config import Task
+from ptune.training.train import TrainResult
 from tests.conftest import review_rows, star_rows, topic_rows, write_jsonl
 
 
@@ -178,7 +179,7 @@ def test_accumulated_batches_are_one_large_batch_under_every_objective(
     torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", FIGURES[REGRESSION])
+@pytest.mark.parametrize("name", choices(REGRESSION))
 def test_every_figure_can_pick_the_best_epoch(name, backbone, stars, tmp_path) -> None:
     result = run(backbone("bert"), stars, tmp_path, epochs=3, best=name, lr=0.1)
     values = [line[name] for line in result.history]
@@ -192,8 +193,8 @@ def test_figures_of_a_problem_type_are_those_that_it_is_measured_by() -> None:
         MULTI: evaluate_logits(logits, torch.ones(2, 2), MULTI),
         REGRESSION: evaluate_logits(logits[:, :1], torch.tensor([0.0, 1.0]), REGRESSION),
     }
-    for problem_type, names in FIGURES.items():
-        assert set(names) <= measured[problem_type].keys()
+    for problem_type, metrics in measured.items():
+        assert set(metrics_of(problem_type)) <= metrics.keys()
 
 
 @pytest.mark.parametrize(
@@ -202,9 +203,9 @@ def test_figures_of_a_problem_type_are_those_that_it_is_measured_by() -> None:
         (REGRESSION, {"best": "accuracy"}, "use one of pearson, spearman, r2, mse, mae, loss"),
         (SINGLE, {"best": "r2"}, "use one of accuracy, f1, f1_macro, matthews, loss"),
         (MULTI, {"best": "matthews"}, "use one of f1, f1_macro, accuracy, loss"),
-        (MULTI, {"label_smoothing": 0.1}, "label_smoothing is for single_label_classification"),
-        (REGRESSION, {"class_weights": "balanced"}, "class_weights and focal"),
-        (REGRESSION, {"focal": 2.0}, "class_weights and focal"),
+        (MULTI, {"label_smoothing": 0.1}, "`label_smoothing` is for single_label_classification"),
+        (REGRESSION, {"class_weights": "balanced"}, "`class_weights` and `focal`"),
+        (REGRESSION, {"focal": 2.0}, "`class_weights` and `focal`"),
     ],
 )
 def test_a_setting_that_a_problem_type_has_no_use_for_is_refused(problem_type, settings, said) -> None:

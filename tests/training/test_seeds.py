@@ -9,10 +9,11 @@ import torch
 from pydantic import ValidationError
 
 import ptune
-from ptune.metrics import evaluate_logits
+from ptune.evaluation.metrics import evaluate_logits
 from ptune.model.ensemble import PromptEnsemble
-from ptune.training import loop
 from ptune.training.member import copy_state
+from ptune.training.run import Run
+from ptune.training.train import train
 
 METHODS = [
     {"method": "deep", "token_dropout": 0.3},
@@ -26,7 +27,7 @@ def run(backbone, data, output, settings=None, **training):
     config = ptune.TrainConfig(**{"epochs": 3, "batch_size": 7, "seed": 3, "lr": 0.05, **training})
     prompt = ptune.PromptConfig(**{"virtual_tokens": 6, "encoder_hidden_size": 8, **(settings or {})})
     model = ptune.PromptClassifier.from_backbone(backbone, prompt, labels=data.labels, seed=config.seed)
-    return loop.train(model, data, config, output=output)
+    return train(model, data, config, output=output)
 
 
 @pytest.mark.parametrize("family", ["bert", "bloom", "llama"])
@@ -35,7 +36,7 @@ def test_each_seed_becomes_what_it_would_have_become_alone(family, settings, bac
     data = ptune.load_data(reviews)
     training = {"epochs": 2, "average": 0.0}
     states: dict[object, dict[str, torch.Tensor]] = {}
-    original = loop.Run._end_epoch
+    original = Run._end_epoch
 
     def note(self, log):
         for member in self.members:
@@ -43,7 +44,7 @@ def test_each_seed_becomes_what_it_would_have_become_alone(family, settings, bac
         original(self, log)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Run, "_end_epoch", note)
+        patch.setattr(Run, "_end_epoch", note)
         run(backbone(family), data, tmp_path / "two", settings, seeds=2, ensemble=True, **training)
         run(backbone(family), data, tmp_path / "one", settings, seed=4, **training)
     for name, tensor in states[(2, 4)].items():
@@ -98,9 +99,9 @@ def test_several_seeds_are_resumed_exactly(backbone, reviews, tmp_path) -> None:
         options = {"output": tmp_path / "cut", "resume": resume}
         if not resume:
             with pytest.raises(KeyboardInterrupt):
-                loop.train(model, data, config, on_step=stop, **options)
+                train(model, data, config, on_step=stop, **options)
         else:
-            cut = loop.train(model, data, config, **options)
+            cut = train(model, data, config, **options)
     assert cut.metrics == whole.metrics
     names = ("adapter_model.safetensors",)
     assert [(tmp_path / "cut" / n).read_bytes() for n in names] == [

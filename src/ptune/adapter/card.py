@@ -10,28 +10,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptune.adapter.files import AdapterFile
+from ptune.adapter.folder import AdapterFile
 from ptune.adapter.layout import BackboneNote, Record
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.data.metric_table import Metric, metrics_of
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, default_labels
 from ptune.errors import BackboneError
 from ptune.model.locate import Location, locate
 
 CARD_FILE = "README.md"
 
-# Figures of a record: the Hub's name for them, and one for people.
-_METRICS = {
-    "accuracy": ("accuracy", "Accuracy"),
-    "f1": ("f1", "F1"),
-    "f1_macro": ("f1", "F1 (macro)"),
-    "matthews": ("matthews_correlation", "Matthews correlation"),
-    "ece": ("expected_calibration_error", "Expected calibration error"),
-    "pearson": ("pearsonr", "Pearson correlation"),
-    "spearman": ("spearmanr", "Spearman correlation"),
-    "mse": ("mse", "Mean squared error"),
-    "mae": ("mae", "Mean absolute error"),
-    "r2": ("r_squared", "R2"),
-    "loss": ("loss", "Loss"),
-}
 _TAGS = {"deep": "prefix-tuning", "p-tuning": "p-tuning", "prompt-tuning": "prompt-tuning"}
 _ANSWERS: dict[ProblemType, str] = {
     SINGLE: "one of {} labels",
@@ -65,7 +52,7 @@ def write_card(file: AdapterFile, repository: str) -> str:
         _use(record, repository, backbone, found=place is not None and (on_hub or place.packaged)),
         *([_use_in_peft(record, repository, backbone)] if file.peft else []),
         _labels(record),
-        *([_figures(record)] if record.metrics else []),
+        *([_metrics(record)] if record.metrics else []),
         _settings(record),
     ]
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n".join(parts)))
@@ -108,24 +95,29 @@ def _licence(place: Location | None, note: BackboneNote) -> dict[str, Any]:
 def _eval_results(record: Record) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    data = record.data
-    name = data.name if data else "validation rows"
+    data, table = record.data, metrics_of(record.problem_type)
+    source = data.name if data else "validation rows"
     return [
         EvalResult(
             task_type="text-classification",
             task_name="Text classification",
-            dataset_type=name if data and data.hub else _NO_TYPE.sub("-", name).strip("-") or "data",
-            dataset_name=f"{name}, {data.configuration}" if data and data.configuration else name,
+            dataset_type=source if data and data.hub else _NO_TYPE.sub("-", source).strip("-") or "data",
+            dataset_name=f"{source}, {data.configuration}" if data and data.configuration else source,
             dataset_config=data.configuration if data else None,
             dataset_revision=data.revision if data else None,
             dataset_split="validation",
-            metric_type=_METRICS[figure][0],
-            metric_name=_METRICS[figure][1],
+            metric_type=table[name].hub_name,
+            metric_name=_titled(table[name]),
             metric_value=round(value, 4),
         )
-        for figure, value in record.metrics.items()
-        if figure in _METRICS
+        for name, value in record.metrics.items()
+        if name in table
     ]
+
+
+def _titled(metric: Metric) -> str:
+    """Return a metric's title at the beginning of a line."""
+    return metric.title[0].upper() + metric.title[1:]
 
 
 def _summary(file: AdapterFile, repository: str, backbone: str) -> str:
@@ -181,17 +173,18 @@ model = PeftModel.from_pretrained(model, "{repository}")
 def _labels(record: Record) -> str:
     if record.problem_type == REGRESSION:
         return f"## Answer\n\nThe number is: {_cell((record.labels or ['value'])[0])}.\n"
-    names = record.labels or [f"LABEL_{index}" for index in range(record.classes)]
+    names = record.labels or default_labels(record.classes)
     return "## Labels\n\n" + _table(("index", "label"), enumerate(names))
 
 
-def _figures(record: Record) -> str:
-    figures = [(_METRICS[name][1], f"{value:.4f}") for name, value in record.metrics.items() if name in _METRICS]
+def _metrics(record: Record) -> str:
+    table = metrics_of(record.problem_type)
+    metrics = [(_titled(table[name]), f"{value:.4f}") for name, value in record.metrics.items() if name in table]
     rows = record.metrics.get("count")
     known = f"{rows} validation rows" if rows else "the validation rows"
     source = f" of {_cell(record.data.name)}" if record.data else ""
-    text = f"## Figures\n\nOn {known}{source}, by which the epoch was chosen too.\n\n" + _table(
-        ("figure", "value"), figures
+    text = f"## Metrics\n\nOn {known}{source}, by which the epoch was chosen too.\n\n" + _table(
+        ("metric", "value"), metrics
     )
     if record.problem_type != SINGLE or "ece_raw" not in record.metrics:
         return text

@@ -9,13 +9,19 @@ docs/adapter-format.md specifies all three to the byte.
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ptune.data.splits import Origin
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
+from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
+from ptune.model.ensemble import Model, PromptEnsemble
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 RECORD_FILE = "ptune.json"
@@ -26,6 +32,22 @@ PROMPT_KEY = "prompt_embeddings"
 FORMAT_VERSION = 1
 # Bytes that a JSON file of an adapter may have; a thousand long label names fit hundreds of times.
 MAX_JSON_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What is known of a task beside the weights that were learned for it.
+
+    columns: names of the columns `text`, `text_pair` and `label` of the training data; empty where they are not known.
+    label_separator: stood between the labels of a row in the training data; None: nothing did.
+    origin: where the training data are from.
+    temperature: what logits are divided by before probabilities are taken.
+    """
+
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    label_separator: str | None = None
+    origin: Origin | None = None
+    temperature: float = 1.0
 
 
 class BackboneNote(BaseModel):
@@ -39,6 +61,18 @@ class BackboneNote(BaseModel):
     layers: int | None = Field(None, description="L, layers.")
     width: int | None = Field(None, description="H, width of the hidden states.")
     fingerprint: str | None = Field(None, description="See Backbone.fingerprint.")
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> BackboneNote:
+        """Return what an adapter notes of its backbone."""
+        return cls(
+            name=backbone.location.reference,
+            revision=backbone.location.revision,
+            model_type=backbone.config.model_type,
+            layers=backbone.layers,
+            width=backbone.width,
+            fingerprint=backbone.fingerprint(),
+        )
 
 
 class Record(BaseModel):
@@ -80,3 +114,45 @@ class Record(BaseModel):
         if self.problem_type == REGRESSION and self.classes != 1:
             raise ValueError(f"a regression gives one number, but there are {self.classes} classes")
         return self
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        task: TaskInfo | None = None,
+        *,
+        max_length: int | None = None,
+        pair_separator: str = "",
+        metrics: Mapping[str, float] | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> Record:
+        """Return the record of a model as it is. It holds no times: the same run gives the same bytes."""
+        task = task or TaskInfo()
+        return cls(
+            prompt=model.config,
+            backbone=BackboneNote.of(model.backbone),
+            labels=model.labels,
+            classes=len(model.labels),
+            problem_type=model.problem_type,
+            members=len(model.members) if isinstance(model, PromptEnsemble) else 1,
+            temperature=task.temperature,
+            max_length=max_length,
+            pair_separator=pair_separator,
+            data=task.origin,
+            columns=dict(task.columns),
+            label_separator=task.label_separator,
+            metrics=dict(metrics or {}),
+            training=dict(training or {}),
+            versions=versions(),
+        )
+
+    @property
+    def task(self) -> TaskInfo:
+        """What the record says of the task."""
+        return TaskInfo(self.columns, self.label_separator, self.data, self.temperature)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a run's numbers."""
+    packages = {name: version(name) for name in ("ptune", "torch", "transformers", "tokenizers")}
+    return {"python": platform.python_version(), **packages}

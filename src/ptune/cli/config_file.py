@@ -13,7 +13,8 @@ from cyclopts.config import Dict
 from pydantic import BaseModel, ValidationError
 
 from ptune.cli.options import TRAIN_MODELS
-from ptune.errors import ConfigError, problems
+from ptune.cli.spelling import option
+from ptune.errors import ConfigError, describe_problems
 
 # Options that are mappings; the command line gives them as one text.
 MAPPINGS = ("verbalizer",)
@@ -98,5 +99,5 @@ def _wrong(model: type[BaseModel], values: dict[str, Any]) -> list[str]:
     try:
         model(**own)
     except ValidationError as err:
-        return [where.replace("_", "-") + reason for where, reason in problems(err, "key '{}'")]
+        return [describe_problems(err, lambda name: f"key '{option(name).removeprefix('--')}'")]
     return []

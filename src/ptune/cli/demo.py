@@ -41,7 +41,7 @@ def demo(*, output: Path = Path("runs/demo"), backbone: Place = BACKBONE, json: 
     backbone
         Another backbone.
     """
-    from ptune.predict import load
+    from ptune.inference.classifier import load
 
     terminal = Terminal(json)
     data = bbc_news()

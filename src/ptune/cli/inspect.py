@@ -22,7 +22,8 @@ def inspect(adapter: Place, /, *, json: Json = False) -> None:
     adapter
         Folder of an adapter, ptune's or PEFT's; or a Hub id, OWNER/NAME or OWNER/NAME@REVISION.
     """
-    from ptune.adapter.files import read_adapter
+    from ptune.adapter.folder import read_adapter
+    from ptune.data.targets import default_labels
 
     terminal = Terminal(json)
     file = read_adapter(adapter)
@@ -31,7 +32,7 @@ def inspect(adapter: Place, /, *, json: Json = False) -> None:
         "method": record.prompt.method,
         "backbone": record.backbone.name,
         "problem_type": record.problem_type,
-        "labels": record.labels or [f"LABEL_{index}" for index in range(record.classes)],
+        "labels": record.labels or default_labels(record.classes),
         "virtual_tokens": record.prompt.virtual_tokens,
         "pooling": record.prompt.pooling,
         "softmax": record.prompt.softmax,

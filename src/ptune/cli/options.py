@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ptune.data.targets import ProblemType
-from ptune.model.config import Precision, PromptConfig
+from ptune.model.config import DType, Precision, PromptConfig
 from ptune.training.config import TrainConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
@@ -63,7 +63,7 @@ class DeviceOptions(_Options):
     """Where and how the backbone runs."""
 
     device: str = Field("auto", description="auto (a GPU where there is one), cpu, cuda, cuda:1, mps.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: DType = Field(
         "auto",
         description="Number type of the frozen backbone; prompts and heads stay float32. auto: bfloat16 on a GPU that "
         "computes with it, else float32.",
@@ -95,12 +95,33 @@ class BackboneOptions(DeviceOptions):
     )
 
 
+class PromptOptions(PromptConfig):
+    """What is learned, as it is typed."""
+
+    verbalizer: Annotated[
+        dict[str, list[str]] | None,
+        # A line of text on the command line, a mapping in a configuration file, which arrives as JSON.
+        Parameter(accepts_keys=False, n_tokens=1),
+    ] = Field(None, description=PromptConfig.model_fields["verbalizer"].description)
+
+    @field_validator("template", mode="before")
+    @classmethod
+    def _break_lines(cls, value: Any) -> Any:
+        return value.replace("\\n", "\n") if isinstance(value, str) else value  # a shell passes two characters
+
+
 Columns = Annotated[ColumnOptions | None, Parameter(name="*", group="Data")]
 Data = Annotated[DataOptions | None, Parameter(name="*", group="Data")]
 Prediction = Annotated[PredictionOptions | None, Parameter(name="*", group="Backbone")]
 BackboneSettings = Annotated[BackboneOptions | None, Parameter(name="*", group="Backbone")]
-PromptSettings = Annotated[PromptConfig | None, Parameter(name="*", group="Prompt")]
+PromptSettings = Annotated[PromptOptions | None, Parameter(name="*", group="Prompt")]
 TrainSettings = Annotated[TrainConfig | None, Parameter(name="*", group="Training")]
 
 # The models behind `ptune train`, in the order of its help.
-TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, PromptConfig, TrainConfig)
+TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, PromptOptions, TrainConfig)
+
+# Settings that are options, by the names that the library's messages use.
+SETTINGS = frozenset(
+    {"backbone", "data", "output", "resume", "split", "batch_size", "precision"}
+    | {name for model in TRAIN_MODELS for name in model.model_fields}
+)

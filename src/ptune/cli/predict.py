@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ptune.cli.options import BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions
+from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import MULTI, REGRESSION, ProblemType
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from ptune.predict import TextClassifier
+    from ptune.inference.classifier import TextClassifier
+
+_COLUMN_OPTIONS = {"text": "text_column", "text_pair": "text_pair_column"}
 
 
 def predict(
@@ -81,7 +84,7 @@ def predict(
         check_output(output)
     if text is not None and output is not None:
         raise ConfigError("--output goes with --input")
-    from ptune.predict import load
+    from ptune.inference.classifier import load
 
     terminal = Terminal(json)
     options = device or PredictionOptions()
@@ -91,22 +94,22 @@ def predict(
     if text is not None:
         _predict_one(terminal, classifier, text, text_pair)
     else:
-        assert input is not None
+        assert input is not None  # else the text is there
         wanted = ColumnOptions(text=text_column, text_pair=text_pair_column)
-        _predict_file(terminal, classifier, input, output, wanted, batch_size)
+        try:
+            _predict_file(terminal, classifier, input, output, wanted, batch_size)
+        except DataError as err:  # here the columns have options of their own
+            raise DataError(spell(str(err), (), _COLUMN_OPTIONS)) from err
 
 
 def _peek(path: Path) -> None:
     """Fail on an unreadable file before the backbone is loaded."""
-    from ptune.data.files import read_rows
+    from ptune.data.readers import read_rows
 
     next(iter(read_rows(path)), None)
 
 
 def _predict_one(terminal: Terminal, classifier: TextClassifier, text: str, pair: str | None) -> None:
-    from ptune.data.columns import OPTIONS, check_pairs
-
-    check_pairs(pair is not None, classifier.columns, options=OPTIONS)
     prediction = classifier.predict(text if pair is None else (text, pair))[0]
     problem_type = classifier.model.problem_type
     if problem_type == REGRESSION:

@@ -49,7 +49,7 @@ def push(
         Token with write access. Default: HF_TOKEN, or the login of `hf auth login`; both are better, as others on the
         machine may see a running command's options.
     """
-    from ptune.adapter.hub import push
+    from ptune.adapter.push import push
 
     terminal = Terminal(json)
     url = push(adapter, repository, private=private, token=token, revision=revision, message=message)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ptune.errors import problems
+from ptune.cli.options import SETTINGS
+from ptune.cli.spelling import option, spell
+from ptune.errors import describe_problems
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
-    from ptune.training.run import OnStep
+    from ptune.training.events import OnStep
 
 
 class Terminal:
@@ -75,12 +77,10 @@ def log_to_stderr() -> None:
 class _Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return f"ptune: {level}{record.getMessage()}"
+        return f"ptune: {level}{spell(record.getMessage(), SETTINGS)}"
 
 
-def describe_problems(err: CycloptsError) -> str:
-    """Every wrong value of a command line, from the settings models behind it."""
+def wrong_values(err: CycloptsError) -> str:
+    """Return every wrong value of a command line in one sentence, from the settings models behind it."""
     cause = err.__cause__
-    if not isinstance(cause, ValidationError):
-        return str(err)
-    return "; ".join(option.replace("_", "-") + reason for option, reason in problems(cause, "--{}"))
+    return describe_problems(cause, option) if isinstance(cause, ValidationError) else str(err)

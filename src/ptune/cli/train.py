@@ -19,7 +19,8 @@ from ptune.cli.options import (
     TrainSettings,
 )
 from ptune.cli.terminal import Terminal, progress_bar
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.data.metric_table import metrics_of, shown
+from ptune.data.targets import REGRESSION, SINGLE
 from ptune.model.config import PromptConfig
 from ptune.training.callbacks import Report, reporting_callbacks
 from ptune.training.config import TrainConfig
@@ -29,23 +30,7 @@ if TYPE_CHECKING:
     from ptune.model.backbone import Backbone
     from ptune.model.classifier import PromptClassifier
     from ptune.training.config import SettledConfig
-    from ptune.training.loop import TrainResult
-
-# Figures of an epoch's line and of the last one, where no benchmark judges by others; and their names for people.
-_SHOWN: dict[ProblemType, tuple[str, ...]] = {
-    SINGLE: ("accuracy", "f1"),
-    MULTI: ("f1", "f1_macro", "accuracy"),
-    REGRESSION: ("pearson", "spearman", "mae"),
-}
-_SAID = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "f1_macro": "macro F1",
-    "matthews": "Matthews",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "mae": "mean absolute error",
-}
+    from ptune.training.train import TrainResult
 
 
 def train(
@@ -88,7 +73,7 @@ def train(
     resume
         Go on from the checkpoint in the output folder, exactly.
     report_to
-        Where losses and figures are shown along the way. TensorBoard's files go into the output folder.
+        Where losses and metrics are shown along the way. TensorBoard's files go into the output folder.
     config
         YAML, TOML or JSON file with any of these options; the command line wins.
     """
@@ -111,7 +96,7 @@ def train(
 
 def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> TextData:
     """Read the data and say what was found."""
-    from ptune.data.sources import load_data
+    from ptune.data.load import load_data
 
     data = load_data(
         source,
@@ -157,16 +142,14 @@ def run(
     from ptune.atomic import make_folder
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
-    from ptune.training.loop import settle
-    from ptune.training.loop import train as train_model
+    from ptune.training.train import settle
+    from ptune.training.train import train as train_model
 
     output = output.expanduser()
     make_folder(output)  # better now than after an hour
     training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
-    model = PromptClassifier.from_backbone(
-        loaded, prompt, labels=data.labels, seed=training.seed, problem_type=data.problem_type, rows=len(data.train)
-    )
+    model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)
     training = settle(training, model, data)
     terminal.say(_describe(model, training))
     terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))
@@ -228,8 +211,8 @@ def _describe_machine(backbone: Backbone) -> str:
 
 
 def _by_seed(line: dict[str, Any]) -> str:
-    figures = line.get("by_seed", {})
-    return f" (by seed: {', '.join(f'{value:.4f}' for value in figures.values())})" if figures else ""
+    metrics = line.get("by_seed", {})
+    return f" (by seed: {', '.join(f'{value:.4f}' for value in metrics.values())})" if metrics else ""
 
 
 def _kept(training: SettledConfig) -> str:
@@ -243,23 +226,23 @@ def _seeds(training: TrainConfig) -> str:
     return f"seeds {training.seed} to {training.seed + training.seeds - 1}, {kept}"
 
 
-def _figures(metrics: dict[str, Any], data: TextData) -> dict[str, str]:
-    """What is shown of an epoch's figures, by name."""
-    said = {**_SAID, "accuracy": "all labels right"} if data.problem_type == MULTI else _SAID
-    return {name: f"{said[name]} {metrics[name]:.4f}" for name in data.figures or _SHOWN[data.problem_type]}
+def _metrics(metrics: dict[str, Any], data: TextData) -> dict[str, str]:
+    """Return what is shown of an epoch's metrics, by name."""
+    table = metrics_of(data.problem_type)
+    return {name: f"{table[name].title} {metrics[name]:.4f}" for name in data.metrics or shown(data.problem_type)}
 
 
 def _epoch_line(line: dict[str, Any], epochs: int, data: TextData) -> str:
-    figures = ", ".join(_figures(line, data).values())
+    metrics = ", ".join(_metrics(line, data).values())
     return (
         f"epoch {line['epoch']}/{epochs}: train loss {line['train_loss']:.4f}, validation loss {line['loss']:.4f}, "
-        f"{figures}{_by_seed(line)}{'  best' if line['best'] else ''}"
+        f"{metrics}{_by_seed(line)}{'  best' if line['best'] else ''}"
     )
 
 
 def _best_line(result: TrainResult, data: TextData) -> str:
-    figures = _figures(result.metrics, data)
-    if data.problem_type == SINGLE and "accuracy" in figures:
-        figures["accuracy"] += f" (majority class {result.majority:.4f})"
-    said = ", ".join(figures.values())
+    metrics = _metrics(result.metrics, data)
+    if data.problem_type == SINGLE and "accuracy" in metrics:
+        metrics["accuracy"] += f" (majority class {result.majority:.4f})"
+    said = ", ".join(metrics.values())
     return f"best epoch {result.best_epoch}: validation {said}, loss {result.metrics['loss']:.4f}"

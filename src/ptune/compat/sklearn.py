@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +27,16 @@ from ptune.adapter.layout import ADAPTER_FILES
 from ptune.atomic import write_files
 from ptune.compat.sklearn_rows import indexed, row_weights, text_data, text_table
 from ptune.data.splits import VALIDATION_SHARE, hold_back
-from ptune.errors import ConfigError, problems
+from ptune.data.texts import Text
+from ptune.errors import ConfigError, describe_problems
+from ptune.inference.classifier import TextClassifier, load
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
-from ptune.model.config import PromptConfig
+from ptune.model.config import DType, PromptConfig
 from ptune.model.loading import load_backbone
 from ptune.model.locate import locate
-from ptune.predict import Text, TextClassifier, load
 from ptune.training.config import TrainConfig
-from ptune.training.loop import train
+from ptune.training.train import train
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -47,7 +48,7 @@ class FitSettings(BaseModel):
 
     backbone: str | Path
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: DType = "auto"
     device: str = "auto"
     max_length: int | None = Field(None, ge=3)
     validation_fraction: float = Field(VALIDATION_SHARE, gt=0, lt=1)
@@ -205,9 +206,7 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_consistent_length(texts, targets)
         weights = row_weights(classes[targets], self.class_weight, sample_weight)
         data = hold_back(text_data(texts, classes, targets, weights), training.seed, settings.validation_fraction)
-        model = PromptClassifier.from_backbone(
-            self._backbone(settings), prompt, labels=data.labels, seed=training.seed, rows=len(data.train)
-        )
+        model = PromptClassifier.for_data(self._backbone(settings), data, prompt, seed=training.seed)
         with TemporaryDirectory(prefix="ptune-") if settings.output is None else nullcontext(settings.output) as folder:
             result = train(model, data, training, output=folder, max_length=settings.max_length)
             files = {name: Path(result.adapter, name) for name in ADAPTER_FILES}
@@ -266,7 +265,7 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         try:
             return kind(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as err:
-            raise ConfigError("; ".join(name + reason for name, reason in problems(err))) from err
+            raise ConfigError(describe_problems(err)) from err
 
     def _backbone(self, settings: FitSettings) -> Backbone:
         return shared_backbone(str(settings.backbone), settings.revision, settings.dtype, settings.device)

@@ -14,8 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, assert_all_finite, co
 
 from ptune.data.columns import Columns
 from ptune.data.splits import Split, TextData
+from ptune.data.texts import Text, unzip
 from ptune.errors import DataError
-from ptune.predict import Text, unzip
 
 _FORMS = "a list, array or Series of texts, or a list of pairs, or an array or DataFrame of one or two columns"
 

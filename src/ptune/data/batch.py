@@ -6,7 +6,7 @@ resumed at a batch by its number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,39 +48,51 @@ def pack(encoded: Sequence[Encoded]) -> Packed:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """attention_mask is None where no row is padded.
-
-    mask_position is that of each row's mask token, under a template that has one.
-    """
+class Inputs:
+    """What a model reads of a batch of rows: B rows, padded on the right to T tokens."""
 
     input_ids: Tensor  # [B, T]
-    attention_mask: Tensor | None  # [B, T]
-    token_type_ids: Tensor | None  # [B, T]
-    labels: Tensor | None  # [B], or [B, C] of a multi-label task
-    mask_position: Tensor | None = None  # [B]
+    attention_mask: Tensor | None = None  # [B, T], 1 for text; None where no row is padded
+    token_type_ids: Tensor | None = None  # [B, T], segments of a pair
+    mask_position: Tensor | None = None  # [B], of each row's mask token, under a template that has one
 
-    def to(self, device: torch.device) -> Batch:
-        return Batch(**{name: None if x is None else _moved(x, device) for name, x in vars(self).items()})  # type: ignore[arg-type]
+    def __len__(self) -> int:
+        """Return B, the number of rows."""
+        return len(self.input_ids)
 
     @property
-    def inputs(self) -> dict[str, Tensor | None]:
-        """What a PromptClassifier takes, labels aside."""
-        return {name: tensor for name, tensor in vars(self).items() if name != "labels"}
+    def length(self) -> int:
+        """T, tokens of the longest row."""
+        return self.input_ids.shape[1]
+
+    def to(self, device: torch.device) -> Inputs:
+        """Return the same batch on a device."""
+        return self._map(lambda tensor: moved(tensor, device))
+
+    def select(self, rows: Sequence[int]) -> Inputs:
+        """Return the given rows, in the given order, with the batch's padding."""
+        numbers = torch.tensor(rows, device=self.input_ids.device)
+        return self._map(lambda tensor: tensor[numbers])
+
+    def slice(self, start: int, end: int) -> Inputs:
+        """Return the rows from `start` to before `end`."""
+        return self._map(lambda tensor: tensor[start:end])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        return Inputs(**{name: None if x is None else change(x) for name, x in vars(self).items()})  # type: ignore[arg-type]
 
 
-def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """From pinned memory a GPU fetches it while the host goes on."""
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a GPU fetches it from pinned memory while the host goes on."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def collate(packed: Packed, labels: Tensor | None, rows: Sequence[int], pad_id: int, multiple: int = 1) -> Batch:
-    """Put the rows of the given numbers into one batch, padded on the right to its longest.
+def collate(packed: Packed, rows: Sequence[int], pad_id: int, multiple: int = 1) -> Inputs:
+    """Put the rows of the given numbers into one batch, padded on the right to its longest row.
 
     Args:
-        labels: of all rows of the split.
-        multiple: pad to a multiple of so many tokens, but never beyond the split's longest row; with a mask always, so
-            that all batches are computed alike.
+        multiple: pad to a multiple of so many tokens, but never beyond the longest row of all that are packed. The
+            batch then always has a mask, so that all batches are computed alike.
     """
     numbers = torch.tensor(rows)
     lengths = packed.lengths[numbers]
@@ -89,11 +101,10 @@ def collate(packed: Packed, labels: Tensor | None, rows: Sequence[int], pad_id: 
     text = columns < lengths[:, None]  # [B, T]
     places = (packed.starts[numbers][:, None] + columns).clamp_(max=len(packed.ids) - 1)
     segments = packed.segments
-    return Batch(
+    return Inputs(
         packed.ids[places].long().masked_fill_(~text, pad_id),
         None if multiple == 1 and text.all() else text.long(),
         None if segments is None else segments[places].long().masked_fill_(~text, 0),
-        None if labels is None else labels[numbers],
         None if packed.mask_positions is None else packed.mask_positions[numbers],
     )
 

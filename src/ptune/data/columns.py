@@ -9,7 +9,7 @@ from typing import Any
 
 from ptune.errors import DataError
 
-OPTIONS = ("--text", "--text-pair", "--label")
+FIELDS = ("text", "text_pair", "label")
 
 # Common names, the most telling first. Matched without regard to case.
 PAIRS = (
@@ -79,7 +79,6 @@ def choose_columns(
     *,
     where: str,
     need_label: bool = True,
-    options: tuple[str, str, str] = OPTIONS,
 ) -> Columns:
     """Settle the columns: those named by the user, the rest guessed from common names.
 
@@ -89,18 +88,25 @@ def choose_columns(
     named = [name for name in (text, text_pair, label) if name is not None]
     for name in named:
         if named.count(name) > 1:
-            raise DataError(f"{where}: column '{name}' is named twice; {', '.join(options)} need a column each")
-    for option, asked in zip(options, (text, text_pair, label), strict=True):
+            raise DataError(
+                f"{where}: column '{name}' is named twice; `text`, `text_pair` and `label` need a column each"
+            )
+    for field, asked in zip(FIELDS, (text, text_pair, label), strict=True):
         if asked is not None and asked not in names:
             near = difflib.get_close_matches(asked, names, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise DataError(f"{where}: {option} names column '{asked}', but the columns are {_list(names)}{hint}")
+            raise DataError(
+                f"{where}: `{field}` names column '{asked}', but the columns are {_list(names)}{hint}",
+                field=field,
+                value=asked,
+                expected=_list(names),
+            )
     if need_label and label is None:
         label = _first(LABELS, names)
         if label is None:
-            raise DataError(f"{where}: no label column found among {_list(names)}; name it with {options[2]}")
+            raise DataError(f"{where}: no label column found among {_list(names)}; name it with `label`")
     if text is None:
-        text, guessed_pair = _guess_text(names, {label, text_pair}, where, options[0])
+        text, guessed_pair = _guess_text(names, {label, text_pair}, where)
         text_pair = text_pair or guessed_pair
     return Columns(text, text_pair, label)
 
@@ -116,10 +122,8 @@ def as_trained(
     return own
 
 
-def check_pairs(
-    paired: bool, trained: Mapping[str, str | None], where: str = "", options: tuple[str, str, str] | None = None
-) -> None:
-    """Whether there are as many texts a row as in training, where that is known.
+def check_pairs(paired: bool, trained: Mapping[str, str | None], where: str = "") -> None:
+    """Check that there are as many texts in a row as in training, where that is known.
 
     Raises:
         DataError: single texts for an adapter of pairs, or pairs for one of single texts.
@@ -128,15 +132,15 @@ def check_pairs(
     if text is None or paired == (pair is not None):
         return
     if paired:
-        by = f" by {options[0]}" if options else ""
-        raise DataError(f"{where}pairs of texts, but the adapter was trained on single ones ('{text}'); give one{by}")
-    by = f" by {options[0]} and {options[1]}" if options else ""
+        raise DataError(
+            f"{where}pairs of texts, but the adapter was trained on single ones ('{text}'); give only `text`"
+        )
     raise DataError(
-        f"{where}single texts, but the adapter was trained on pairs ('{text}', '{pair}'); give both texts{by}"
+        f"{where}single texts, but the adapter was trained on pairs ('{text}', '{pair}'); give `text` and `text_pair`"
     )
 
 
-def _guess_text(names: Sequence[str], taken: set[str | None], where: str, option: str) -> tuple[str, str | None]:
+def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tuple[str, str | None]:
     free = [name for name in names if name not in taken]
     for first, second in PAIRS:
         found = _first((first,), free), _first((second,), free)
@@ -146,7 +150,7 @@ def _guess_text(names: Sequence[str], taken: set[str | None], where: str, option
     if single is None and len(free) == 1:
         single = free[0]
     if single is None:
-        raise DataError(f"{where}: no text column found among {_list(names)}; name it with {option}")
+        raise DataError(f"{where}: no text column found among {_list(names)}; name it with `text`")
     return single, None
 
 

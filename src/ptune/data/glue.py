@@ -1,4 +1,4 @@
-"""GLUE (arXiv 1804.07461) and SuperGLUE (arXiv 1905.00537) by name: each task's columns, labels, files and figures.
+"""GLUE (arXiv 1804.07461) and SuperGLUE (arXiv 1905.00537) by name: each task's columns, labels, files and metrics.
 
 Rows come as the Hub has them or as the benchmarks' own files do: GLUE's tab-separated files, in which quotation marks
 are letters, and SuperGLUE's JSON Lines. `Task.prepare` gives both the Hub's columns, and writes what is neither a text
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from ptune.data.columns import Columns
-from ptune.data.files import Reader, Row, read_plain_tsv
+from ptune.data.readers import Reader, Row, read_plain_tsv
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType, label_of, number_of
 from ptune.errors import DataError
 
@@ -32,7 +32,7 @@ class Task:
     name: the Hub's configuration. title: as the benchmark writes it, and calls the folder of its files.
     columns: names on the Hub, or, where `form` writes the texts, its own.
     labels: names in index order, as on the Hub; none of a regression.
-    figures: those that the benchmark judges by, as `metrics` names them; the first picks the best epoch.
+    metrics: those that the benchmark judges by, as `metrics` names them; the first picks the best epoch.
     renamed: columns of the benchmark's own files, and what the Hub calls them.
     splits: beside the usual names, stems of files and splits of the Hub, and which split they are.
     header: columns of its own files, where they have no header.
@@ -47,7 +47,7 @@ class Task:
     title: str
     columns: Columns
     labels: tuple[str, ...]
-    figures: tuple[str, ...] = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
     renamed: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
     header: tuple[str, ...] = ()

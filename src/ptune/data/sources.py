@@ -1,276 +1,212 @@
-"""Labelled text from a folder, a file or the Hub, checked row by row.
-
-`load_data` gives a `TextData`: splits with texts, pairs and targets, and the
-label names in index order. Labels may be names or numbers; numbers keep their
-order, names are sorted, and names that a Parquet file or a Hub data set brings
-are kept as they are. Which kind of target a label column holds, `targets` says.
-"""
+"""Where data are: the splits of a folder, a file or a Hub data set, each as rows yet to be read."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from ptune.data.columns import Columns, as_trained, choose_columns, text_of
-from ptune.data.glue import TITLES
-from ptune.data.splits import Split, TextData, hold_back, sample
-from ptune.data.tables import Table, find_tables
-from ptune.data.targets import (
-    MULTI,
-    REGRESSION,
-    SINGLE,
-    ProblemType,
-    Target,
-    is_number,
-    label_of,
-    labels_of,
-    number_of,
-    plain_number,
-    settle_problem_type,
-)
+from ptune.data.glue import Task, check, local_tasks, named_task
+from ptune.data.readers import SUFFIXES, Row, read_class_names, read_rows
+from ptune.data.splits import Origin
 from ptune.errors import DataError
+from ptune.hub import why
 
 logger = logging.getLogger(__name__)
 
+_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+_SPLIT_NAMES |= {"dev": "validation", "eval": "validation", "test": "test"}
+# train.csv, and shards of it: train-1.csv, train_02.csv, train-00000-of-00002.parquet, with or without a hash.
+_SHARD = r"([-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{8,})?)?"
+# train_data.csv, dev-en.tsv: taken where the split has nothing better.
+_ANYTHING = r"[-_.].*"
+
 
 @dataclass(frozen=True)
-class _Raw:
-    """One split read. labels: its cells, at first as they come, then as names, lists of names, or numbers."""
+class Table:
+    """One split as it comes: where it is from, its rows, and names for whole-number labels by column."""
 
     where: str
-    starts: list[tuple[int, str]]  # first row's index of each file
-    texts: list[str]
-    pairs: list[str] | None
-    labels: list[Any] | None
-    class_names: list[str] | None
-
-    def at(self, index: int) -> str:
-        """File and row, counted within it from 1."""
-        start, where = next(entry for entry in reversed(self.starts) if entry[0] <= index)
-        return f"{where}, row {index - start + 1}"
+    rows: Iterable[tuple[str, Row]]  # each with its file, for messages
+    class_names: Mapping[str, list[str]]
 
 
-def load_data(
-    source: str | Path,
-    *,
-    text: str | None = None,
-    text_pair: str | None = None,
-    label: str | None = None,
-    labels: Sequence[str] | None = None,
-    problem_type: ProblemType | None = None,
-    label_separator: str | None = None,
-    only: str | None = None,
-    trained: Mapping[str, str | None] | None = None,
-    seed: int = 0,
-    max_train_rows: int | None = None,
-    revision: str | None = None,
-) -> TextData:
-    """Read and check labelled text.
+@dataclass(frozen=True)
+class Found:
+    """Splits by name, train first; where they are from; the benchmark's task that they are, where they are one."""
+
+    tables: dict[str, Table]
+    origin: Origin
+    task: Task | None
+
+
+def find_tables(source: str, only: str | None, revision: str | None) -> Found:
+    """The splits of a source.
 
     Args:
-        source: a folder with train, validation and test files; one file; or a Hub id with an optional
-            configuration (`glue/mrpc`). Tasks of GLUE and SuperGLUE are known by name, and by their own files.
-            Where there is no validation split, a stratified tenth of train becomes it.
-        text, text_pair, label: column names; guessed where None.
-        labels: label names in index order, where they are known (an adapter's); else taken from train.
-        problem_type: what the labels are; None: lists are several labels at once, fractions a regression's
-            targets, all else one label a row.
-        label_separator: what stands between the labels of a row in text, such as '|' in a CSV file.
-        only: read just this split, for evaluation; with one file, all of it.
-        trained: columns `text`, `text_pair` and `label` of an adapter's training data: taken, where they are there,
-            before anything is guessed.
-        seed: of the split and of the sample for `max_train_rows`.
-        max_train_rows: train on a stratified sample of this many rows.
+        source: a folder, a file, or a Hub id with or without a configuration.
+        only: the split that is wanted alone.
         revision: of a Hub id.
 
     Raises:
-        DataError: names the file, the row and what was expected.
-        ConfigError: a separator for labels of another type.
+        DataError: nothing is there, or not the split that is wanted.
     """
-    found = find_tables(str(source), only, revision)
-    task = found.task
-    if task is not None:
-        text, text_pair = (text, text_pair) if text else (task.columns.text, text_pair or task.columns.text_pair)
-        label = label or task.label
-    raw: dict[str, _Raw] = {}
-    columns: Columns | None = None
-    for name, table in found.tables.items():
-        may_lack = name.startswith("test") and (only is None or task is not None)
-        raw[name], own_columns = _read_table(table, (text, text_pair, label), columns, trained or {}, may_lack)
-        columns = columns or own_columns
-    assert columns is not None
-    guide = raw[only or "train"]
-    own = task.problem_type if task is not None and label == task.label else None
-    settled, why = settle_problem_type(problem_type or own, label_separator, guide.labels or [])
-    if problem_type is None and own:
-        why = "the task's"
-    raw = {name: _read_labels(part, columns.label or "", settled, label_separator) for name, part in raw.items()}
-    names = _names(raw[only or "train"], settled, labels, columns)
-    splits = {
-        name: _index(part, names, settled) for name, part in raw.items() if name == "train" or only or part.labels
+    path = Path(source).expanduser()
+    if path.exists() or path.suffix.lower() in SUFFIXES:
+        found = _local(path, only)
+    elif path.is_absolute() or source.startswith(("./", "../", "~")):
+        raise DataError(f"data '{source}': there is no such file or folder")
+    else:
+        found = _on_the_hub(source, only, revision)
+    wanted = only or "train"
+    if wanted not in found.tables:
+        raise DataError(f"data '{source}' has no split '{wanted}'; it has {', '.join(found.tables) or 'no data files'}")
+    # Train says what the columns are.
+    names = [wanted] if only else sorted(found.tables, key=lambda name: name != "train")
+    return replace(found, tables={name: found.tables[name] for name in names})
+
+
+def _local(path: Path, only: str | None) -> Found:
+    if path.is_dir():
+        parts, task = _folder_splits(path)
+    else:
+        parts = {only or "train": [path]}
+        task = next((task for task in local_tasks(path.resolve().parent.name, [path]) if _fits(task, path)), None)
+    tables = {
+        name: Table(", ".join(map(str, own)), _prepared(_chain(own, task), task), _class_names(own[0], task))
+        for name, own in parts.items()
     }
-    notes = [f"columns: {columns}", f"problem type: {settled} ({why})"]
-    figures: tuple[str, ...] = ()
-    if task is not None and settled == own:
-        figures = task.figures
-        notes.append(f"task: {TITLES[task.benchmark]}'s {task.title}, judged by {' and '.join(figures)}")
-    notes += [f"split: the rows of {name} have no labels and are left out" for name in raw if name not in splits]
-    data = TextData(splits, names, columns, str(source), tuple(notes), settled, label_separator, found.origin, figures)
-    if only is not None:
-        return data
-    _check_train(raw["train"], data)
-    data = sample(hold_back(data, seed), seed, max_train_rows)
-    if data.problem_type == REGRESSION and len(set(data.train.labels or [])) < 2:
-        raise DataError(f"{raw['train'].where}: of the rows to train on every one has the same number; give more rows")
-    return data
+    return Found(tables, Origin(path.resolve().name), task)
 
 
-def _read_table(
-    table: Table,
-    wanted: tuple[str | None, str | None, str | None],
-    known: Columns | None,
-    trained: Mapping[str, str | None],
-    may_lack_label: bool,
-) -> tuple[_Raw, Columns]:
-    texts: list[str] = []
-    pairs: list[str] = []
-    labels: list[Any] = []
-    columns = known
-    names: list[str] | None = None
-    starts: list[tuple[int, str]] = []
-    for index, (part, row) in enumerate(table.rows):
-        if not starts or starts[-1][1] != part:
-            starts.append((index, part))
-        where = f"{part}, row {index - starts[-1][0] + 1}"
-        if index == 0:
-            text, pair, label = wanted
-            text, pair = as_trained(list(row), text, pair, trained)
-            if label is None and trained.get("label") in row:
-                label = trained["label"]
-            if may_lack_label and (columns.label if columns else label) not in row:
-                label, columns = None, columns and replace(columns, label=None)
-            columns = columns or choose_columns(
-                list(row), text, pair, label, where=table.where, need_label=not may_lack_label
+def _folder_splits(folder: Path) -> tuple[dict[str, list[Path]], Task | None]:
+    """Files of each split of a folder, and the task that they are of; several of one ending are shards of a split."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    for task in local_tasks(folder.resolve().name, files):
+        found = _by_split(files, task.splits, _SHARD) | _by_split(files, _SPLIT_NAMES, _SHARD)
+        if found and _fits(task, found.get("train", next(iter(found.values())))[0]):
+            _check_forms(folder, found, {**_SPLIT_NAMES, **task.splits})
+            return found, task
+    found = _by_split(files, _SPLIT_NAMES, _ANYTHING) | _by_split(files, _SPLIT_NAMES, _SHARD)
+    if not found and len(files) == 1:
+        return {"train": files}, None
+    if not found and (folder / "data").is_dir():
+        return _folder_splits(folder / "data")
+    if not found:
+        raise DataError(
+            f"data '{folder}' holds no train file; expected train{', train'.join(SUFFIXES)}{_hint_at_tasks(folder)}"
+        )
+    _check_forms(folder, found, _SPLIT_NAMES)
+    return found, None
+
+
+def _hint_at_tasks(folder: Path) -> str:
+    """Where a folder holds those of a benchmark's tasks."""
+    own = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and local_tasks(path.name, ())]
+    return f". It holds folders of tasks; give one of them, such as '{folder / own[0]}'" if own else ""
+
+
+def _check_forms(folder: Path, found: Mapping[str, Sequence[Path]], names: Mapping[str, str]) -> None:
+    for name, parts in found.items():
+        shards = all(re.search(r"\d", path.stem) and _match(path, names, _SHARD) for path in parts)
+        if len(parts) > 1 and not (shards and len({path.suffix for path in parts}) == 1):
+            raise DataError(
+                f"data '{folder}' has split '{name}' in several forms: {', '.join(path.name for path in parts)}; "
+                "leave one"
             )
-            names = table.class_names.get(columns.label or "")
-            for name in (columns.text, columns.text_pair, columns.label):
-                if name is not None and name not in row:
-                    raise DataError(
-                        f"{table.where}: column '{name}', which the file before it has, is not among its columns "
-                        f"({', '.join(row)}); give all files the same columns"
-                    )
-        assert columns is not None
-        texts.append(text_of(row, columns.text, where))
-        if columns.text_pair is not None:
-            pairs.append(text_of(row, columns.text_pair, where))
-        labels.append(-1 if columns.label is None else row.get(columns.label))
-    if columns is None or not texts:
-        raise DataError(f"{table.where}: no rows")
-    unlabelled = all(str(value).strip() in ("-1", "-1.0") for value in labels)  # how GLUE's test splits say so
-    return _Raw(table.where, starts, texts, pairs or None, None if unlabelled else labels, names), columns
 
 
-def _read_labels(raw: _Raw, column: str, problem_type: ProblemType, separator: str | None) -> _Raw:
-    """Its cells read as labels of the type.
+def _by_split(files: Sequence[Path], names: Mapping[str, str], ending: str) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        match = _match(path, names, ending)
+        if match:
+            found.setdefault(names[match[1]], []).append(path)
+    return found
+
+
+def _match(path: Path, names: Mapping[str, str], ending: str) -> re.Match[str] | None:
+    """The name of a split, in a group of its own, and behind it `ending`."""
+    return re.fullmatch(f"({'|'.join(map(re.escape, names))}){ending}", path.stem.lower()) if names else None
+
+
+def _fits(task: Task, path: Path) -> bool:
+    """Whether a file's first row is the task's.
 
     Raises:
-        DataError: a cell that is none: names the row.
+        DataError: it is, and no classification.
     """
-    if raw.labels is None:
-        return raw
-    names = raw.class_names
-
-    def read(cell: Any, where: str) -> Any:
-        if problem_type == REGRESSION:
-            return number_of(cell, column, where)
-        if problem_type == MULTI:
-            return [_named(label, names, where) for label in labels_of(cell, column, where, separator)]
-        return _named(label_of(cell, column, where), names, where)
-
-    return replace(raw, labels=[read(cell, raw.at(number)) for number, cell in enumerate(raw.labels)])
+    row = next(read_rows(path, task.reader(path)), None)
+    if row is None or not task.fits(row):
+        return False
+    check(task, str(path))
+    return True
 
 
-def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
-    if names is None or not isinstance(value, int) or value == -1:
-        return value
-    if not 0 <= value < len(names):
-        raise DataError(f"{where}: label {value} has no name; the file's own list has {len(names)}")
-    return names[value]
+def _class_names(path: Path, task: Task | None) -> dict[str, list[str]]:
+    return read_class_names(path) if task is None else {task.label: [*task.labels]}
 
 
-def _adapter_names(labels: list[str], raw: _Raw) -> list[str]:
-    """The names that a file gives itself, where the adapter has none but LABEL_0 and on: both are in index order."""
-    unnamed = labels == [f"LABEL_{index}" for index in range(len(labels))]
-    return raw.class_names if unnamed and raw.class_names and len(raw.class_names) == len(labels) else labels
+def _chain(parts: Sequence[Path], task: Task | None) -> Iterator[tuple[str, Row]]:
+    for path in parts:
+        for row in read_rows(path, task.reader(path) if task else None):
+            yield str(path), row
 
 
-def _names(raw: _Raw, problem_type: ProblemType, known: Sequence[str] | None, columns: Columns) -> list[str]:
-    """Label names in index order; of a regression, the name of what is measured."""
-    if problem_type == REGRESSION:
-        return list(known or [columns.label or "value"])
-    return _label_names(raw) if known is None else _adapter_names(list(known), raw)
-
-
-def _label_names(train: _Raw) -> list[str]:
-    if not train.labels or not (values := set(_each(train.labels))):
-        raise DataError(f"{train.where}: no row has a label")
-    if train.class_names is not None:
-        return train.class_names
-    if all(isinstance(value, int) for value in values):
-        return [str(value) for value in sorted(values, key=int)]
-    return sorted(str(value) for value in values)
-
-
-def _each(labels: list[Any]) -> Iterator[str | int]:
-    """The labels of all rows, one after the other."""
-    for label in labels:
-        yield from label if isinstance(label, list) else [label]
-
-
-def _index(raw: _Raw, names: list[str], problem_type: ProblemType) -> Split:
-    """Labels as class indices. Numbers stand for themselves as names or, where no name is a number, for the index."""
-    if raw.labels is None or problem_type == REGRESSION:
-        return Split(raw.texts, raw.pairs, raw.labels)
-    index = {name: position for position, name in enumerate(names)}
-    plain = {plain_number(name): position for position, name in enumerate(names)}  # so that 1.0 finds 1
-    by_number = all(isinstance(value, int) for value in _each(raw.labels)) and not any(map(is_number, names))
-    places = {str(position): position for position in range(len(names))} if by_number else index
-
-    def place(value: str | int, number: int) -> int:
-        position = places.get(str(value), plain.get(plain_number(str(value))))
-        if position is None:
-            known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            raise DataError(f"{raw.at(number)}: label '{value}' is not among the known labels ({known})")
-        return position
-
-    targets: list[Target] = [
-        tuple(sorted(place(part, number) for part in value)) if problem_type == MULTI else place(value, number)
-        for number, value in enumerate(raw.labels)
-    ]
-    return Split(raw.texts, raw.pairs, targets)
-
-
-def _check_train(raw: _Raw, data: TextData) -> None:
-    """Whether there is anything to tell apart. A label of a multi-label task may occur once: its rows have others."""
-    targets = data.train.labels or []
-    counts = Counter(targets)
-    if data.problem_type == REGRESSION and not counts:
-        raise DataError(f"{raw.where}: no row has a label")
-    if len(counts) < 2:
-        only = next(iter(raw.labels or [""]))
-        if data.problem_type == SINGLE:
-            raise DataError(f"{raw.where}: every row has label '{only}'; a classifier needs at least two classes")
-        raise DataError(f"{raw.where}: every row has the same target, {only}; there is nothing to learn")
-    if data.problem_type != SINGLE:
+def _prepared(rows: Iterable[tuple[str, Row]], task: Task | None) -> Iterator[tuple[str, Row]]:
+    """Rows as the task has them; what it lacks by its nature is left out."""
+    if task is None:
+        yield from rows
         return
-    for label, count in counts.items():
-        if count == 1:
-            row = targets.index(label)
-            raise DataError(
-                f"{raw.at(row)}: label '{raw.labels[row] if raw.labels else label}' occurs once; every label needs at "
-                "least two rows, to learn from and to check with"
+    left_out = 0
+    for where, row in rows:
+        try:
+            for part in task.prepare(row):
+                if task.gaps and task.lacks_a_part(part):
+                    left_out += 1
+                else:
+                    yield where, part
+        except DataError as err:
+            raise DataError(f"{where}: {err}") from err
+    if left_out:
+        logger.warning("%s: %d rows that lack a text or a label are left out", task.source, left_out)
+
+
+def _on_the_hub(source: str, only: str | None, revision: str | None) -> Found:
+    """`name`, `owner/name`, `name/configuration`, `owner/name/configuration`, or a benchmark's task."""
+    task, parts = named_task(source), source.split("/")
+    repository, configuration = task.hub if task else ("/".join(parts[:2]), "/".join(parts[2:]) or None)
+    origin = Origin(repository, True, configuration, revision)
+    names = {**_SPLIT_NAMES, **(task.splits if task else {})}
+    tables = {}
+    for name, rows in _load_from_hub(source, origin).items():
+        if name in names or name == only:
+            where = f"{source}, split {name}"
+            known = {column: found for column, feature in rows.features.items() if (found := _feature_names(feature))}
+            class_names = {task.label: [*task.labels]} if task else known
+            tables[names.get(name, name)] = Table(
+                where, _prepared(zip(repeat(where), rows, strict=False), task), class_names
             )
+    return Found(tables, origin, task)
+
+
+def _feature_names(feature: Any) -> list[str] | None:
+    """Label names of a Hub column, of one label or of a list of them."""
+    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+
+
+def _load_from_hub(source: str, origin: Origin) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(origin.name, origin.configuration, revision=origin.revision)
+    except Exception as err:  # the library raises many kinds, among them those of the network below it
+        at = f", revision '{origin.revision}'," if origin.revision else ""
+        raise DataError(
+            f"data '{source}' is no file or folder here, and as a Hub id{at} it could not be loaded ({why(err)}); "
+            "give a folder, a file, or check the id and the network"
+        ) from err

@@ -64,7 +64,7 @@ class TextData:
     """Splits by name (train, validation, test), label names in index order, and how the rows were read.
 
     A regression has one name, that of what is measured. label_separator is what parted the labels of a row in text.
-    figures are those that the data are judged by, where a benchmark says so; the first picks the best epoch.
+    metrics are those that the data are judged by, where a benchmark says so; the first picks the best epoch.
     """
 
     splits: dict[str, Split]
@@ -75,7 +75,7 @@ class TextData:
     problem_type: ProblemType = SINGLE
     label_separator: str | None = None
     origin: Origin | None = None
-    figures: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """A split by its name.

@@ -66,7 +66,7 @@ def label_of(value: Any, column: str, where: str) -> str | int:
     if isinstance(value, (list, tuple)):
         raise DataError(
             f"{where}: column '{column}' holds several labels at once; one label a row is expected. To learn "
-            f"several, give a list in every row, and train with --problem-type {MULTI}"
+            f"several, give a list in every row and set `problem_type='{MULTI}'`"
         )
     if isinstance(value, (dict, bytes)):
         raise DataError(f"{where}: column '{column}' holds {_kind(value)}; names or whole numbers are expected")
@@ -78,7 +78,7 @@ def label_of(value: Any, column: str, where: str) -> str | int:
         if not value.is_integer():
             raise DataError(
                 f"{where}: label {value} is a fraction; names or whole numbers are expected. To learn numbers, give "
-                f"one in every row, and train with --problem-type {REGRESSION}"
+                f"one in every row, and set `problem_type='{REGRESSION}'`"
             )
         return int(value)
     if isinstance(value, int):
@@ -98,7 +98,7 @@ def labels_of(value: Any, column: str, where: str, separator: str | None = None)
     if not isinstance(value, (list, tuple)):
         raise DataError(
             f"{where}: column '{column}' holds {_kind(value)}; a list of labels is expected, [] where there is none. "
-            "In CSV and TSV say with --label-separator what stands between two labels"
+            "In CSV and TSV say with `label_separator` what stands between two labels"
         )
     labels = [label_of(part, column, where) for part in value]
     for label in labels:
@@ -122,7 +122,7 @@ def number_of(value: Any, column: str, where: str) -> float:
     if number is None:
         raise DataError(
             f"{where}: column '{column}' holds {_kind(value)}; a number such as 3.5 is expected in every row of a "
-            f"regression. To learn names, train with --problem-type {SINGLE}"
+            f"regression. To learn names, set `problem_type='{SINGLE}'`"
         )
     if not abs(number) <= LARGEST:
         raise DataError(
@@ -167,3 +167,8 @@ def _kind(value: Any) -> str:
         return "nothing"
     shown = str(value)
     return f"'{shown[:40]}…'" if len(shown) > 40 else f"'{shown}'"
+
+
+def default_labels(classes: int) -> list[str]:
+    """Return the names that transformers gives to labels that have none: LABEL_0, LABEL_1 ..."""
+    return [f"LABEL_{index}" for index in range(classes)]

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ptune.atomic import make_folder, written_file
-from ptune.data.columns import kept_names, whole_characters
-from ptune.data.files import Row
+from ptune.data.columns import kept_names
+from ptune.data.readers import Row
 from ptune.errors import ConfigError, DataError
 
 Blank = Callable[[], Row]
@@ -57,7 +57,10 @@ def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
             line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
         except ValueError:
             line = json.dumps(_with_nulls(row), ensure_ascii=False, default=str)
-        file.write((line if whole_characters(line) else json.dumps(json.loads(line))) + "\n")
+        try:
+            file.write(line + "\n")
+        except UnicodeEncodeError:
+            file.write(json.dumps(json.loads(line)) + "\n")
 
 
 def _with_nulls(value: Any) -> Any:
@@ -100,7 +103,7 @@ def _table(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def _in_cells(row: Row, path: Path) -> Row:
-    """With several labels as one text, as `--label-separator '|'` reads them."""
+    """With several labels as one text, as `label_separator='|'` reads them."""
     labels = row.get("labels")
     if not isinstance(labels, list):
         return row

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ptune.data.batch import Inputs
 from ptune.errors import BackboneError
 from ptune.model import attention
+from ptune.model.entry import Entry
 from ptune.model.families import Family, family_of
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
+from ptune.model.pending import Pending
 from ptune.model.trunk import Trunk
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-# Where neither configuration nor tokenizer knows a limit (BLOOM): long enough for documents, kind to memory.
-UNLIMITED = 2048
 
 # What is wanted of a row's hidden states: those of one position [B], counted with a shallow prompt in front, or the
 # mean of the text's; None: all.
@@ -55,17 +56,16 @@ class Hidden:
         with torch.autocast(text.device.type, enabled=False):  # which would take the mean in bfloat16
             return replace(self, states=torch.bmm(weights[:, None], text.float()), picked=True)
 
+    def rows(self, start: int, end: int) -> Hidden:
+        """Return the hidden states of some rows of the batch."""
+        tensors: dict[str, Any] = {name: x[start:end] for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **tensors)
+
 
 def text_weights(rows: int, length: int, mask: Tensor | None, device: torch.device) -> Tensor:
     """[B, T] that a mean over a row's text weighs its positions with. Special tokens count as text."""
     mask = torch.ones(rows, length, device=device) if mask is None else mask.float()
     return mask / mask.sum(dim=1, keepdim=True)
-
-
-def started(forward: Callable[..., Hidden], *inputs: Any, **options: Any) -> Callable[[], Hidden]:
-    """A pass that has been computed, in the form of one that is still to be waited for."""
-    hidden = forward(*inputs, **options)
-    return lambda: hidden
 
 
 class Backbone(nn.Module):
@@ -97,7 +97,6 @@ class Backbone(nn.Module):
         self._read_language_head = read_language_head
         self._language_head: LanguageHead | None = None
         self._language_transform: nn.Module | None = None  # beside the head, so that it moves with the backbone
-        self.most_tokens: int | None = None  # of a batch to predict, once there was no memory for more
 
     @property
     def norm_first(self) -> bool:
@@ -177,9 +176,11 @@ class Backbone(nn.Module):
     # Passes that `start` may have under way when the first of them is waited for.
     under_way = 1
 
-    def start(self, *inputs: Any, **options: Any) -> Callable[[], Hidden]:
-        """Begin `forward`; returns what waits for its end. Here it is computed at once."""
-        return started(self, *inputs, **options)
+    def start(
+        self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
+    ) -> Pending[Hidden]:
+        """Begin `forward` and return a handle of its result. Here it is computed at once."""
+        return Pending.done(self(inputs, prompt, entry, read))
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode: dropout in a frozen model is noise and costs time (arXiv 2406.05279)."""
@@ -258,44 +259,36 @@ class Backbone(nn.Module):
         return layers.transpose(2, 3).flatten(3).float()  # [L, 2, K, T, D] -> [L, 2, T, K * D]
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        prompt: Tensor | None = None,
-        shift_text: bool = False,
-        separate: bool = False,
-        read: Read = None,
+        self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
     ) -> Hidden:
         """Run the frozen model.
 
         Args:
-            input_ids: [B, T], padded on the right.
-            attention_mask: [B, T], 1 for text, 0 for padding; None says that there is no padding.
-            token_type_ids: [B, T], segments of a pair; ignored where the family has none.
-            prompt: shallow [P, E] or [B, P, E]; deep [L, 2, P, Hkv] or [L, 2, B, P, Hkv].
-            shift_text: count the text's positions from P on under a deep prompt, as PEFT does.
-            separate: attend to a deep prompt by a softmax of its own (see `attention`).
+            inputs: a batch of B rows; segments are ignored where the family has none.
+            prompt: at the input [P, E] or [B, P, E]; keys and values [L, 2, P, Hkv] or [L, 2, B, P, Hkv].
+            entry: how the prompt enters; needed with a prompt.
             read: what is wanted of each row. Of one position, families whose layers are run here leave the rest of
                 the last layer out (`Hidden.picked`), and the others give all.
+
+        Raises:
+            BackboneError: a prompt cannot enter this family in that way.
         """
         if isinstance(read, str):
-            every = Backbone.forward(self, input_ids, attention_mask, token_type_ids, prompt, shift_text, separate)
-            return every.averaged()
-        if not self.family.token_types:
-            token_type_ids = None
-        if prompt is None:
-            return self._run(input_ids, attention_mask, token_type_ids, read=read)
-        if prompt.dim() <= 3:
-            return self._run_shallow(input_ids, attention_mask, token_type_ids, prompt, read)
+            return Backbone.forward(self, inputs, prompt, entry).averaged()
+        ids, mask = inputs.input_ids, inputs.attention_mask
+        segments = inputs.token_type_ids if self.family.token_types else None
+        if prompt is None or entry is None:
+            return self._run(ids, mask, segments, read=read)
+        if entry.place == "input":
+            return self._run_shallow(ids, mask, segments, prompt, read)
         if self.family.deep == "attention":
-            layer_prompts = attention.LayerPrompts(self._split_heads(prompt), separate)
-            shift = prompt.shape[-2] if shift_text else 0
-            return self._run(input_ids, attention_mask, token_type_ids, shift, layer_prompts=layer_prompts, read=read)
-        if self.family.deep == "cache" and not separate:
-            return self._run_cached(input_ids, attention_mask, prompt)
+            layer_prompts = attention.LayerPrompts(self._split_heads(prompt), entry.place == "separate")
+            shift = entry.positions_taken(prompt.shape[-2])
+            return self._run(ids, mask, segments, shift, layer_prompts=layer_prompts, read=read)
+        if self.family.deep == "cache" and entry.place == "shared":
+            return self._run_cached(ids, mask, prompt)
         raise BackboneError(
-            f"deep prompts cannot enter a {self.family.name} backbone ('{self.name}'); use --method p-tuning"
+            f"deep prompts cannot enter a {self.family.name} backbone ('{self.name}'); use `method='p-tuning'`"
         )
 
     def _run(

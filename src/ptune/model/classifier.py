@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.data.batch import Inputs
+from ptune.data.splits import TextData
+from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone, Hidden, started
+from ptune.model.backbone import Backbone, Hidden
+from ptune.model.checks import check_fit, check_labels
 from ptune.model.config import FEW_ROWS, TRAINED_SHARE, PromptConfig
+from ptune.model.entry import Entry
 from ptune.model.few_shot import few_shot_config
 from ptune.model.head import PeftHead, TextHead, make_head, output_layer, start_at_words
 from ptune.model.loading import load_backbone
+from ptune.model.mixed import start_logits
 from ptune.model.objective import Objective
-from ptune.model.prompt import PromptEncoder, split_layers
-from ptune.model.start import first_special_token, start_vectors, with_counted_tokens
+from ptune.model.prompt import split_layers
+from ptune.model.start import make_encoder, with_counted_tokens
 from ptune.model.words import label_tokens
 
 if TYPE_CHECKING:
@@ -64,16 +67,16 @@ class PromptClassifier(nn.Module):
         super().__init__()
         counted = with_counted_tokens(config, backbone, tokenizer)
         self.config = counted.settle(backbone.family, _token_room(backbone, len(labels)))
-        self.labels = _checked_labels(labels, problem_type)
+        self.labels = check_labels(labels, problem_type)
         self.problem_type = problem_type
         self.backbone = backbone
-        _check_fit(self.config, backbone)
+        check_fit(self.config, backbone)
         if problem_type != SINGLE and self.config.head == "verbalizer":
             raise ConfigError(f"a verbalizer picks one word of several; use head 'linear' for {problem_type}")
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            self.prompt_encoder = _make_encoder(self.config, backbone, tokenizer).to(backbone.device)
+            self.prompt_encoder = make_encoder(self.config, backbone, tokenizer).to(backbone.device)
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
         if self.config.head == "verbalizer":
             start_at_words(self.head, backbone, _label_tokens(self.config, labels, tokenizer))
@@ -114,6 +117,46 @@ class PromptClassifier(nn.Module):
             config = few_shot_config(config, backbone, labels, tokenizer)
         return cls(backbone, config, labels, tokenizer, seed, problem_type)
 
+    @classmethod
+    def for_data(
+        cls,
+        backbone: str | Backbone,
+        data: TextData,
+        prompt: PromptConfig | None = None,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+    ) -> PromptClassifier:
+        """Put a fresh prompt and head for some data on a backbone, with every default that follows from the data.
+
+        These are the labels, the problem type, and, where training rows are few, a start from words
+        (`ptune.model.few_shot`). The command line begins in the same way.
+
+        Args:
+            backbone: a name (see `load_backbone`) or a loaded backbone.
+            data: what is going to be trained on.
+            prompt: what is learned. Fields left None are settled.
+            seed: of prompt and head.
+            device, dtype, revision: of a backbone that is given by name.
+
+        Raises:
+            ConfigError: the configuration does not suit the backbone or the data.
+            BackboneError: the backbone is not found, not supported or incomplete.
+        """
+        return cls.from_backbone(
+            backbone,
+            prompt,
+            labels=data.labels,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            problem_type=data.problem_type,
+            rows=len(data.train),
+        )
+
     def forward(
         self,
         input_ids: Tensor,
@@ -142,7 +185,8 @@ class PromptClassifier(nn.Module):
         # Elsewhere than on the CPU the look would make the device wait.
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
-        (logits,) = shared_logits([self], self.prompt(), input_ids, attention_mask, token_type_ids, mask_position)
+        inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position)
+        logits = start_logits([self], [self.prompt()], [0] * len(inputs), inputs).result()[0]
         loss = None if labels is None else Objective(self.problem_type)(logits, labels)
         if loss is not None and labels is not None and num_items_in_batch is not None:
             loss = loss * (labels.numel() / num_items_in_batch)
@@ -168,6 +212,17 @@ class PromptClassifier(nn.Module):
         if not self.config.shallow:
             return split_layers(folded, self.backbone.layers)
         return self.backbone.read_prompt(folded) if self.backbone.reads_prompt_alone else folded
+
+    @property
+    def entry(self) -> Entry:
+        """How the folded prompt enters the backbone.
+
+        A causal backbone is given the keys and values of a prompt at the input; behind them the text stands as behind
+        the prompt itself.
+        """
+        if self.config.shallow:
+            return Entry("shared", shift_text=True) if self.backbone.reads_prompt_alone else Entry("input")
+        return Entry("separate" if self.config.softmax == "separate" else "shared", bool(self.config.shift_text))
 
     def read(self, hidden: Hidden) -> Tensor:
         """Logits [B, C] of hidden states; of a regression [B, 1], in the targets' unit."""
@@ -243,67 +298,6 @@ def _expect_no_backbone(_module: nn.Module, keys: Any) -> None:
     keys.missing_keys[:] = [name for name in keys.missing_keys if ".backbone." not in f".{name}"]
 
 
-def shared_logits(
-    members: Sequence[PromptClassifier],
-    prompt: Tensor,
-    input_ids: Tensor,
-    attention_mask: Tensor | None = None,
-    token_type_ids: Tensor | None = None,
-    mask_position: Tensor | None = None,
-    forward: Callable[..., Hidden] | None = None,
-) -> list[Tensor]:
-    """Logits of M members over a batch of theirs, M times [B, C].
-
-    Args:
-        members, and others: as of `start_logits`.
-        forward: in place of the backbone's own, such as its compiled one.
-    """
-    start = None if forward is None else partial(started, forward)
-    return start_logits(members, prompt, input_ids, attention_mask, token_type_ids, mask_position, start)()
-
-
-def start_logits(
-    members: Sequence[PromptClassifier],
-    prompt: Tensor,
-    input_ids: Tensor,
-    attention_mask: Tensor | None = None,
-    token_type_ids: Tensor | None = None,
-    mask_position: Tensor | None = None,
-    start: Callable[..., Callable[[], Hidden]] | None = None,
-) -> Callable[[], list[Tensor]]:
-    """Begin to compute the logits of M members over a batch of theirs; returns what waits for them, M times [B, C].
-
-    Args:
-        members: classifiers over one backbone.
-        prompt: their prompts, from `ensemble.stack_prompts`; of a single member its own, folded, one for all rows or
-            one a row.
-        input_ids: [M * B, T], the first B rows for the first member, and so on; all else likewise.
-        start: in place of `Backbone.start`.
-    """
-    first = members[0]
-    rows = input_ids.shape[0] // len(members)
-    if len(members) > 1:
-        prompt = prompt.repeat_interleave(rows, dim=-3)
-    offset = prompt.shape[-2] if prompt.dim() <= 3 else 0
-    read = first.head.reads(input_ids, attention_mask, mask_position, offset)
-    start = start or first.backbone.start
-    wait = start(input_ids, attention_mask, token_type_ids, prompt, read=read, **first.config.entry)
-
-    def logits() -> list[Tensor]:
-        hidden = replace(wait(), mask_position=mask_position)
-        return [
-            member.read(_rows_of(hidden, slice(number * rows, (number + 1) * rows)))
-            for number, member in enumerate(members)
-        ]
-
-    return logits
-
-
-def _rows_of(hidden: Hidden, rows: slice) -> Hidden:
-    tensors: dict[str, Any] = {name: part[rows] for name, part in vars(hidden).items() if isinstance(part, Tensor)}
-    return replace(hidden, **tensors)
-
-
 def drop_tokens(prompt: Tensor, share: float) -> Tensor:
     """Leave out that share of the virtual tokens [P, width], never token 0; drawn from torch's global generator.
 
@@ -319,71 +313,6 @@ def _token_room(backbone: Backbone, classes: int) -> int:
     """Virtual tokens of a deep prompt that together with a linear head come to no more than TRAINED_SHARE."""
     share = TRAINED_SHARE * backbone.parameter_count() - (backbone.output_width + 1) * classes
     return int(share // (2 * backbone.layers * backbone.kv_width))
-
-
-def _checked_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
-    if problem_type not in (SINGLE, MULTI, REGRESSION):
-        raise ConfigError(f"problem_type '{problem_type}' is not known; use {SINGLE}, {MULTI} or {REGRESSION}")
-    if problem_type == REGRESSION and len(labels) != 1:
-        raise ConfigError(f"a regression gives one number, but {len(labels)} labels are named; name one")
-    if not labels:
-        raise ConfigError("there are no labels; name them in index order, such as labels=data.labels")
-    for label in labels:
-        if list(labels).count(label) > 1:
-            raise ConfigError(f"label '{label}' is named twice; every class needs a name of its own")
-    return list(labels)
-
-
-def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
-    if config.method == "deep" and backbone.family.deep is None:
-        raise ConfigError(
-            f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
-            "takes no further keys and values; use --method p-tuning or prompt-tuning"
-        )
-    if config.softmax == "separate" and backbone.family.deep != "attention":
-        raise ConfigError(
-            f"softmax 'separate' does not work with {backbone.family.name} (backbone '{backbone.name}'), whose layers "
-            "take a prompt as past keys and values only; use --softmax shared"
-        )
-    if backbone.family.decoder and "{mask}" in (config.template or ""):
-        raise ConfigError(
-            f"a mask token is for masked language models; backbone '{backbone.name}' ({backbone.family.name}) goes on "
-            "where the text ends: leave {mask} and pooling 'mask' out, and let the template end where the answer begins"
-        )
-    if config.head == "verbalizer" and config.pooling not in (
-        ("last", "peft") if backbone.family.decoder else ("mask",)
-    ):
-        wanted = "'last' or 'peft'" if backbone.family.decoder else "'mask'"
-        raise ConfigError(
-            f"a verbalizer reads words where the language model answers, with pooling {wanted} in a "
-            f"{backbone.family.name} backbone, not '{config.pooling}'; leave --pooling out"
-        )
-    if config.pooling == "first" and backbone.family.decoder:
-        logger.warning("pooling 'first' of a decoder sees nothing of the text but its first token; use --pooling last")
-    limit = backbone.max_positions
-    if limit is not None and config.positions_taken > limit - 8:
-        raise ConfigError(
-            f"{config.virtual_tokens} virtual tokens leave no room for text in the {limit} positions of "
-            f"backbone '{backbone.name}'; use at most {limit - 8}"
-        )
-
-
-def _make_encoder(config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> PromptEncoder:
-    slice_width = backbone.embedding_width if config.shallow else backbone.kv_width
-    width = slice_width if config.shallow else backbone.layers * 2 * slice_width
-    encoder = PromptEncoder(config, width, slice_width)
-    start = start_vectors(config, backbone, tokenizer)
-    if start is not None:
-        encoder.start_from(start)
-    if config.tie_first:
-        first = first_special_token(backbone, tokenizer)
-        if first is None:
-            raise ConfigError(
-                f"tie_first is for encoders whose text begins with a special token; backbone '{backbone.name}' "
-                f"({backbone.family.name}) has a head over the last token"
-            )
-        encoder.fixed_first = backbone.word_embeddings.weight.detach()[first].float()
-    return encoder
 
 
 def _label_tokens(

@@ -15,8 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptune.data.batch import Inputs
 from ptune.errors import TrainingError
-from ptune.model.backbone import Backbone, Hidden
+from ptune.model.backbone import Backbone, Hidden, Read
+from ptune.model.entry import Entry
+from ptune.model.pending import Pending
 
 # A batch's tokens are padded to a multiple of so many, by the kind of device: to few graphs, or to whole vectors.
 LENGTHS = {"cuda": 16}
@@ -39,12 +42,10 @@ class CompiledForward:
         self._graphs = backbone.device.type == "cuda" and compiler is None
         mode = {"mode": "reduce-overhead"} if self._graphs else {}
         compile_: Callable[..., Any] = torch.compile
-        self._forward = compile_(backbone.forward, backend=compiler or "inductor", dynamic=True, **mode)
+        self._forward = compile_(_flat(backbone), backend=compiler or "inductor", dynamic=True, **mode)
 
-    def __call__(
-        self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, prompt: Tensor, **options: Any
-    ) -> Hidden:
-        """As `Backbone.forward`.
+    def __call__(self, inputs: Inputs, prompt: Tensor, entry: Entry, read: Read = None) -> Pending[Hidden]:
+        """Run the pass and return a handle of its result, as `Backbone.start` does.
 
         Raises:
             TrainingError: the machine lacks what compiling needs.
@@ -57,11 +58,29 @@ class CompiledForward:
         try:
             with warnings.catch_warnings():  # tracing looks at the gradient of a prompt that is made, not stored
                 warnings.filterwarnings("ignore", message="The .grad attribute")
-                hidden: Hidden = self._forward(input_ids, mask, token_type_ids, prompt, **options)
+                hidden: Hidden = self._forward(
+                    inputs.input_ids, inputs.attention_mask, inputs.token_type_ids, prompt, entry, read
+                )
         except torch._dynamo.exc.BackendCompilerFailed as err:
             reason = str(err).strip().splitlines()[0]
             raise TrainingError(
                 f"the backbone cannot be compiled here ({reason}); torch.compile needs a C++ compiler on a CPU and "
-                "Triton on a GPU: install it, or train with --no-compile"
+                "Triton on a GPU: install it, or train with `compile=False`"
             ) from err
-        return hidden
+        return Pending.done(hidden)
+
+
+def _flat(backbone: Backbone) -> Callable[..., Hidden]:
+    """Return the backbone's forward pass as a function of tensors."""
+
+    def forward(
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        prompt: Tensor,
+        entry: Entry,
+        read: Read,
+    ) -> Hidden:
+        return backbone.forward(Inputs(input_ids, attention_mask, token_type_ids), prompt, entry, read)
+
+    return forward

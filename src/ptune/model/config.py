@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ptune.data.template import fields_of
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, describe_problems
 from ptune.model.families import Family
 from ptune.model.words import parse_words
 
@@ -25,7 +24,10 @@ FEW_ROWS = 100  # training rows up to which a task counts as few-shot
 SEPARATE_TOKENS, FEWEST_TOKENS = 40, 20
 TRAINED_SHARE = 0.01
 Init = Literal["normal", "vocabulary", "text"]
-Precision = Literal["fp32", "bf16", "int8"]  # of a backbone that OpenVINO computes, see ptune.model.openvino
+DType = Literal["auto", "float32", "bfloat16", "float16"]  # of a frozen backbone, see ptune.model.loading
+Precision = Literal[
+    "fp32", "bf16", "int8"
+]  # of a backbone that OpenVINO computes, see ptune.backends.openvino.backbone
 
 # Behind this a language model expects a label's name, whatever the task. See docs/log.md for others.
 DECODER_TEMPLATE = "Text: {text}\nCategory:"
@@ -86,11 +88,7 @@ class PromptConfig(BaseModel):
         "words that stand for the labels, so that it answers before it is trained. Default: linear, but verbalizer "
         "where training rows are few and the backbone has a language-model head.",
     )
-    verbalizer: Annotated[
-        dict[str, list[str]] | None,
-        # A line of text on the command line, a mapping in a configuration file, which arrives as JSON.
-        Parameter(accepts_keys=False, n_tokens=1),
-    ] = Field(
+    verbalizer: dict[str, list[str]] | None = Field(
         None,
         description="Words that stand for the labels, such as 'negative=bad,awful;positive=great'; a mapping in a "
         "configuration file. Default: the labels' own names.",
@@ -137,7 +135,6 @@ class PromptConfig(BaseModel):
     def _parse_template(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        value = value.replace("\\n", "\n")  # in a shell's quotes a line break stays two characters
         fields_of(value)
         return value
 
@@ -199,15 +196,6 @@ class PromptConfig(BaseModel):
         """Whether the head is asked to start at words: by its name, or by words that are given."""
         return self.head == "verbalizer" or self.verbalizer is not None
 
-    @property
-    def entry(self) -> dict[str, bool]:
-        """How the prompt enters, as options of Backbone.forward.
-
-        Behind the keys and values of a shallow prompt, which causal backbones are given, the text stands as behind
-        the prompt itself.
-        """
-        return {"shift_text": self.shallow or bool(self.shift_text), "separate": self.softmax == "separate"}
-
     def unused(self) -> list[str]:
         """What a settled configuration was given and has no use for, a sentence each."""
         fields = PromptConfig.model_fields
@@ -266,4 +254,4 @@ class PromptConfig(BaseModel):
         try:
             return PromptConfig(**{**self.model_dump(), **settled})
         except ValidationError as err:
-            raise ConfigError("; ".join(e["msg"].removeprefix("Value error, ") for e in err.errors())) from err
+            raise ConfigError(describe_problems(err)) from err

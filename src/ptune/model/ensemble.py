@@ -9,15 +9,17 @@ members' probabilities (prompt ensembling, arXiv 2104.08691).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ptune.data.batch import Inputs
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.model.backbone import Backbone
-from ptune.model.classifier import PromptClassifier, start_logits
+from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
+from ptune.model.mixed import start_logits
 
 
 class PromptEnsemble(nn.Module):
@@ -51,20 +53,17 @@ class PromptEnsemble(nn.Module):
     def labels(self) -> list[str]:
         return self.first.labels
 
-    def prompt(self) -> Tensor:
-        """The members' folded prompts: shallow [M, P, E] or deep [L, 2, M, P, Hkv]."""
-        return stack_prompts([member.prompt() for member in self.members])  # type: ignore[operator]
+    def prompts(self) -> list[Tensor]:
+        """Return the folded prompt of each member."""
+        return [member.prompt() for member in self.members]  # type: ignore[operator]
 
-    def member_logits(self, prompt: Tensor, **inputs: Tensor | None) -> Tensor:
-        """Logits [M, B, C]: every member answers every row, all in one forward pass. Inputs as of `start_logits`."""
-        return self.start_logits(prompt, **inputs)()
-
-    def start_logits(self, prompt: Tensor, **inputs: Tensor | None) -> Callable[[], Tensor]:
-        """Begin `member_logits`; returns what waits for them."""
-        times = len(self.members)
-        repeated = {name: None if x is None else torch.cat([x] * times) for name, x in inputs.items()}
-        wait = start_logits(list(self.members), prompt, **repeated)  # type: ignore[arg-type]
-        return lambda: torch.stack(wait())
+    def member_logits(self, prompts: Sequence[Tensor], inputs: Inputs) -> Tensor:
+        """Return the logits [M, B, C] of every member for every row of a batch, all in one forward pass."""
+        members, rows = len(self.members), len(inputs)
+        repeated = inputs if members == 1 else inputs.select(list(range(rows)) * members)
+        owners = [member for member in range(members) for _ in range(rows)]
+        logits = start_logits(list(self.members), prompts, owners, repeated).result()  # type: ignore[arg-type]
+        return torch.stack([logits[member] for member in range(members)])
 
     def trainable_state(self) -> dict[str, Tensor]:
         """The members' states, their names prefixed by the member's number."""
@@ -101,10 +100,3 @@ def combine(logits: Tensor, problem_type: ProblemType = SINGLE) -> Tensor:
     if problem_type == MULTI:
         return logits.sigmoid().mean(dim=0).logit(eps=1e-6)
     return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits))
-
-
-def stack_prompts(prompts: Sequence[Tensor]) -> Tensor:
-    """Folded prompts of M members -> shallow [M, P, E] or deep [L, 2, M, P, Hkv]; a single one stays as it is."""
-    if len(prompts) == 1:
-        return prompts[0]
-    return torch.stack(list(prompts), dim=-3)

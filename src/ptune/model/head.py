@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ptune.data.batch import Inputs
 from ptune.errors import BackboneError
-from ptune.model.backbone import Hidden, Read
+from ptune.model.backbone import Backbone, Hidden
+from ptune.model.config import Pooling
 
-if TYPE_CHECKING:
-    from ptune.model.backbone import Backbone
-    from ptune.model.config import Pooling
+# What a head reads of a row's hidden states: the mean of the text's, those of one position, or all of them.
+Reads = Literal["mean", "position", "all"]
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
@@ -54,6 +55,12 @@ def text_position(
     return torch.full((rows,), 0 if pooling == "first" else length - 1, device=device)
 
 
+def _text_positions(pooling: Pooling, inputs: Inputs) -> Tensor:
+    rows, length = inputs.input_ids.shape
+    device = inputs.input_ids.device
+    return text_position(pooling, rows, length, inputs.attention_mask, inputs.mask_position, device)
+
+
 class TextHead(nn.Module):
     """One linear layer over a pooled text position, [B, H] -> [B, C].
 
@@ -75,15 +82,14 @@ class TextHead(nn.Module):
         nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
 
-    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Read:
-        """What is read, behind `offset` virtual tokens.
+    @property
+    def reads(self) -> Reads:
+        """What the head reads of a row's hidden states."""
+        return "mean" if self.pooling == "mean" else "position"
 
-        input_ids, mask: [B, T], of the text alone.
-        """
-        if self.pooling == "mean":
-            return "mean"
-        rows, length = input_ids.shape
-        return offset + text_position(self.pooling, rows, length, mask, mask_position, input_ids.device)
+    def positions(self, inputs: Inputs, offset: int) -> Tensor:
+        """Return the position [B] that is read of each row, behind `offset` virtual tokens."""
+        return offset + _text_positions(self.pooling, inputs)
 
     def forward(self, hidden: Hidden) -> Tensor:
         pooled = pool(hidden, self.pooling).float()
@@ -100,14 +106,16 @@ class PeftHead(nn.Module):
         for name, module in modules.items():
             self.add_module(name, module)
 
-    def reads(self, input_ids: Tensor, mask: Tensor | None, mask_position: Tensor | None, offset: int) -> Read:
-        """What is read of the whole sequence; see `TextHead.reads`. Of a mean it is all: virtual tokens count there."""
-        if self.mean_pooling:
-            return None
-        rows, length = input_ids.shape
+    @property
+    def reads(self) -> Reads:
+        """What the head reads of a row's hidden states. For a mean that is all: virtual tokens count there."""
+        return "all" if self.mean_pooling else "position"
+
+    def positions(self, inputs: Inputs, offset: int) -> Tensor:
+        """Return the position [B] that is read of each row's whole sequence, virtual tokens included."""
         if self.kind == "score":
-            return offset + text_position("last", rows, length, mask, mask_position, input_ids.device)
-        return torch.zeros(rows, dtype=torch.long, device=input_ids.device)
+            return offset + _text_positions("last", inputs)
+        return torch.zeros(len(inputs), dtype=torch.long, device=inputs.input_ids.device)
 
     def forward(self, hidden: Hidden) -> Tensor:
         return _FORWARD[self.kind](self, hidden)
@@ -129,7 +137,7 @@ def make_head(backbone: Backbone, pooling: Pooling, classes: int) -> TextHead | 
     if kind == "pooler" and backbone.pooler_missing:
         raise BackboneError(
             f"backbone '{backbone.name}' has no pooler weights, which the head of the peft layout reads; "
-            "use --pooling mean"
+            "use `pooling='mean'`"
         )
     modules = _transformers_head(backbone, classes)
     for module in modules.values():

@@ -71,9 +71,9 @@ def head_of(model: Any, missing: set[str], family: Family, backbone: str) -> Lan
 def no_head(backbone: str, reason: str) -> BackboneError:
     """What to say where a backbone cannot read words."""
     return BackboneError(
-        f"backbone '{backbone}' has no pretrained language-model head ({reason}), so there are no words for a "
-        "verbalizer to read and no mask token to fill; use --head linear without --pooling mask, or the language model "
-        "that the backbone was made from"
+        f"backbone '{backbone}' has no pretrained language-model head ({reason}), so there are no words for "
+        "a verbalizer to read and no mask token to fill; use `head='linear'` without `pooling='mask'`, or the "
+        "language model that the backbone was made from"
     )
 
 

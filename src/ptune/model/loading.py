@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from ptune.errors import BackboneError, ConfigError
 from ptune.model import attention
 from ptune.model.backbone import Backbone
+from ptune.model.config import DType
 from ptune.model.families import family_of
 from ptune.model.language import LanguageHead, head_of
 from ptune.model.locate import Location, locate
@@ -19,7 +20,6 @@ from ptune.model.memory import memory_errors, ways_out
 
 # Compute capability from which on a GPU has bfloat16 matrix units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
-DTYPES = ("float32", "bfloat16", "float16")
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -65,7 +65,7 @@ def load_backbone(
         size = sum(parameter.nbytes for parameter in backbone.parameters()) / 1e9
         raise BackboneError(
             f"{where} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; "
-            + ways_out(where, "--dtype bfloat16", "a smaller backbone")
+            + ways_out(where, "`dtype='bfloat16'`", "a smaller backbone")
         ) from err
 
 
@@ -148,8 +148,8 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
     Raises:
         ConfigError: no such number type.
     """
-    if dtype not in ("auto", *DTYPES):
-        raise ConfigError(f"dtype '{dtype}' is not known; use auto, {', '.join(DTYPES)}")
+    if dtype not in get_args(DType):
+        raise ConfigError(f"dtype '{dtype}' is not known; use {', '.join(get_args(DType))}")
     if dtype != "auto":
         return dtype
     bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY

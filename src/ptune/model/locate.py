@@ -78,7 +78,9 @@ class Location:
         if self.local:
             hint = ""
             if self.gguf_file is None and not any(Path(self.path).glob("*.safetensors")):
-                hint = "; there is no *.safetensors in it, and ptune opens no pickles (--random-weights needs none)"
+                hint = (
+                    "; there is no *.safetensors in it, and ptune opens no pickles (`random_weights=True` needs none)"
+                )
             return BackboneError(f"backbone '{self.name}' cannot be read from {self.path}: {reason}{hint}")
         revision = f", revision '{self.revision}'," if self.revision else ""
         return BackboneError(

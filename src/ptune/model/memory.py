@@ -26,6 +26,6 @@ def memory_errors() -> Iterator[None]:
 
 
 def ways_out(device: torch.device, *ways: str) -> str:
-    """'use A, B or --device cpu': what needs less of a device's memory, and for a GPU the way to do without it."""
-    *others, last = (*ways, *(["--device cpu"] if device.type != "cpu" else []))
+    """Return "use A, B or `device='cpu'`": what needs less of a device's memory, and for a GPU how to do without it."""
+    *others, last = (*ways, *(["`device='cpu'`"] if device.type != "cpu" else []))
     return f"use {', '.join(others)} or {last}" if others else f"use {last}"

@@ -43,8 +43,12 @@ class Objective:
 
     def __call__(self, logits: Tensor, targets: Tensor, row_weights: Tensor | None = None) -> Tensor:
         """row_weights: [B], by which rows count beside the rest; None: all alike."""
-        losses = _ROW_LOSSES[self.problem_type](self, logits, targets)
+        losses = self.row_losses(logits, targets)
         return (losses if row_weights is None else losses * row_weights).mean()
+
+    def row_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each row, [B]."""
+        return _ROW_LOSSES[self.problem_type](self, logits, targets)
 
 
 def balanced_weights(problem_type: ProblemType, targets: Tensor, classes: int) -> Tensor:

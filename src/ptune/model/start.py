@@ -15,6 +15,7 @@ from torch import Tensor
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
+from ptune.model.prompt import PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -89,3 +90,21 @@ def _keys_and_values(tokens: Tensor, backbone: Backbone, tokenizer: PreTrainedTo
         torch.tensor([token], device=tokens.device) for token in (tokenizer.cls_token_id, tokenizer.sep_token_id)
     )
     return backbone.text_prompt(torch.cat([first, tokens, last]))[:, :, 1:-1]
+
+
+def make_encoder(config: PromptConfig, backbone: Backbone, tokenizer: PreTrainedTokenizerBase | None) -> PromptEncoder:
+    slice_width = backbone.embedding_width if config.shallow else backbone.kv_width
+    width = slice_width if config.shallow else backbone.layers * 2 * slice_width
+    encoder = PromptEncoder(config, width, slice_width)
+    start = start_vectors(config, backbone, tokenizer)
+    if start is not None:
+        encoder.start_from(start)
+    if config.tie_first:
+        first = first_special_token(backbone, tokenizer)
+        if first is None:
+            raise ConfigError(
+                f"tie_first is for encoders whose text begins with a special token; backbone '{backbone.name}' "
+                f"({backbone.family.name}) has a head over the last token"
+            )
+        encoder.fixed_first = backbone.word_embeddings.weight.detach()[first].float()
+    return encoder

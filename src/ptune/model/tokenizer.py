@@ -36,6 +36,10 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
             raise BackboneError(f"the tokenizer of backbone '{location.name}' has no padding and no end token")
         tokenizer.pad_token = substitute
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # a tokenizer file may bring both; switched off here, no later call has to change them
+        backend.no_truncation()
+        backend.no_padding()
     return tokenizer
 
 

@@ -112,7 +112,7 @@ def label_tokens(
             first, second = (f"'{x}' ({_listed(own_words[x])})" for x in (other, label))
             raise ConfigError(
                 f"labels {first} and {second} begin with the same tokens, {shown}, so the model could not tell them "
-                "apart; give other words with --verbalizer, or use --head linear"
+                "apart; give other words with `verbalizer`, or use `head='linear'`"
             )
     return tokens
 

@@ -3,14 +3,14 @@
 A callback is told what transformers' Trainer would tell it, with a TrainerState
 and TrainingArguments that describe the run: on_train_begin, on_epoch_begin,
 on_step_begin, on_step_end, on_log (every 10 steps the mean training loss, every
-epoch the figures as eval_*), on_epoch_end, on_evaluate, on_save, on_train_end.
+epoch the metrics as eval_*), on_epoch_end, on_evaluate, on_save, on_train_end.
 On a GPU several steps are told at once, when their losses are read.
 
 Of what it may ask for, `should_training_stop` is obeyed: the epoch ends there,
 is evaluated, and was the last. Evaluating and saving follow the run's own plan.
 
-Several seeds are one run: the training loss is their mean, the figures are of
-what would be kept, with those of each seed beside them as eval_FIGURE_seed_N.
+Several seeds are one run: the training loss is their mean, the metrics are of
+what would be kept, with those of each seed beside them as eval_METRIC_seed_N.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ptune.data.metric_table import less_is_better
 from ptune.errors import ConfigError
-from ptune.training.config import LESS_IS_BETTER
+from ptune.training.events import Events, RunInfo
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from ptune.training.run import Run
+    from ptune.training.checkpoint import Progress
 
 LOG_STEPS = 10
 Report = Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]
-# What a line of the metrics file has beside figures.
-_NO_FIGURES = ("epoch", "step", "train_loss", "best", "seconds", "by_seed")
+# What a line of the metrics file has beside metrics.
+_NO_METRICS = ("epoch", "step", "train_loss", "best", "seconds", "by_seed")
 
 
 def reporting_callbacks(report: Report) -> list[Any]:
@@ -57,31 +58,7 @@ def _need_accelerate() -> None:
         raise ConfigError("transformers' callbacks need a package that is not installed; pip install accelerate")
 
 
-class Callbacks:
-    """What a run tells, to nobody."""
-
-    stop = False
-
-    def begin(self, run: Run) -> None:
-        """The run is about to start, or to go on from a checkpoint."""
-
-    def begin_epoch(self) -> None:
-        """An epoch is about to start, or to go on."""
-
-    def end_step(self, loss: float) -> None:
-        """A step was taken; loss is its mean over rows."""
-
-    def end_epoch(self, line: dict[str, Any]) -> None:
-        """The epoch's steps are taken and it was evaluated; line is that of the metrics file."""
-
-    def saved(self) -> None:
-        """Adapter and checkpoint are up to date."""
-
-    def end(self) -> None:
-        """The best state is put back and saved."""
-
-
-class TrainerCallbacks(Callbacks):
+class TrainerCallbacks(Events):
     """What a run tells, to callbacks of transformers.
 
     Raises:
@@ -107,33 +84,32 @@ class TrainerCallbacks(Callbacks):
     def stop(self) -> bool:  # type: ignore[override]
         return bool(self._control.should_training_stop)
 
-    def begin(self, run: Run) -> None:
+    def begin(self, info: RunInfo, progress: Progress) -> None:
         from transformers import TrainerState
 
-        self._run = run
-        self._args = _arguments(run)
+        self._info = info
+        self._args = _arguments(info)
         self._state = TrainerState(
-            global_step=run.progress.step,
-            max_steps=run.total,
-            num_train_epochs=run.config.epochs,
+            global_step=progress.step,
+            max_steps=info.steps,
+            num_train_epochs=info.config.epochs,
             logging_steps=LOG_STEPS,
-            train_batch_size=run.config.batch_size,
+            train_batch_size=info.config.batch_size,
         )
-        if run.progress.best_metrics:
-            self._note_best(run.progress.best_metrics)
-        self._handler.model, self._handler.processing_class = run.kept, run.classifier.encoder.tokenizer
-        self._handler.optimizer = run.members[0].optimizer
+        if progress.best_metrics:
+            self._note_best(progress.best_metrics)
+        self._handler.model, self._handler.processing_class = info.model, info.encoder.tokenizer
+        self._handler.optimizer = info.optimizer
         self._tell("on_train_begin")
 
     def begin_epoch(self) -> None:
         self._tell("on_epoch_begin")
 
-    def end_step(self, loss: float) -> None:
+    def end_step(self, progress: Progress, loss: float) -> None:
         self._losses.append(loss)
         self._tell("on_step_begin")
-        progress = self._run.progress
         self._state.global_step = progress.step
-        self._state.epoch = progress.epoch - 1 + progress.rows / len(self._run.train_rows.labels)
+        self._state.epoch = progress.epoch - 1 + progress.rows / self._info.rows
         self._tell("on_step_end")
         if self._control.should_log:
             self._log_losses()
@@ -141,30 +117,30 @@ class TrainerCallbacks(Callbacks):
     def end_epoch(self, line: dict[str, Any]) -> None:
         self._tell("on_epoch_end")
         self._log_losses()
-        figures = {name: value for name, value in line.items() if name not in _NO_FIGURES}
-        metrics = {f"eval_{name}": value for name, value in figures.items()}
+        values = {name: value for name, value in line.items() if name not in _NO_METRICS}
+        metrics = {f"eval_{name}": value for name, value in values.items()}
         for seed, value in line.get("by_seed", {}).items():
             metrics[f"{self._args.metric_for_best_model}_seed_{seed}"] = value
         self._log(metrics)
         self._tell("on_evaluate", metrics=metrics)
         if line["best"]:  # afterwards, as callbacks compare with the best before
-            self._note_best(figures)
+            self._note_best(values)
 
     def saved(self) -> None:
         self._tell("on_save")
 
-    def end(self) -> None:
-        self._log({"train_runtime": round(self._run.progress.seconds, 3)})
+    def end(self, progress: Progress) -> None:
+        self._log({"train_runtime": round(progress.seconds, 3)})
         self._tell("on_train_end")
 
-    def _note_best(self, figures: dict[str, float]) -> None:
-        self._state.best_metric = figures[str(self._args.metric_for_best_model).removeprefix("eval_")]
+    def _note_best(self, metrics: dict[str, float]) -> None:
+        self._state.best_metric = metrics[str(self._args.metric_for_best_model).removeprefix("eval_")]
         self._state.best_global_step = self._state.global_step
-        self._state.best_model_checkpoint = str(self._run.folder)
+        self._state.best_model_checkpoint = str(self._info.folder)
 
     def _log_losses(self) -> None:
         if self._losses:
-            rate = self._run.members[0].optimizer.param_groups[0]["lr"]
+            rate = self._info.optimizer.param_groups[0]["lr"]
             self._log({"loss": sum(self._losses) / len(self._losses), "learning_rate": float(rate)})
             self._losses = []
 
@@ -177,13 +153,13 @@ class TrainerCallbacks(Callbacks):
         self._control = getattr(self._handler, event)(self._args, self._state, self._control, **values)
 
 
-def _arguments(run: Run) -> TrainingArguments:
+def _arguments(info: RunInfo) -> TrainingArguments:
     """The run's settings under transformers' names."""
     from transformers import TrainingArguments
 
-    config, figure = run.config, run.figure
+    config = info.config
     return TrainingArguments(
-        output_dir=str(run.folder),
+        output_dir=str(info.folder),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulate,
@@ -195,9 +171,9 @@ def _arguments(run: Run) -> TrainingArguments:
         eval_strategy="epoch",
         save_strategy="epoch",
         load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{figure}",
-        greater_is_better=figure not in LESS_IS_BETTER,
+        metric_for_best_model=f"eval_{info.metric}",
+        greater_is_better=not less_is_better(info.metric),
         report_to="none",
         disable_tqdm=True,
-        use_cpu=run.kept.backbone.device.type == "cpu",
+        use_cpu=info.model.backbone.device.type == "cpu",
     )

@@ -2,7 +2,7 @@
 
 Tensors: of every seed the prompt encoder (whole, not folded) and the head, now
 and averaged, AdamW's moments and the generator's state; and the best epoch's
-state. Everything else (data position, figures so far, settings) is JSON in the
+state. Everything else (data position, metrics so far, settings) is JSON in the
 file's metadata. One file, so that no crash leaves halves that do not belong
 together.
 """
@@ -132,7 +132,7 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
             if content["format_version"] != FORMAT_VERSION:
                 raise AdapterError(
                     f"checkpoint '{path}' has format_version {content['format_version']!r}, this ptune reads "
-                    f"{FORMAT_VERSION}; train without --resume"
+                    f"{FORMAT_VERSION}; train without `resume`"
                 )
             _same_run(content["identity"], identity, path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
@@ -140,7 +140,7 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
     except ConfigError:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as err:
-        raise AdapterError(f"checkpoint '{path}' is damaged ({err}); train without --resume") from err
+        raise AdapterError(f"checkpoint '{path}' is damaged ({err}); train without `resume`") from err
 
 
 def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -162,7 +162,7 @@ def _same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> No
     if differing:
         said = ", ".join(f"{key} was {saved.get(key)!r}, is {now.get(key)!r}" for key in differing)
         raise ConfigError(
-            f"checkpoint '{path}' is of another run: {said}; give the same options, or train without --resume"
+            f"checkpoint '{path}' is of another run: {said}; give the same options, or train without `resume`"
         )
 
 

@@ -8,18 +8,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.data.metric_table import MetricName, choices
+from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.config import FEW_ROWS, PromptConfig
 
-Figure = Literal["accuracy", "f1", "f1_macro", "matthews", "mse", "mae", "pearson", "spearman", "r2", "loss"]
-# Those that a problem type has, its default for the best epoch first.
-FIGURES: dict[ProblemType, tuple[Figure, ...]] = {
-    SINGLE: ("accuracy", "f1", "f1_macro", "matthews", "loss"),
-    MULTI: ("f1", "f1_macro", "accuracy", "loss"),
-    REGRESSION: ("pearson", "spearman", "r2", "mse", "mae", "loss"),
-}
-LESS_IS_BETTER = ("loss", "mse", "mae")
 # Steps from which on compiling on a GPU is by default worth its minute.
 COMPILE_STEPS = 1000
 
@@ -34,7 +27,7 @@ class Task:
     width: int
     problem_type: ProblemType = SINGLE
     pairs: bool = False  # whether two texts are compared
-    figures: tuple[str, ...] = ()  # that a benchmark judges by
+    metrics: tuple[str, ...] = ()  # that a benchmark judges by
     norm_first: bool = False  # whether the backbone's layers normalise what they read; see `families`
     gpu: bool = False  # whether the backbone is on one
 
@@ -86,10 +79,10 @@ class TrainConfig(BaseModel):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many epochs without a better one. Default: run all epochs."
     )
-    best: Figure | Literal["last"] | None = Field(
+    best: MetricName | Literal["last"] | None = Field(
         None,
-        description="The validation figure that picks the best epoch; ties go to the lower loss. last: the last epoch "
-        "is kept, whatever the figures. Default: accuracy; f1 of several labels a row; pearson of a regression; of a "
+        description="The validation metric that picks the best epoch; ties go to the lower loss. last: the last epoch "
+        "is kept, whatever the metrics. Default: accuracy; f1 of several labels a row; pearson of a regression; of a "
         "task of GLUE or SuperGLUE, the first that it is judged by.",
     )
     class_weights: Literal["balanced"] | None = Field(
@@ -108,10 +101,11 @@ class TrainConfig(BaseModel):
         1,
         ge=1,
         le=100,
-        description="Prompts to train at once over the one backbone, with seeds from --seed on; the best is kept.",
+        description="Prompts to train at once over the one backbone, with consecutive seeds; the best is kept.",
     )
     ensemble: bool = Field(
-        False, description="Keep all of --seeds as one adapter, which answers with the mean of their probabilities."
+        False,
+        description="Keep the prompts of all seeds as one adapter, which answers with the mean of their probabilities.",
     )
     compile: bool | None = Field(
         None,
@@ -119,7 +113,9 @@ class TrainConfig(BaseModel):
         f"CPU, Triton on a GPU. Default: on a GPU, for runs of {COMPILE_STEPS} steps and more.",
     )
     checkpoint_steps: int = Field(
-        200, ge=1, description="Steps between checkpoints for --resume; the end of each epoch always gets one."
+        200,
+        ge=1,
+        description="Steps between checkpoints, from which a run resumes; the end of each epoch always gets one.",
     )
 
     @model_validator(mode="after")
@@ -151,9 +147,9 @@ class TrainConfig(BaseModel):
         steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
         average = FEW_ROWS_AVERAGE if few else default_average(steps)
         # Of a handful of validation rows no epoch can be told to be better than another.
-        figures = task.figures or FIGURES[task.problem_type]
+        metrics = task.metrics or choices(task.problem_type)
         few_to_check = few and task.validation_rows <= FEW_ROWS and self.patience is None
-        best = "last" if few_to_check else figures[0]
+        best = "last" if few_to_check else metrics[0]
         settled = {
             "epochs": epochs,
             "batch_size": batch,
@@ -173,14 +169,23 @@ class TrainConfig(BaseModel):
         Raises:
             ConfigError: it has not; names the setting, and those that there are.
         """
-        figures = FIGURES[problem_type]
-        if self.best is not None and self.best not in (*figures, "last"):
-            names = ", ".join((*figures, "last"))
-            raise ConfigError(f"best '{self.best}' is no figure of {problem_type}; use one of {names}")
+        names = (*choices(problem_type), "last")
+        if self.best is not None and self.best not in names:
+            raise ConfigError(
+                f"`best` '{self.best}' is no metric of {problem_type}; use one of {', '.join(names)}",
+                field="best",
+                value=self.best,
+                expected=", ".join(names),
+            )
         if self.label_smoothing and problem_type != SINGLE:
-            raise ConfigError(f"label_smoothing is for {SINGLE}, these data are {problem_type}; leave it at 0")
+            raise ConfigError(
+                f"`label_smoothing` is for {SINGLE}, but these data are {problem_type}; leave it at 0",
+                field="label_smoothing",
+                value=self.label_smoothing,
+                expected="0",
+            )
         if (self.class_weights or self.focal) and problem_type == REGRESSION:
-            raise ConfigError("class_weights and focal are for labels, and a regression has none; leave them out")
+            raise ConfigError("`class_weights` and `focal` are for labels, and a regression has none; leave them out")
 
 
 class SettledConfig(TrainConfig):
@@ -193,7 +198,7 @@ class SettledConfig(TrainConfig):
     weight_decay: float
     warmup: float
     average: float
-    best: Figure | Literal["last"]
+    best: MetricName | Literal["last"]
     compile: bool
 
 

@@ -10,45 +10,44 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ptune.adapter.files import note_backbone, save_adapter
+from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record
-from ptune.calibration import fit_temperature
 from ptune.data.batch import training_batches
+from ptune.data.metric_table import MetricName, less_is_better
 from ptune.data.targets import REGRESSION, SINGLE
 from ptune.errors import TrainingError
-from ptune.metrics import describe_collapse, evaluate_logits
+from ptune.evaluation.calibration import fit_temperature
+from ptune.evaluation.metrics import describe_collapse, evaluate_logits
+from ptune.inference.classifier import TextClassifier
+from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble, combine
 from ptune.model.objective import Objective, balanced_weights
-from ptune.predict import TextClassifier, run_member_logits
-from ptune.training.callbacks import Callbacks
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
-from ptune.training.config import LESS_IS_BETTER, Figure, SettledConfig
+from ptune.training.config import SettledConfig
+from ptune.training.events import Events, OnEpoch, OnStep, RunInfo
 from ptune.training.member import Member, copy_state
-from ptune.training.report import MetricsFile, versions
+from ptune.training.metrics_file import MetricsFile
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
 
 logger = logging.getLogger(__name__)
-
-# Called after every step, on a GPU after every few: (rows done in this epoch, rows in it, epoch, its mean loss so far).
-OnStep = Callable[[int, int, int, float], None]
-# Called after every epoch with its line of the metrics file.
-OnEpoch = Callable[[dict[str, Any]], None]
 
 
 class Run:
     """One training run: the state of `RunState` and the steps that change it.
 
     classifier: holds the model that is kept in the end: with `config.ensemble` the ensemble of `models`, else the
-    first of them, whose state is then that of the best.
+    first of them, whose state is then that of the best. `go` returns it as it was saved.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Run:
         folder: Path,
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,
-        callbacks: Callbacks | None = None,
+        events: Events | None = None,
     ) -> None:
         self.classifier = classifier
         self.kept = classifier.model
@@ -71,7 +70,8 @@ class Run:
         self.folder = folder
         self.on_step = on_step
         self.on_epoch = on_epoch
-        self.callbacks = callbacks or Callbacks()
+        self.events = events or Events()
+        self.most_tokens: int | None = None  # of a pass in evaluation, once the device had no memory for more
         self.stop = StopSignal()
         self.checkpoints = CheckpointWriter(folder)
         self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
@@ -137,17 +137,23 @@ class Run:
     def progress(self) -> Progress:
         return self.state.progress
 
-    def go(self) -> None:
-        """Run the epochs that are left, then put the best state back and save it."""
-        self.callbacks.begin(self)
+    @property
+    def info(self) -> RunInfo:
+        """What stays the same during the run."""
+        encoder, optimizer = self.classifier.encoder, self.members[0].optimizer
+        rows = len(self.train_rows.labels)
+        return RunInfo(self.config, self.metric, self.folder, self.total, rows, self.kept, encoder, optimizer)
+
+    def go(self) -> TextClassifier:
+        """Run the epochs that are left, put the best state back, save it and return its classifier."""
+        self.events.begin(self.info, self.progress)
         with self.checkpoints:
             self._run_epochs()
         self.kept.load_trainable_state(self.state.best)
         self.kept.eval()
-        self.classifier.temperature = self.progress.best_temperature
         save_adapter(self.folder, self.kept, self.record())
-        self.classifier.folder = self.folder
-        self.callbacks.end()
+        self.events.end(self.progress)
+        return self.classifier.saved(self.folder, self.progress.best_temperature)
 
     def _run_epochs(self) -> None:
         log = MetricsFile(self.folder, self.progress.history)
@@ -160,7 +166,7 @@ class Run:
             if self.between_steps:  # else a second Ctrl-C came in the middle of something: the older checkpoint holds
                 self._checkpoint()
             self.checkpoints.wait()
-            logger.warning("stopped; go on with --resume")
+            logger.warning("stopped; go on with `resume=True`")
             raise
 
     def _train_epoch(self) -> None:
@@ -168,7 +174,7 @@ class Run:
         orders = [training_batches(lengths, size, member.seed, epoch) for member in self.members]
         batches = list(zip(*orders, strict=True))  # each with the rows of every member, in batches of like length
         self.ensemble.train()
-        self.callbacks.begin_epoch()
+        self.events.begin_epoch()
         started = time.perf_counter()
         for start in range(self.progress.batch, len(batches), self.config.accumulate):
             group = batches[start : start + self.config.accumulate]
@@ -178,7 +184,7 @@ class Run:
             due = (self.progress.step + self.steps.unread) % self.config.checkpoint_steps == 0 and not last
             if self.steps.full or last or due or self.stop.asked:
                 self._read_steps()
-                if self.callbacks.stop:
+                if self.events.stop:
                     break
             if self.stop.asked and self.between_steps:
                 raise KeyboardInterrupt
@@ -200,7 +206,7 @@ class Run:
             self.progress.rows_seen += step.rows * len(self.members)
             self.progress.batch += step.batches
             self.progress.step += 1
-            self.callbacks.end_step(mean)
+            self.events.end_step(self.progress, mean)
         self.between_steps = True
         if self.on_step is not None:
             mean = self.progress.loss_sum / self.progress.rows
@@ -218,7 +224,7 @@ class Run:
             kept = f"no epoch was finished; the last good state is in '{self.folder / CHECKPOINT_FILE}'"
         raise TrainingError(
             f"the loss or its gradient is not a finite number at step {step} (loss {loss}); {kept}. "
-            f"Lower the rates: --lr {self.config.lr} and --head-lr {self.config.head_lr} are too high here"
+            f"Lower the rates: `lr={self.config.lr}` and `head_lr={self.config.head_lr}` are too high here"
         )
 
     def _end_epoch(self, log: MetricsFile) -> None:
@@ -234,13 +240,13 @@ class Run:
             self._diverged(line["loss"], self.progress.step)
         self.progress.history.append(line)
         log.add(line)
-        self.callbacks.end_epoch(line)
+        self.events.end_epoch(line)
         self.progress.epoch += 1
         self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
         if line["best"]:
             self._save_best()
         self._checkpoint()
-        self.callbacks.saved()
+        self.events.saved()
         if self.on_epoch is not None:
             self.on_epoch(line)
 
@@ -279,7 +285,7 @@ class Run:
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
-        by_seed = {str(m.seed): own[self.figure] for m, (own, _) in zip(self.members, measured, strict=True)}
+        by_seed = {str(m.seed): own[self.metric] for m, (own, _) in zip(self.members, measured, strict=True)}
         return line if len(measured) == 1 else {**line, "by_seed": by_seed}
 
     def _measure(self, logits: Tensor) -> tuple[dict[str, float], float]:
@@ -293,7 +299,7 @@ class Run:
         collapse = describe_collapse(logits, labels, self.kept.labels, problem_type)
         if collapse is not None:
             logger.warning(
-                "epoch %d: %s; the model has not learned to tell %s apart. If this lasts, change --lr (now %g) or "
+                "epoch %d: %s; the model has not learned to tell %s apart. If this lasts, change `lr` (now %g) or "
                 "train longer",
                 self.progress.epoch,
                 collapse,
@@ -302,8 +308,12 @@ class Run:
             )
 
     def evaluate(self) -> Tensor:
-        """Logits of the validation rows for every member, [M, N, C], with the same batches every time."""
-        return run_member_logits(self.ensemble, self.validation_rows.encoded, self.classifier.pad_id)
+        """Return the logits [M, N, C] of the validation rows under every member, from the same batches every time."""
+        rows, models = self.validation_rows.encoded, [member.model for member in self.members]
+        wanted = [(row, number) for row in range(len(rows)) for number in range(len(models))]
+        outcome = compute_logits(models, rows, wanted, self.classifier.pad_id, most_tokens=self.most_tokens)
+        self.most_tokens = outcome.most_tokens
+        return torch.stack(outcome.logits)
 
     def _better(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best_metrics
@@ -313,11 +323,11 @@ class Run:
         """What is compared: the figure that picks the best, then the lower loss; without a finite loss, the last."""
         if not math.isfinite(metrics["loss"]):
             return (-math.inf,)
-        sign = -1 if self.figure in LESS_IS_BETTER else 1
-        return sign * metrics[self.figure], -metrics["loss"]
+        sign = -1 if less_is_better(self.metric) else 1
+        return sign * metrics[self.metric], -metrics["loss"]
 
     @property
-    def figure(self) -> Figure:
+    def metric(self) -> MetricName:
         """What seeds are compared by; epochs too, unless the last one is kept anyway."""
         return "loss" if self.config.best == "last" else self.config.best
 
@@ -326,33 +336,25 @@ class Run:
         """All epochs are run, patience ran out, or a callback wants no more."""
         waited = self.progress.epoch - 1 - self.progress.best_epoch
         out_of_patience = self.config.patience is not None and waited >= self.config.patience
-        return self.progress.epoch > self.config.epochs or out_of_patience or self.callbacks.stop
+        return self.progress.epoch > self.config.epochs or out_of_patience or self.events.stop
 
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)
 
     def record(self) -> Record:
-        """The record of the best epoch. No times in it: the same run gives the same bytes."""
-        return Record(
-            prompt=self.kept.config,
-            backbone=note_backbone(self.kept.backbone),
-            labels=self.kept.labels,
-            classes=len(self.kept.labels),
-            problem_type=self.kept.problem_type,
-            members=len(self.members) if self.config.ensemble else 1,
-            temperature=self.progress.best_temperature,
+        """Return the record of the best epoch."""
+        training = {
+            **self.config.model_dump(exclude={"checkpoint_steps"}),
+            "best_epoch": self.progress.best_epoch,
+            "best_seed": self.progress.best_seed,
+            "train_rows": len(self.train_rows.labels),
+            "validation_rows": len(self.validation_rows.labels),
+        }
+        return Record.of(
+            self.kept,
+            replace(self.classifier.task, temperature=self.progress.best_temperature),
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
-            data=self.classifier.origin,
-            columns=self.classifier.columns,
-            label_separator=self.classifier.label_separator,
             metrics=self.progress.best_metrics,
-            training={
-                **self.config.model_dump(exclude={"checkpoint_steps"}),
-                "best_epoch": self.progress.best_epoch,
-                "best_seed": self.progress.best_seed,
-                "train_rows": len(self.train_rows.labels),
-                "validation_rows": len(self.validation_rows.labels),
-            },
-            versions=versions(),
+            training=training,
         )

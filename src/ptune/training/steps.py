@@ -16,13 +16,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ptune.data.batch import Packed, collate, pack
+from ptune.data.batch import Packed, collate, moved, pack
 from ptune.data.encode import Encoded
 from ptune.errors import TrainingError
-from ptune.model.classifier import shared_logits
 from ptune.model.compiled import CompiledForward, length_step
-from ptune.model.ensemble import stack_prompts
 from ptune.model.memory import memory_errors, ways_out
+from ptune.model.mixed import start_logits
 from ptune.model.objective import Objective
 from ptune.training.config import SettledConfig
 from ptune.training.member import Member, State
@@ -66,7 +65,7 @@ class _Taken:
     batches: int
     rows: int
     generators: list[State]  # of each member, before the step
-    figures: Tensor  # [2, M]: each member's mean loss, and the norm of its gradient
+    measured: Tensor  # [2, M]: each member's mean loss, and the norm of its gradient
 
 
 @dataclass(frozen=True)
@@ -135,15 +134,15 @@ class Steps:
             self._begin_again(generators)
         try:
             with memory_errors():
-                figures = self._move(totals, number)
+                measured = self._move(totals, number)
         except torch.OutOfMemoryError:
             raise TrainingError(
                 f"{self.device} has no memory for the optimizer beside the backbone; "
-                + ways_out(self.device, "fewer virtual tokens", "fewer --seeds", "--dtype bfloat16")
+                + ways_out(self.device, "fewer `virtual_tokens`", "fewer `seeds`", "`dtype='bfloat16'`")
             ) from None
         for member in self.members:
             member.optimizer.zero_grad()
-        self._unread.append(_Taken(len(group), rows, generators, figures))
+        self._unread.append(_Taken(len(group), rows, generators, measured))
 
     def read(self) -> list[Step]:
         """The steps since the last look, up to the first that was not taken. Waits for the device, once.
@@ -151,9 +150,9 @@ class Steps:
         After a step that was not taken the members are where they were before it.
         """
         taken, self._unread = self._unread, []
-        figures = torch.stack([step.figures for step in taken]).tolist()
+        measured = torch.stack([step.measured for step in taken]).tolist()
         steps = []
-        for step, (losses, norms) in zip(taken, figures, strict=True):
+        for step, (losses, norms) in zip(taken, measured, strict=True):
             finite = all(map(math.isfinite, [*losses, *norms]))
             steps.append(Step(step.batches, step.rows, losses, finite))
             if not finite:
@@ -164,12 +163,12 @@ class Steps:
     def _move(self, totals: Tensor, number: int) -> Tensor:
         """Let the members move along their gradients; losses and gradients' norms, [2, M]."""
         norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
-        figures = torch.stack([totals, torch.stack(norms)])
-        self._finite = self._finite & figures.isfinite().all()
+        measured = torch.stack([totals, torch.stack(norms)])
+        self._finite = self._finite & measured.isfinite().all()
         if self.device.type in SKIPPING or self._finite:
             for member in self.members:
                 member.step(self.config, number, self.total, self._finite)
-        return figures
+        return measured
 
     def _begin_again(self, generators: Sequence[State]) -> None:
         """Let the members be where they were before a step."""
@@ -196,10 +195,10 @@ class Steps:
         """
         members, rows, longest = len(self._part), len(self._part[0]), self._longest(self._part)
         if rows == 1:
-            seeds = ["fewer --seeds"] if members > 1 else []
+            seeds = ["fewer `seeds`"] if members > 1 else []
             raise TrainingError(
-                f"{self.device} has no memory for a row of {longest} tokens; cut texts with --max-length, "
-                + ways_out(self.device, "--dtype bfloat16", "fewer virtual tokens", *seeds)
+                f"{self.device} has no memory for a row of {longest} tokens; cut texts with `max_length`, "
+                + ways_out(self.device, "`dtype='bfloat16'`", "fewer `virtual_tokens`", *seeds)
             )
         self._part_tokens = members * rows * longest // 2  # less than before: a part of several rows kept to that
         if self.device.type == "cuda":
@@ -213,15 +212,15 @@ class Steps:
         """
         parts = self._parts(batch)
         self._part = parts[0]
-        made = stack_prompts([member.training_prompt() for member in self.members])
-        prompt = made.detach().requires_grad_()
+        made = [member.training_prompt() for member in self.members]
+        prompts = [prompt.detach().requires_grad_() for prompt in made]
         total = torch.zeros(len(self.members), device=self.device)
         for part in parts:
             self._part = part
-            losses = self._losses(part, prompt) * (len(part[0]) / rows)
+            losses = self._losses(part, prompts) * (len(part[0]) / rows)
             losses.sum().backward()
             total += losses.detach()
-        made.backward(prompt.grad)
+        torch.autograd.backward(made, [prompt.grad for prompt in prompts])
         return total
 
     def _parts(self, batch: Batch) -> list[Batch]:
@@ -235,16 +234,16 @@ class Steps:
         """Tokens of the longest row of a batch."""
         return max(int(self.rows.packed.lengths[rows].max()) for rows in batch)
 
-    def _losses(self, batch: Batch, prompt: Tensor) -> Tensor:
+    def _losses(self, batch: Batch, prompts: Sequence[Tensor]) -> Tensor:
         """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""
         together = [row for rows in batch for row in rows]
-        inputs = collate(self.rows.packed, self.rows.labels, together, self.pad_id, self._multiple).to(self.device)
+        inputs = collate(self.rows.packed, together, self.pad_id, self._multiple).to(self.device)
         models = [member.model for member in self.members]
-        logits = shared_logits(models, prompt, **inputs.inputs, forward=self._forward)  # type: ignore[arg-type]
-        assert inputs.labels is not None
+        owners = [number for number, rows in enumerate(batch) for _ in rows]
+        logits = start_logits(models, prompts, owners, inputs, self._forward).result()
         count = len(self.members)
-        labels = inputs.labels.chunk(count)
+        labels = moved(self.rows.labels[together], self.device).chunk(count)
         weights: Sequence[Tensor | None] = [None] * count
         if self.rows.weights is not None:
-            weights = self.rows.weights[together].to(self.device, non_blocking=True).chunk(count)
-        return torch.stack([self.objective(*own) for own in zip(logits, labels, weights, strict=True)])
+            weights = moved(self.rows.weights[together], self.device).chunk(count)
+        return torch.stack([self.objective(logits[n], labels[n], weights[n]) for n in range(count)])

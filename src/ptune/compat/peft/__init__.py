@@ -22,8 +22,8 @@ from ptune.compat.peft.config import (
     PromptTuningInit,
     TaskType,
 )
-from ptune.compat.peft.files import get_peft_model_state_dict, set_peft_model_state_dict
 from ptune.compat.peft.model import PeftModel, PeftModelForSequenceClassification, get_peft_model
+from ptune.compat.peft.state_dict import get_peft_model_state_dict, set_peft_model_state_dict
 from ptune.errors import ConfigError
 
 __all__ = [

@@ -72,7 +72,7 @@ def text_first(
     """Ids, mask and segments [B, T], with padding behind the text, from wherever a tokenizer put it.
 
     Args:
-        room: tokens that a text may have; see `text_room`.
+        room: tokens that a text may have; None where nothing limits them.
 
     Raises:
         DataError: a text is longer.
@@ -91,8 +91,3 @@ def text_first(
             f"tokens; tokenize with truncation=True, max_length={room}"
         )
     return input_ids, attention_mask, token_type_ids
-
-
-def text_room(config: PromptConfig, backbone: Backbone) -> int | None:
-    """Tokens that a text may have; None where nothing limits them."""
-    return None if backbone.max_positions is None else backbone.max_positions - config.positions_taken

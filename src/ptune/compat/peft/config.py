@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from ptune.adapter.files import AdapterFile, read_adapter
+from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import PEFT_FILE
 from ptune.atomic import write_files
-from ptune.errors import AdapterError, ConfigError
+from ptune.errors import AdapterError, ConfigError, describe_problems
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
 
@@ -108,8 +108,7 @@ class PeftConfig:
             return PromptConfig(**{**common, **own})
         except ValidationError as err:
             names = {"virtual_tokens": "num_virtual_tokens", "encoder_layers": "encoder_num_layers"}
-            wrong = [f"{names.get(str(e['loc'][0]), e['loc'][0])}: {e['msg']}" for e in err.errors()]
-            raise ConfigError("; ".join(wrong)) from err
+            raise ConfigError(describe_problems(err, lambda name: names.get(name, name))) from err
 
     def _prompt_settings(self, backbone: Backbone) -> dict[str, Any]:  # noqa: ARG002
         raise ConfigError(f"{type(self).__name__} names no method; give one of {', '.join(sorted(_names()))}")

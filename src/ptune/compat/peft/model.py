@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ptune.adapter.files import labels_from, read_adapter
-from ptune.adapter.hub import push
-from ptune.adapter.peft_files import to_peft
-from ptune.compat.peft.base import check_options, let_learn, make_backbone, problem_type_of, text_first, text_room
+from ptune.adapter.build import labels_from
+from ptune.adapter.folder import read_adapter
+from ptune.adapter.peft_format import to_peft
+from ptune.adapter.push import push
+from ptune.compat.peft.base import check_options, let_learn, make_backbone, problem_type_of, text_first
 from ptune.compat.peft.config import PeftConfig, PeftType, PromptTuningConfig, from_content, peft_content
-from ptune.compat.peft.files import DEFAULT, load_classifier, save_adapters
+from ptune.compat.peft.saving import DEFAULT, load_classifier, save_adapters
 from ptune.data.targets import MULTI, SINGLE
 from ptune.errors import ConfigError
 from ptune.hub import MESSAGE
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.locate import Location
+from ptune.model.room import text_room
 from ptune.model.tokenizer import load_tokenizer
 
 # Options of PEFT's and transformers' methods of the same names that mean nothing here, and two that do.
@@ -104,7 +106,8 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         active = self.adapter(self.active_adapter)
         if labels is not None and labels.is_floating_point() and self.config.problem_type is None:
             active.problem_type = MULTI if active.problem_type == SINGLE else active.problem_type
-        room = text_room(active.config, active.backbone)
+        limited = active.backbone.max_positions is not None
+        room = text_room(active.config, active.backbone) if limited else None
         texts = text_first(input_ids, attention_mask, token_type_ids, active.config, room)
         output = active(*texts, labels=labels, num_items_in_batch=num_items_in_batch)
         return output.to_tuple() if return_dict is False else output
@@ -270,20 +273,21 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
             raise ConfigError("save_pretrained pushes nothing; use push_to_hub(repo_id)")
         if is_main_process:
             names = list(self.adapters) if selected_adapters is None else selected_adapters
-            save_adapters(self, Path(save_directory).expanduser(), names, whole="state_dict" in options)
+            state = self.state_dict() if "state_dict" in options else None
+            save_adapters({name: self.adapter(name) for name in names}, Path(save_directory).expanduser(), state)
 
     def push_to_hub(self, repo_id: str, *, commit_message: str = MESSAGE, **options: Any) -> str:
         """Publish the active adapter on the Hub, with a model card, in one commit.
 
         Args:
-            options: private, token and revision; see `ptune.adapter.hub.push`.
+            options: private, token and revision; see `ptune.adapter.push.push`.
 
         Raises:
             ConfigError: an unknown option. HubError: no permission, no network, not a name.
         """
         check_options("push_to_hub", options, _PUSH_OPTIONS)
         with TemporaryDirectory() as folder:
-            save_adapters(self, Path(folder), [self.active_adapter], whole=False)
+            save_adapters({self.active_adapter: self.adapter(self.active_adapter)}, Path(folder))
             where = Path(folder) if self.active_adapter == DEFAULT else Path(folder) / self.active_adapter
             return push(where, repo_id, message=commit_message, **options)
 

@@ -1,0 +1,215 @@
+"""Adapters on disk: saved whole or not at all, checked before memory is taken.
+
+save_adapter(folder, model, record)   writes the folder
+read_adapter(folder)                  reads the record and the shapes, no weights
+
+`ptune.adapter.build` puts what was read on a backbone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from ptune.adapter.fetch import locate_adapter
+from ptune.adapter.layout import (
+    ADAPTER_FILES,
+    FORMAT_VERSION,
+    MAX_JSON_BYTES,
+    PEFT_FILE,
+    PROMPT_KEY,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    Record,
+)
+from ptune.adapter.peft_format import from_peft, peft_reads, prompt_shape, to_peft
+from ptune.atomic import write_files
+from ptune.errors import AdapterError, describe_problems
+from ptune.model.classifier import PromptClassifier
+from ptune.model.ensemble import Model
+
+_FLOATS = ("F32", "F16", "BF16", "F64")
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """An adapter folder whose files were read but for the weights.
+
+    shapes: of every tensor, under the file's own names. peft: whether PEFT reads the folder.
+    """
+
+    folder: Path
+    record: Record
+    shapes: dict[str, tuple[int, ...]]
+    peft: bool
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files that make up the adapter; a checkpoint or a log beside them does not."""
+        paths = (self.folder / name for name in ADAPTER_FILES)
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+    @property
+    def parameters(self) -> int:
+        """Numbers stored: folded prompt and head."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Read the weights, as float32 on the CPU."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / WEIGHTS_FILE, framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in self.shapes}
+
+
+def save_adapter(folder: Path, model: Model, record: Record) -> None:
+    """Write an adapter: the same model and record give the same bytes.
+
+    Raises:
+        OutputError: it cannot be written; an older adapter there is still whole.
+    """
+    from safetensors.torch import save
+
+    weights = save(adapter_tensors(model), metadata={"format": "pt"})
+    record = record.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    files = {WEIGHTS_FILE: weights, RECORD_FILE: _json_bytes(record.model_dump(mode="json"))}
+    if record.members == 1 and peft_reads(model.config, model.backbone, record.max_length):
+        files[PEFT_FILE] = _json_bytes(to_peft(model.config, model.backbone))
+        write_files(folder, files)
+    else:
+        write_files(folder, files, remove=[PEFT_FILE])
+
+
+def adapter_tensors(model: Model) -> dict[str, Tensor]:
+    """Folded prompt and head, under the names that adapter_model.safetensors has; of an ensemble stacked, [M, ...]."""
+    if isinstance(model, PromptClassifier):
+        return _tensors(model)
+    parts = [_tensors(member) for member in model.members]  # type: ignore[arg-type]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+@torch.no_grad()
+def _tensors(model: PromptClassifier) -> dict[str, Tensor]:
+    was_training = model.training
+    folded = model.eval().prompt_encoder()
+    model.train(was_training)
+    prefix = "base_model." if model.config.pooling == "peft" else "head."
+    head = {prefix + name: tensor for name, tensor in model.folded_head().items()}
+    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in {PROMPT_KEY: folded, **head}.items()}
+
+
+def read_adapter(folder: str | Path) -> AdapterFile:
+    """Read what an adapter is, without its weights. PEFT's own are read as well.
+
+    Args:
+        folder: or a Hub id, `owner/name` or `owner/name@revision`; see `locate_adapter`.
+
+    Raises:
+        AdapterError: missing or damaged files, sizes that contradict each other, a file without a head.
+    """
+    path = locate_adapter(folder)
+    peft = _read_json(path / PEFT_FILE) if (path / PEFT_FILE).exists() else None
+    record = _read_record(path / RECORD_FILE) if (path / RECORD_FILE).exists() else None
+    if peft is None and record is None:
+        raise AdapterError(f"adapter '{folder}': the folder holds neither {RECORD_FILE} nor {PEFT_FILE}")
+    shapes = _read_shapes(path)
+    if record is None:
+        assert peft is not None
+        record = from_peft(peft, _classes(shapes, peft, path), str(path / PEFT_FILE))
+    elif record.weights_sha256 not in (None, _sha256(path / WEIGHTS_FILE)):
+        raise AdapterError(
+            f"adapter '{folder}': {WEIGHTS_FILE} is not the file that {RECORD_FILE} was written with; copy the "
+            f"folder again, or remove {RECORD_FILE} if PEFT wrote the weights anew"
+        )
+    if peft is not None:
+        expect_shape(shapes, PROMPT_KEY, prompt_shape(peft, str(path / PEFT_FILE)), path)
+    return AdapterFile(path, record, shapes, peft is not None)
+
+
+def _read_record(path: Path) -> Record:
+    content = _read_json(path)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise AdapterError(
+            f"{path}: format_version is {version!r}, this ptune reads {FORMAT_VERSION}; install a newer ptune"
+        )
+    try:
+        return Record(**content)
+    except ValidationError as err:
+        raise AdapterError(f"{path} is not a record of ptune: {describe_problems(err)}") from err
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise AdapterError(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are expected")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise AdapterError(f"{path} cannot be read: {err.strerror or err}") from err
+    except (ValueError, RecursionError) as err:
+        raise AdapterError(f"{path} is not JSON: {err}") from err
+    if not isinstance(content, dict):
+        raise AdapterError(f"{path} holds a {type(content).__name__}; an object is expected")
+    return content
+
+
+def _read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the header alone. The library checks that header and file length agree."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        pickled = (folder / "adapter_model.bin").exists()
+        hint = "; adapter_model.bin is a pickle, which ptune does not open: save it as safetensors" if pickled else ""
+        raise AdapterError(f"adapter '{folder}' has no {WEIGHTS_FILE}{hint}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+            kinds = {name: part.get_dtype() for name, part in slices.items()}
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    except (SafetensorError, OSError) as err:
+        raise AdapterError(f"{path} is not a whole safetensors file: {err}") from err
+    for name, kind in kinds.items():
+        if kind not in _FLOATS:
+            raise AdapterError(f"{path}: tensor '{name}' is of type {kind}; expected one of {', '.join(_FLOATS)}")
+    if PROMPT_KEY not in shapes:
+        raise AdapterError(f"{path} holds no '{PROMPT_KEY}'; it is not a prompt adapter")
+    return shapes
+
+
+def _classes(shapes: dict[str, tuple[int, ...]], peft: dict[str, Any], folder: Path) -> int:
+    """Number of classes of a PEFT file: the rows of the head's last layer."""
+    for name, shape in shapes.items():
+        if name.endswith(("classifier.weight", "out_proj.weight", "score.weight")) and len(shape) == 2:
+            return shape[0]
+    version = peft.get("peft_version")
+    said = f"this file says peft {version}" if version else "this file names no version"
+    raise AdapterError(
+        f"adapter '{folder}' has a prompt but no classification head, so it cannot answer: peft 0.15.0 to 0.16.0 "
+        f"left the head out when saving ({said}). Save the trained model again with peft 0.17 or later, or train anew"
+    )
+
+
+def expect_shape(shapes: dict[str, tuple[int, ...]], name: str, shape: tuple[int, ...], folder: Path) -> None:
+    if shapes[name] != shape:
+        raise AdapterError(
+            f"adapter '{folder}': tensor '{name}' has shape {list(shapes[name])}, expected {list(shape)}; "
+            "it belongs to another backbone or another configuration"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json_bytes(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,88 @@
+"""Prompts on disk.
+
+An adapter's folder is ptune's: PEFT's two files, and the record. Beside them
+transformers' Trainer finds `model.safetensors`, the whole state of all
+adapters: prompt encoders, which PEFT's files do not have, and heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from ptune.adapter.build import build_classifier
+from ptune.adapter.folder import AdapterFile, save_adapter
+from ptune.adapter.layout import Record
+from ptune.atomic import write_files
+from ptune.data.targets import ProblemType
+from ptune.errors import AdapterError
+from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier
+
+STATE_FILE = "model.safetensors"  # the name by which transformers' Trainer looks for weights to go on with
+DEFAULT = "default"
+
+
+def save_adapters(
+    adapters: Mapping[str, PromptClassifier], folder: Path, state: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write adapters, `default` into the folder itself, others into folders of their names inside.
+
+    Args:
+        adapters: by name.
+        state: also written, where it is given: what training goes on from.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    from safetensors.torch import save
+
+    for name, classifier in adapters.items():
+        save_adapter(folder if name == DEFAULT else folder / name, classifier, Record.of(classifier))
+    if state is not None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        write_files(folder, {STATE_FILE: save(tensors, metadata={"format": "pt"})})
+
+
+def load_classifier(
+    file: AdapterFile, backbone: Backbone, classes: int, problem_type: ProblemType, is_trainable: bool
+) -> PromptClassifier:
+    """An adapter as a classifier.
+
+    To be trained it has its prompt encoder again, where a Trainer's checkpoint kept it; else the prompt itself is
+    trained, without an encoder.
+
+    Raises:
+        AdapterError: it does not fit the model, or is damaged.
+    """
+    if file.record.classes != classes:
+        raise AdapterError(
+            f"adapter '{file.folder}' has {file.record.classes} classes, but the model was loaded with "
+            f"num_labels={classes}; load it with num_labels={file.record.classes}"
+        )
+    classifier = build_classifier(file, backbone)
+    if not isinstance(classifier, PromptClassifier):
+        raise AdapterError(f"adapter '{file.folder}' is an ensemble of {file.record.members}; use ptune.load")
+    if file.record.weights_sha256 is None:  # PEFT does not note the problem type
+        classifier.problem_type = problem_type
+    if is_trainable and (file.folder / STATE_FILE).is_file():
+        return _with_encoder(file, classifier)
+    return classifier
+
+
+def _with_encoder(file: AdapterFile, folded: PromptClassifier) -> PromptClassifier:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = file.folder / STATE_FILE
+    config = file.record.prompt.model_copy(update={"init": "normal", "init_text": None})
+    whole = PromptClassifier(folded.backbone, config, folded.labels, problem_type=folded.problem_type)
+    try:
+        prefix = f"adapters.{DEFAULT}."
+        state = {name.removeprefix(prefix): x for name, x in load_file(path).items() if name.startswith(prefix)}
+        whole.load_trainable_state(state)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as err:
+        raise AdapterError(f"{path} cannot be gone on from ({err}); remove it to train the prompt itself") from err
+    return whole

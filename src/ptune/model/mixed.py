@@ -1,0 +1,152 @@
+"""One forward pass for rows that belong to different classifiers over the same backbone.
+
+A batch may mix prompts that enter in different ways, have different lengths, and lead to heads with different poolings
+and numbers of classes. Rows share a pass if their prompts enter in the same way and have the same number of virtual
+tokens, and if their heads read the same kind of thing. Each such group is one pass. Prompts of different lengths are
+not padded to share one: a virtual token of zeros still takes weight under either softmax.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ptune.data.batch import Inputs
+from ptune.model.backbone import Backbone, Hidden, Read
+from ptune.model.entry import Entry
+from ptune.model.head import PeftHead, Reads, TextHead
+from ptune.model.pending import Pending
+
+Start = Callable[[Inputs, Tensor, Entry, Read], Pending[Hidden]]
+
+
+class Prompted(Protocol):
+    """What a row's classifier is here: `PromptClassifier`, which is built on this module."""
+
+    backbone: Backbone
+    head: TextHead | PeftHead
+
+    @property
+    def entry(self) -> Entry:
+        """How its prompt enters."""
+
+    def read(self, hidden: Hidden) -> Tensor:
+        """Return the logits [B, C] of hidden states."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What rows must have in common to share a forward pass."""
+
+    entry: Entry
+    virtual_tokens: int
+    reads: Reads
+
+
+def group_of(classifier: Prompted, prompt: Tensor) -> Group:
+    """Return the group of a classifier's rows under its folded prompt."""
+    return Group(classifier.entry, prompt.shape[-2], classifier.head.reads)
+
+
+def start_logits(
+    classifiers: Sequence[Prompted],
+    prompts: Sequence[Tensor],
+    owners: Sequence[int],
+    inputs: Inputs,
+    start: Start | None = None,
+) -> Pending[dict[int, Tensor]]:
+    """Begin to compute the logits of a batch, each row with the classifier that owns it.
+
+    Args:
+        classifiers: any number of them, over one backbone.
+        prompts: the folded prompt of each, from `PromptClassifier.prompt`.
+        owners: [B], for each row the index of its classifier.
+        inputs: B rows.
+        start: used in place of `Backbone.start`, such as a compiled forward pass.
+
+    Returns:
+        A handle of the logits [B_i, C_i] of each classifier that owns rows, by its index, in the rows' order.
+    """
+    rows: dict[int, list[int]] = defaultdict(list)
+    for row, owner in enumerate(owners):
+        rows[owner].append(row)
+    groups: dict[Group, list[int]] = defaultdict(list)
+    for owner in sorted(rows):
+        groups[group_of(classifiers[owner], prompts[owner])].append(owner)
+    passes = {
+        group: _start_group(
+            group,
+            [classifiers[owner] for owner in members],
+            [prompts[owner] for owner in members],
+            [rows[owner] for owner in members],
+            inputs,
+            start,
+        )
+        for group, members in groups.items()
+    }
+
+    def collect() -> dict[int, Tensor]:
+        return {
+            owner: logits
+            for group, members in groups.items()
+            for owner, logits in zip(members, passes[group].result(), strict=True)
+        }
+
+    return Pending(collect)
+
+
+def _start_group(
+    group: Group,
+    classifiers: Sequence[Prompted],
+    prompts: Sequence[Tensor],
+    rows: Sequence[Sequence[int]],
+    inputs: Inputs,
+    start: Start | None,
+) -> Pending[list[Tensor]]:
+    """Begin one pass for several classifiers; `rows` holds the numbers of each one's rows in the batch."""
+    order = [row for numbers in rows for row in numbers]
+    if order != list(range(len(inputs))):
+        inputs = inputs.select(order)
+    counts = [len(numbers) for numbers in rows]
+    borders = list(pairwise([sum(counts[:number]) for number in range(len(counts) + 1)]))
+    read = _read(group, classifiers, inputs, borders)
+    begin = start or classifiers[0].backbone.start
+    pending = begin(inputs, _by_row(prompts, counts), group.entry, read)
+
+    def logits(hidden: Hidden) -> list[Tensor]:
+        hidden = replace(hidden, mask_position=inputs.mask_position)
+        return [c.read(hidden.rows(*border)) for c, border in zip(classifiers, borders, strict=True)]
+
+    return pending.then(logits)
+
+
+def _by_row(prompts: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """Return the one prompt that all rows share, or one for each row: [B, P, E] or [L, 2, B, P, Hkv]."""
+    if len(prompts) == 1:
+        return prompts[0]
+    stacked = torch.stack(list(prompts), dim=-3)
+    if len(set(counts)) == 1:  # its gradient is a plain sum, which a GPU takes in the same order every time
+        return stacked.repeat_interleave(counts[0], dim=-3)
+    times = torch.tensor(counts, device=stacked.device)
+    return stacked.repeat_interleave(times, dim=-3, output_size=sum(counts))
+
+
+def _read(group: Group, classifiers: Sequence[Prompted], inputs: Inputs, borders: Sequence[tuple[int, int]]) -> Read:
+    if group.reads == "mean":
+        return "mean"
+    if group.reads == "all":
+        return None
+    offset = group.entry.offset(group.virtual_tokens)
+    if len(classifiers) == 1:
+        return classifiers[0].head.positions(inputs, offset)
+    parts = [
+        classifier.head.positions(inputs.slice(*border), offset)
+        for classifier, border in zip(classifiers, borders, strict=True)
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,124 @@
+"""transformers' pipelines answer as ptune does."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from transformers import pipeline
+
+from ptune.adapter.layout import TaskInfo
+from ptune.data.targets import MULTI, REGRESSION, SINGLE
+from ptune.errors import ConfigError
+from ptune.inference.classifier import TextClassifier
+from ptune.model.classifier import PromptClassifier
+from ptune.model.config import PromptConfig
+from ptune.model.ensemble import PromptEnsemble
+
+LABELS = ["low", "middle", "high"]
+TEXTS = ["a good film", "bad", "the plot was slow and it ends", "a cast"]
+PAIRS = [("a good film", "bad"), ("the plot", "was slow and it ends"), ("very good", "fine")]
+
+
+def classifier(backbone, members=1, problem_type=SINGLE, labels=LABELS, max_length=None, **settings) -> TextClassifier:
+    config = PromptConfig(virtual_tokens=4, **settings)
+    models = [PromptClassifier(backbone, config, labels, None, seed, problem_type) for seed in range(members)]
+    task = TaskInfo(temperature=1.7 if problem_type == SINGLE else 1.0)
+    return TextClassifier.around(models[0] if members == 1 else PromptEnsemble(models), max_length, task=task)
+
+
+def scores(answer) -> dict[str, float]:
+    return {line["label"]: line["score"] for line in answer}
+
+
+@pytest.mark.parametrize(
+    ("family", "members", "settings"),
+    [
+        ("bert", 1, {}),
+        ("bert", 3, {}),
+        ("roberta", 1, {"method": "p-tuning"}),
+        ("gpt2", 1, {}),
+        ("llama", 1, {"method": "p-tuning"}),
+        ("bert", 1, {"template": "film: {text} was"}),
+        ("bert", 1, {"max_length": 5}),
+    ],
+)
+@pytest.mark.parametrize("rows", [TEXTS, PAIRS], ids=["texts", "pairs"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_pipeline_gives_the_probabilities_of_predict(rows, batch_size, family, members, settings, backbone) -> None:
+    ours = classifier(backbone(family), members, **settings)
+    pipe = ours.pipeline(batch_size=batch_size)
+    inputs = [row if isinstance(row, str) else {"text": row[0], "text_pair": row[1]} for row in rows]
+    answers = pipe(inputs, top_k=None)
+    assert [scores(answer) for answer in answers] == [
+        pytest.approx(own["scores"], abs=1e-5) for own in ours.predict(rows)
+    ]
+    assert [answer[0]["label"] for answer in answers] == [own["label"] for own in ours.predict(rows)]
+
+
+def test_the_mask_of_a_template_is_found_in_every_row_of_a_batch(language_model) -> None:
+    loaded = language_model("bert")
+    config = PromptConfig(virtual_tokens=4, head="verbalizer", verbalizer={"a": ["good"], "b": ["bad"]})
+    ours = TextClassifier.around(PromptClassifier.from_backbone(loaded, config, labels=["a", "b"]))
+    assert ours.encoder.template is not None
+    answers = ours.pipeline(batch_size=4)(TEXTS, top_k=None)
+    assert [scores(answer) for answer in answers] == [
+        pytest.approx(own["scores"], abs=1e-5) for own in ours.predict(TEXTS)
+    ]
+
+
+def test_model_and_tokenizer_go_into_transformers_own_call_without_a_complaint(backbone, caplog) -> None:
+    ours = classifier(backbone("bert"))
+    model, tokenizer = ours.as_transformers()
+    with caplog.at_level(logging.WARNING), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("transformers"), "propagate", True)
+        pipe = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    assert caplog.records == []
+    (own,) = ours.predict("a good film")
+    (answer,) = pipe("a good film")
+    assert answer == {"label": own["label"], "score": pytest.approx(own["score"], abs=1e-5)}
+    assert pipe({"text": "a film", "text_pair": "good"}, truncation=True, padding=True)["label"] in LABELS
+    assert len(pipe("a good film", top_k=2)) == 2
+    assert [line["label"] for line in pipe(text for text in TEXTS)] == [own["label"] for own in ours.predict(TEXTS)]
+    assert "PipelineModel" in repr(pipe)
+    assert pipe.dtype == torch.float32
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_several_labels_and_numbers_come_out_in_their_own_measure(batch_size, backbone) -> None:
+    several = classifier(backbone("bert"), problem_type=MULTI, pooling="mean")
+    answers = several.pipeline(batch_size=batch_size)(TEXTS, top_k=None)
+    assert [scores(answer) for answer in answers] == [
+        pytest.approx(own["scores"], abs=1e-5) for own in several.predict(TEXTS)
+    ]
+    number = classifier(backbone("bert"), problem_type=REGRESSION, labels=["stars"], pooling="mean")
+    number.model.standardise(torch.tensor([90.0, 110.0, 100.0]))
+    answers = number.pipeline(batch_size=batch_size)(TEXTS)
+    assert answers == [
+        {"label": "stars", "score": pytest.approx(own["value"], rel=1e-5)} for own in number.predict(TEXTS)
+    ]
+
+
+def test_a_pipeline_says_once_that_texts_are_cut_and_leaves_the_count_of_predict_alone(backbone, caplog) -> None:
+    ours = classifier(backbone("bert"), max_length=5)
+    pipe = ours.pipeline()
+    with caplog.at_level(logging.WARNING, "ptune"):
+        pipe(["good " * 9, "bad " * 9])
+        ours.predict("good")
+    assert [record.getMessage() for record in caplog.records] == ["a text was cut to 5 tokens; this is said only once"]
+
+
+def test_probabilities_are_a_table_in_the_labels_order(backbone) -> None:
+    ours = classifier(backbone("bert"))
+    table = ours.predict_proba(TEXTS)
+    assert table.shape == (4, 3)
+    assert table.dtype == torch.float64
+    assert [dict(zip(LABELS, row, strict=True)) for row in table.tolist()] == [
+        pytest.approx(own["scores"], abs=1e-6) for own in ours.predict(TEXTS)
+    ]
+    assert ours.predict_proba("a good film").shape == (1, 3)
+    assert ours.predict_proba([]).shape == (0, 3)
+    number = classifier(backbone("bert"), problem_type=REGRESSION, labels=["stars"], pooling="mean")
+    with pytest.raises(ConfigError, match="no probabilities"):
+        number.predict_proba("a good film")

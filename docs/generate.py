@@ -1,15 +1,17 @@
 """Write the pages that come from the code and from measurements. `make docs` runs it.
 
-docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both READMEs from
+docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both READMEs from
 the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks. A test compares the
 files with what this writes, so that they cannot fall behind.
 """
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,90 @@ def cli_page() -> str:
     for command in ((), *((name,) for name in COMMANDS)):
         parts += [f"## {' '.join(('ptune', *command))}", "", "```text", _help(make_app(), list(command)), "```", ""]
     return "\n".join(parts)
+
+
+def api_page() -> str:
+    """The public names of the package, with their docstrings."""
+    import ptune
+
+    parts = ["# Python API", "", "Made from the docstrings by `make docs`. Everything here is a name of `ptune`.", ""]
+    for names in API.values():
+        parts += [f"- [`{name}`](#{name.lower()})" for name in names]
+    for title, names in API.items():
+        parts += ["", f"## {title}"]
+        for name in names:
+            parts += ["", f"### {name}", "", *_described(name, getattr(ptune, name))]
+    return "\n".join(parts) + "\n"
+
+
+# Public names in the order in which a user meets them.
+API = {
+    "Data": ("load_data", "TextData"),
+    "Models": ("load_backbone", "PromptClassifier", "PromptConfig"),
+    "Training": ("train", "TrainConfig", "TrainResult"),
+    "Prediction and evaluation": ("load", "TextClassifier", "evaluate", "Evaluation", "read_adapter"),
+    "Other libraries": ("PTuningClassifier",),
+    "Errors": ("PtuneError",),
+}
+# Methods that are not for users: torch's own, and those that training calls.
+_INNER = ("forward", "read", "train", "standardise", "folded_head", "select")
+
+
+def _described(name: str, thing: Any) -> list[str]:
+    """Signature and docstring of a function or class; of a class its methods, of settings their fields."""
+    if issubclass(thing, BaseException) if isinstance(thing, type) else False:
+        return ["```text", inspect.cleandoc(inspect.getmodule(thing).__doc__), "```"]
+    if not isinstance(thing, type):
+        return [*_code(name, thing), "", *_prose(thing.__doc__)]
+    if hasattr(thing, "model_fields"):
+        rows = [(f"`{key}`", f"`{field.default!r}`", field.description) for key, field in thing.model_fields.items()]
+        return [*_prose(thing.__doc__), "", "| field | default | |", "|---|---|---|", *(_row(row) for row in rows)]
+    lines = [*_code(name, thing), "", *_prose(thing.__doc__)]
+    for key, member in vars(thing).items():
+        function = getattr(member, "__func__", member)
+        if key.startswith("_") or key in _INNER or not (inspect.isfunction(function) and function.__doc__):
+            continue
+        lines += ["", f"#### {name}.{key}", "", *_code(f"{name}.{key}", getattr(thing, key)), "", *_prose(function.__doc__)]
+    return lines
+
+
+def _row(cells: Sequence[Any]) -> str:
+    shown = (" ".join(str(cell or "").split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(shown) + " |"
+
+
+def _code(name: str, thing: Any) -> list[str]:
+    """The signature, a parameter a line where it is long. `text`, so that nobody takes it for a program to run."""
+    signature = inspect.signature(thing)
+    parameters = [str(parameter) for key, parameter in signature.parameters.items() if key != "self"]
+    keyword = [key for key, part in signature.parameters.items() if part.kind is part.KEYWORD_ONLY]
+    if keyword:
+        place = next(number for number, text in enumerate(parameters) if re.match(rf"{keyword[0]}\b", text))
+        parameters.insert(place, "*")
+    returned = "" if isinstance(thing, type) else str(signature).rpartition(")")[2]
+    plain = f"{name}({', '.join(parameters)}){returned}"
+    if len(plain) > WIDTH:
+        plain = "\n".join([f"{name}(", *(f"    {parameter}," for parameter in parameters), f"){returned}"])
+    return ["```text", plain.replace("'", ""), "```"]
+
+
+def _prose(docstring: str | None) -> list[str]:
+    """A docstring as Markdown: its sections become headings of their own, their entries a list."""
+    lines: list[str] = []
+    section = False
+    for line in inspect.cleandoc(docstring or "").split("\n"):
+        if re.fullmatch(r"(Args|Returns|Raises|Attributes|Yields):", line):
+            section = True
+            lines.append(f"**{line[:-1]}**\n")
+        elif section and re.match(r" {4}\S", line):
+            key, colon, rest = line.strip().partition(": ")
+            lines.append(f"- `{key}`: {rest}" if colon and re.fullmatch(r"[\w, ]+", key) else f"- {line.strip()}")
+        elif section and line.strip():
+            lines.append("  " + line.strip())
+        else:
+            section = section and not line
+            lines.append(line)
+    return lines
 
 
 def families_page() -> str:
@@ -374,6 +460,7 @@ ptune evaluate mrpc-local --data path/to/MRPC/dev.tsv
 
 
 if __name__ == "__main__":
+    (DOCS / "api.md").write_text(api_page(), encoding="utf-8")
     (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
     (DOCS / "families.md").write_text(families_page(), encoding="utf-8")
     (DOCS / "glue.md").write_text(glue_page(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -155,7 +156,7 @@ def test_the_readmes_python_is_short() -> None:
     assert len(block.code.splitlines()) <= 12
 
 
-@pytest.mark.parametrize("page", ["cli", "families", "glue", "quality", "speed"])
+@pytest.mark.parametrize("page", ["api", "cli", "families", "glue", "quality", "speed"])
 def test_pages_made_from_the_code_are_up_to_date(page, generate) -> None:
     written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert getattr(generate, f"{page}_page")() == written, "run `make docs`"
@@ -175,6 +176,27 @@ def generate():
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)  # type: ignore[union-attr]
     return generate
+
+
+def test_the_walks_through_the_house_name_what_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walks = text[text.index("## Three walks") : text.index("## Decisions")]
+    names = re.findall(r"`([a-z_]+(?:\.\w+)+)`", walks)
+    assert len(names) > 30
+    for name in names:
+        thing, *inner = locate_module(f"ptune.{name}")
+        for part in inner:
+            thing = getattr(thing, part)
+
+
+def locate_module(name: str) -> list[object]:
+    """The module that a dotted name begins with, and the rest of the name."""
+    parts = name.split(".")
+    for length in range(len(parts), 1, -1):
+        module = ".".join(parts[:length])
+        if (ROOT / "src" / Path(*parts[:length])).with_suffix(".py").is_file():
+            return [importlib.import_module(module), *parts[length:]]
+    raise AssertionError(f"there is no module for {name}")
 
 
 def test_links_between_pages_lead_somewhere() -> None:

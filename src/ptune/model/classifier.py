@@ -70,7 +70,8 @@ class PromptClassifier(nn.Module):
         _check_fit(self.config, backbone)
         if problem_type != SINGLE and self.config.head == "verbalizer":
             raise ConfigError(f"a verbalizer picks one word of several; use head 'linear' for {problem_type}")
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        gpus = [backbone.device] if backbone.device.type == "cuda" else []  # whose generators a seed sets as well
+        with torch.random.fork_rng(gpus, enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             self.prompt_encoder = _make_encoder(self.config, backbone, tokenizer).to(backbone.device)

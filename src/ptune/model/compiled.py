@@ -8,6 +8,7 @@ and kept is computed as everywhere else.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,9 @@ class CompiledForward:
     """
 
     def __init__(self, backbone: Backbone, compiler: str | None = None) -> None:
-        self._graphs = backbone.device.type == "cuda" and compiler is None
+        # Before torch 2.13, graphs recorded in one thread make every other thread fail that compiles with them.
+        main = threading.current_thread() is threading.main_thread()
+        self._graphs = backbone.device.type == "cuda" and compiler is None and main
         mode = {"mode": "reduce-overhead"} if self._graphs else {}
         compile_: Callable[..., Any] = torch.compile
         self._forward = compile_(backbone.forward, backend=compiler or "inductor", dynamic=True, **mode)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ptune import __version__
 from ptune.atomic import write_files
 
 METRICS_FILE = "metrics.jsonl"
@@ -32,5 +33,6 @@ class MetricsFile:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a run's numbers."""
-    packages = {name: version(name) for name in ("ptune", "torch", "transformers", "tokenizers")}
-    return {"python": platform.python_version(), **packages}
+    packages = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    # ptune's own out of its source, which may be used without being installed.
+    return {"python": platform.python_version(), "ptune": __version__, **packages}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,33 @@ CASES = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="auto", help="where the tests of GPUs run: auto, cpu, cuda")
+    parser.addoption("--report", help="a file to which a line of JSON is added after each test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if path := config.getoption("--report", default=None):
+        config.pluginmanager.register(Report(Path(path)))
+
+
+class Report:
+    """Writes how each test went as soon as it has, so that a run that is cut off has told so much."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and report.passed:
+            return
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message if crash else report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        line = {
+            "test": report.nodeid.removeprefix("tests/gpu/"),
+            "outcome": report.outcome,
+            "seconds": round(report.duration, 2),
+            "reason": reason[:500],
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 @pytest.fixture(scope="session")

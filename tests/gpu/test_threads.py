@@ -29,7 +29,7 @@ def test_threads_that_share_a_backbone_get_their_own_answers(dtype, load) -> Non
 
 
 def test_a_run_in_a_thread_is_the_run_of_the_main_thread(load, device, reviews, tmp_path) -> None:
-    compiled = device.type == "cuda"  # CUDA graphs belong to the thread that recorded them
+    compiled = device.type == "cuda"  # CUDA graphs are for the main thread alone
     options = {"epochs": 2, "compile": compiled}
     torch._dynamo.reset()
     here, _ = run(load("roberta"), reviews, tmp_path / "here", **options)

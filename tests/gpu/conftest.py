@@ -65,9 +65,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     name = request.config.getoption("--device", default="auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("there is no GPU here that torch can use")
-    return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 @pytest.fixture

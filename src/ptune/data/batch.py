@@ -61,7 +61,7 @@ class Batch:
     mask_position: Tensor | None = None  # [B]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(**{name: None if x is None else _moved(x, device) for name, x in vars(self).items()})  # type: ignore[arg-type]
+        return Batch(**{name: None if x is None else moved(x, device) for name, x in vars(self).items()})  # type: ignore[arg-type]
 
     @property
     def inputs(self) -> dict[str, Tensor | None]:
@@ -69,8 +69,8 @@ class Batch:
         return {name: tensor for name, tensor in vars(self).items() if name != "labels"}
 
 
-def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """From pinned memory a GPU fetches it while the host goes on."""
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor of the CPU to a device. From pinned memory a GPU fetches it while the host goes on."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

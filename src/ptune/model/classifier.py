@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ptune.data.batch import moved
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone, Hidden, started
@@ -313,7 +314,7 @@ def drop_tokens(prompt: Tensor, share: float) -> Tensor:
     tokens = len(prompt)
     order = torch.randperm(tokens - 1) + 1
     kept = torch.cat([torch.zeros(1, dtype=torch.long), order[round(share * tokens) :]]).sort().values
-    return prompt[kept.to(prompt.device)]
+    return prompt[moved(kept, prompt.device)]
 
 
 def _token_room(backbone: Backbone, classes: int) -> int:

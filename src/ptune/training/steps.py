@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ptune.data.batch import Packed, collate, pack
+from ptune.data.batch import Packed, collate, moved, pack
 from ptune.data.encode import Encoded
 from ptune.errors import TrainingError
 from ptune.model.classifier import shared_logits
@@ -246,5 +246,5 @@ class Steps:
         labels = inputs.labels.chunk(count)
         weights: Sequence[Tensor | None] = [None] * count
         if self.rows.weights is not None:
-            weights = self.rows.weights[together].to(self.device, non_blocking=True).chunk(count)
+            weights = moved(self.rows.weights[together], self.device).chunk(count)
         return torch.stack([self.objective(*own) for own in zip(logits, labels, weights, strict=True)])

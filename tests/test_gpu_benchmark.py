@@ -168,6 +168,39 @@ def test_tests_that_were_cut_off_have_told_so_much(report, tmp_path) -> None:
     }
 
 
+def test_the_tables_for_people_stay_short(report, capsys) -> None:
+    """Whatever goes wrong: what is longer may be cut off where it is read."""
+    figures = {
+        "rows_per_second": 12345.6,
+        "ratio": 12.34,
+        "ratio_bfloat16": 12.34,
+        "peak_share": 0.123,
+        "peak_mb": 12345,
+    }
+    kernel = {"name": "k" * 90, "ms_per_step": 12.3456, "share": 0.123, "calls_per_step": 12.3}
+    names = ["PEFT, guide", "PEFT, bfloat16", *(f"ptune {kind}" for kind in ("deep", "deep, masked", "deep, compiled"))]
+    names += ["ptune p-tuning", "ptune p-tuning, compiled"]
+    training = {
+        "status": "done",
+        "seconds": 100.0,
+        "peak_tflops": 789.0,
+        "copy_gb_per_second": 3000.0,
+        "table": dict.fromkeys(names, figures),
+        "profiles": {name: {"idle_share": 0.123, "kernels": [kernel] * 15} for name in names},
+    }
+    stopped = {"status": "stopped after 160 s", "seconds": 160.0, "last_lines": "\n".join(["x" * 200] * 15)}
+    content = {
+        "facts": {"gpu": "NVIDIA H100 80GB HBM3", "versions": {"torch": "2.11.0+cu130"}, "commit": ""},
+        "seconds": 410,
+        "tests": {"passed": 100, "failed": {f"test_{n}.py::{'t' * 90}": "e" * 500 for n in range(40)}, "skipped": {}},
+        "parts": {f"train-{n}": training for n in range(3)} | {f"compile-{n}": stopped for n in range(6)},
+    }
+    report.print_report(content)
+    out = capsys.readouterr().out
+    assert 4000 < len(out) < 10_000
+    assert "ptune deep, compiled" in out
+
+
 def test_a_run_without_wheels_says_what_to_do_first(tmp_path) -> None:
     command = [
         sys.executable,

@@ -12,8 +12,8 @@ from typing import Any
 from parts import Part, last_lines
 
 TESTS = "gpu-tests.jsonl"  # a line for each test, from all processes that test
-WIDTH = 110
-MOST_FAILURES, KERNELS = 12, 3
+WIDTH = 100
+MOST_FAILURES, KERNELS = 8, 2
 # Columns of the tables: key of a figure, what is printed above it.
 TRAINING = {
     "rows_per_second": "rows/s",
@@ -91,7 +91,7 @@ def print_report(content: dict[str, Any]) -> None:
         for what, error in part.get("errors", {}).items():
             print(f"  {what}: {error}"[: 3 * WIDTH])
         if part["status"] != "done":
-            print("\n".join(f"  | {line[:WIDTH]}" for line in part.get("last_lines", "").splitlines()[-4:]))
+            print("\n".join(f"  | {line[:WIDTH]}" for line in part.get("last_lines", "").splitlines()[-3:]))
 
 
 def _print_tests(passed: int, failed: dict[str, str], skipped: dict[str, str]) -> None:
@@ -110,7 +110,7 @@ def _print_training(part: dict[str, Any]) -> None:
         if name.startswith("ptune") and profile:
             for kernel in profile["kernels"][:KERNELS]:
                 figures = f"{kernel['share']:6.1%} {kernel['ms_per_step']:8.2f} ms"
-                print(f"    {name[6:24]:18} {figures}  {kernel['name'][:60]}")
+                print(f"    {name[6:24]:18} {figures}  {kernel['name'][:50]}")
 
 
 def _idle(profile: dict[str, Any] | None) -> dict[str, Any]:

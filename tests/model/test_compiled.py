@@ -42,6 +42,23 @@ def test_compiled_logits_and_gradients_are_the_plain_ones(family, method, backbo
     assert graphs["unique_graphs"] == traced  # rows and tokens are left open: another shape needs no other graph
 
 
+@pytest.mark.parametrize("family", ["roberta", "qwen2"])
+def test_a_models_constants_are_no_inputs_of_its_graph(family, backbone) -> None:
+    """As scalars on the CPU they would break a CUDA graph into pieces."""
+    inputs = []
+
+    def compiler(graph, examples):
+        inputs.extend(examples)
+        return graph.forward
+
+    torch._dynamo.reset()
+    model = PromptClassifier(backbone(family), PromptConfig(method="deep", virtual_tokens=3), LABELS)
+    slopes_and_logits(model, BATCHES[0], CompiledForward(model.backbone, compiler))
+    tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+    assert len(tensors) > 20
+    assert all(tensor.dim() for tensor in tensors)
+
+
 def test_cuda_graphs_are_for_the_main_thread(backbone, monkeypatch) -> None:
     """Those of torch before 2.13 belong to one thread."""
     modes = []

@@ -58,7 +58,10 @@ class CompiledForward:
             prompt = prompt.clone()
             prompt.register_hook(torch.clone)
         try:
-            with warnings.catch_warnings():  # tracing looks at the gradient of a prompt that is made, not stored
+            # Scales and epsilons are constants. As inputs, which `dynamic` would make of them, they stay on the CPU and
+            # break a CUDA graph into pieces, and a backbone is traced twice.
+            with torch._dynamo.config.patch(specialize_float=True), warnings.catch_warnings():
+                # Tracing looks at the gradient of a prompt that is made, not stored.
                 warnings.filterwarnings("ignore", message="The .grad attribute")
                 hidden: Hidden = self._forward(input_ids, mask, token_type_ids, prompt, **options)
         except torch._dynamo.exc.BackendCompilerFailed as err:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test wheel-test lint format docs bench bench-check clean
+.PHONY: install demo test wheel-test lint format docs bench bench-check gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -47,6 +47,10 @@ bench: install
 # The same, beside the newest results on file; fails where a ratio has become worse.
 bench-check: install
 	$(BIN)/python benchmarks/check.py
+
+# What measures a GPU, tried on the CPU: tests for GPUs and tiny models, about a minute and a half.
+gpu-check: install
+	benchmarks/gpu/run --device cpu --short --here --no-compile --python $(BIN)/python
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

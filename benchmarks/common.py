@@ -9,6 +9,7 @@ import json
 import platform
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,20 +30,21 @@ from ptune.model.locate import locate
 from ptune.model.tokenizer import load_tokenizer
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("ptune", "torch", "transformers", "peft")
+PACKAGES = ("torch", "transformers", "peft")
 Cell = dict[str, Any]  # the figures of one run, a line of a file of cells
 
 
 def facts() -> dict[str, Any]:
     """Versions, hardware, date and command: what a result means nothing without."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS
-    ).stdout.strip()
     return {
         "date": date.today().isoformat(),
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_shown, sys.argv[1:])]),
-        "commit": commit,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "ptune": ptune.__version__,
+            **{name: version(name) for name in PACKAGES},
+        },
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -115,6 +117,14 @@ def peft_model(backbone: Any, classes: int, kind: str = "guide") -> torch.nn.Mod
 def _shown(argument: str) -> str:
     """A path's last part: where the data lies on this machine is nobody's business."""
     return Path(argument).name if "/" in argument else argument
+
+
+def _commit() -> str:
+    """The commit that is checked out; empty where the source came without git."""
+    if shutil.which("git") is None:
+        return ""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=RESULTS).stdout.strip()
 
 
 def _processor() -> str:

@@ -70,13 +70,13 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
     with texts.open("w", encoding="utf-8") as file:
         for first, second in islice(cycle(_pairs(options.data, backbone)), options.rows):
             file.write(json.dumps({"text": first, "text_pair": second}) + "\n")
-    runners: dict[str, Callable[[], float]] = {PEER: partial(_peft, PeftFile(backbone), texts, folder, options.rows)}
+    runners: dict[str, Callable[[], float]] = {PEER: partial(run_peft, PeftFile(backbone), texts, folder, options.rows)}
     classifiers = _classifiers(backbone, folder / name, options)
     for title, classifier in classifiers.items():
-        runners[title] = partial(_ptune, classifier, texts, folder, options.rows)
+        runners[title] = partial(run_ptune, classifier, texts, folder, options.rows)
     if backbone.family.decoder:
         model = NoPrompt(backbone, ptune.PromptConfig(method="p-tuning"), _LABELS)
-        runners[BARE] = partial(_ptune, TextClassifier.around(model), texts, folder, options.rows)
+        runners[BARE] = partial(run_ptune, TextClassifier.around(model), texts, folder, options.rows)
     table = speeds(interleave(runners, options.repeats, warm=options.rows > 1000), PEER)
     if options.adapter:
         for title, classifier in classifiers.items():
@@ -142,7 +142,8 @@ def _accuracy(classifier: TextClassifier, source: str) -> float:
     return round(100 * torch.cat(right).float().mean().item(), 2)
 
 
-def _ptune(classifier: TextClassifier, texts: Path, folder: Path, rows: int) -> float:
+def run_ptune(classifier: TextClassifier, texts: Path, folder: Path, rows: int) -> float:
+    """Seconds a row of `TextClassifier.stream_file` and of writing its answers."""
     output = folder / "ptune.jsonl"
     started = time.perf_counter()
     answers = classifier.stream_file(texts)
@@ -150,7 +151,8 @@ def _ptune(classifier: TextClassifier, texts: Path, folder: Path, rows: int) -> 
     return (time.perf_counter() - started) / rows
 
 
-def _peft(model: PeftFile, texts: Path, folder: Path, rows: int) -> float:
+def run_peft(model: PeftFile, texts: Path, folder: Path, rows: int) -> float:
+    """Seconds a row of the guide's model over a file."""
     started = time.perf_counter()
     with (folder / "peft.jsonl").open("w", encoding="utf-8") as file:
         for row in model.answers(texts):

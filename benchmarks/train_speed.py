@@ -156,6 +156,13 @@ class PeftTraining:
 
         self.device = backbone.device
         self.model = peft_model(backbone, CLASSES).train().to(self.device)
+        self.collate = DataCollatorWithPadding(load_tokenizer(backbone.location))
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01)
+        self.take(rows, labels)
+
+    def take(self, rows: Sequence[Encoded], labels: Sequence[int]) -> None:
+        """Train on these rows from here on."""
         self.rows = [
             {
                 "input_ids": row.ids,
@@ -165,9 +172,6 @@ class PeftTraining:
             }
             for row, label in zip(rows, labels, strict=True)
         ]
-        self.collate = DataCollatorWithPadding(load_tokenizer(backbone.location))
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01)
 
     def plain_loop(self) -> float:
         """Seconds a row of the loop as it is commonly written."""

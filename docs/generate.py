@@ -1,7 +1,8 @@
 """Write the pages that come from the code and from measurements. `make docs` runs it.
 
-docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both READMEs from
-the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks. A test compares the
+docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both
+READMEs from the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks, benchmarks/gpu
+among them. A test compares the
 files with what this writes, so that they cannot fall behind.
 """
 
@@ -268,7 +269,7 @@ def _dtype(results: dict[str, Any]) -> str:
 
 
 def speed_page() -> str:
-    """Speed beside PEFT in training and prediction, memory, and how long it takes to start."""
+    """Speed beside PEFT in training and prediction, memory, how long it takes to start, and all of it on a GPU."""
     parts = [_SPEED_TEXT]
     for kind, (title, head, columns) in _SPEED_TABLES.items():
         rule = "|" + "---|" * (len(columns) + 1)
@@ -276,11 +277,60 @@ def speed_page() -> str:
         for (model, _), (facts, dtype, table) in newest_tables(kind).items():
             parts.append(f"{model}, {_conditions(facts, dtype)}:\n")
             parts.append(f"| {head} |\n{rule}")
-            for line, figures in table.items():
-                cells = [_figure(figures, key, format_) for key, format_ in columns.items()]
-                parts.append("| " + " | ".join([line, *cells]) + " |")
-            parts.append("")
+            parts += [*_rows(table, columns), ""]
+    return "\n".join([*parts, gpu_section()])
+
+
+def gpu_section() -> str:
+    """What benchmarks/gpu/run has measured: of each GPU the newest results."""
+    parts = [_GPU_TEXT]
+    newest = {}
+    for path in sorted(RESULTS.glob("gpu-*.json"), key=_by_date):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if results["facts"].get("gpu") and not results["options"]["short"]:
+            newest[results["facts"]["gpu"]] = results
+    if not newest:
+        parts.append("Nothing has been measured on a GPU yet.\n")
+    for gpu, results in sorted(newest.items()):
+        parts += _gpu_results(gpu, results)
     return "\n".join(parts)
+
+
+def _gpu_results(gpu: str, results: dict[str, Any]) -> list[str]:
+    """The tables of one GPU."""
+    facts, tests = results["facts"], results["tests"]
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "transformers", "peft"))
+    parts = [f"### {gpu}\n", f"{versions}, {facts['date']}."]
+    if tests:
+        failed = len(tests["failed"])
+        parts.append(f"Of the tests for GPUs, {tests['passed']} pass and {failed or 'none'} fail.")
+    parts.append("")
+    for name, part in results["parts"].items():
+        columns = _GPU_TRAINING if name.startswith("train-") else _GPU_PREDICTION
+        if not part.get("table"):
+            continue
+        table = {
+            line: figures | {"idle": part["profiles"][line]["idle_share"]}
+            if part.get("profiles", {}).get(line)
+            else figures
+            for line, figures in part["table"].items()
+        }
+        title = f"Prediction of {part['rows']:,} rows" if name == "predict" else "Training"
+        peak = f"; large bfloat16 products: {part['peak_tflops']:.0f} TFLOP/s" if "peak_tflops" in part else ""
+        parts.append(f"{title}, the shape of {part['model']}{peak}:\n")
+        head = " | ".join(title for title, _ in columns.values())
+        parts.append(f"| | {head} |\n|" + "---|" * (len(columns) + 1))
+        formats = {key: format_ for key, (_, format_) in columns.items()}
+        parts += [*_rows(table, formats), ""]
+    return parts
+
+
+def _rows(table: dict[str, dict[str, Any]], columns: dict[str, str]) -> list[str]:
+    """Lines of a table; columns: key of a figure, how it is printed."""
+    return [
+        "| " + " | ".join([line, *(_figure(figures, key, format_) for key, format_ in columns.items())]) + " |"
+        for line, figures in table.items()
+    ]
 
 
 def newest_tables(kind: str) -> dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]]:
@@ -358,6 +408,23 @@ random order, padded to their longest row.
 A floor is the time of the matrix products that a step cannot do without, and of nothing else: the share of it that is
 reached cannot come to 1.
 """
+_GPU_TEXT = """## On a GPU
+
+Measured by [benchmarks/gpu](../benchmarks/gpu/README.md) in one call, which runs the tests for GPUs as well. The shapes
+have random weights. "The guide" is PEFT's recipe as written: float32 in transformers' Trainer. ptune's backbone is in
+bfloat16, which is the default on a GPU. The share of the peak counts the floating-point operations that a step cannot
+do without, and compares them with large bfloat16 products in the same run.
+"""
+# Key of a figure: the column's head, and how it is printed.
+_GPU_TRAINING = {
+    "rows_per_second": ("rows a second", "{:,.0f}"),
+    "ratio": ("times the guide", "{:.2f}"),
+    "ratio_bfloat16": ("times PEFT in bfloat16", "{:.2f}"),
+    "peak_share": ("share of the peak", "{:.2f}"),
+    "peak_mb": ("MB at the peak", "{:,}"),
+    "idle": ("share of the time idle", "{:.2f}"),
+}
+_GPU_PREDICTION = {"rows_per_second": ("rows a second", "{:,.0f}"), "ratio": ("times the guide", "{:.2f}")}
 # By benchmark: title, head of the table, and its columns with how they are printed.
 _SPEED_TABLES = {
     "train_speed": (

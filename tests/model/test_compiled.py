@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -41,6 +43,35 @@ def test_compiled_logits_and_gradients_are_the_plain_ones(family, method, backbo
         if number == 1:
             traced = graphs["unique_graphs"]
     assert graphs["unique_graphs"] == traced  # rows and tokens are left open: another shape needs no other graph
+
+
+@pytest.mark.parametrize("family", ["roberta", "qwen2"])
+def test_a_models_constants_are_no_inputs_of_its_graph(family, backbone) -> None:
+    """As scalars on the CPU they would break a CUDA graph into pieces."""
+    inputs = []
+
+    def compiler(graph, examples):
+        inputs.extend(examples)
+        return graph.forward
+
+    torch._dynamo.reset()
+    model = PromptClassifier(backbone(family), PromptConfig(method="deep", virtual_tokens=3), LABELS)
+    slopes_and_logits(model, BATCHES[0], CompiledForward(model.backbone, compiler))
+    tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+    assert len(tensors) > 20
+    assert all(tensor.dim() for tensor in tensors)
+
+
+def test_cuda_graphs_are_for_the_main_thread(backbone, monkeypatch) -> None:
+    """Those of torch before 2.13 belong to one thread."""
+    modes = []
+    monkeypatch.setattr(torch, "compile", lambda *_, **options: modes.append(options.get("mode")))
+    loaded = backbone("bert")
+    monkeypatch.setattr(type(loaded), "device", torch.device("cuda"))
+    CompiledForward(loaded)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(CompiledForward, loaded).result()
+    assert modes == ["reduce-overhead", None]
 
 
 def test_a_machine_that_cannot_compile_is_named(backbone) -> None:

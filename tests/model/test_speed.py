@@ -131,7 +131,7 @@ def test_attention_by_products_is_the_kernels(family, softmax, backbone, monkeyp
         torch.testing.assert_close(products, kernel, atol=1e-5, rtol=1e-4)
 
 
-def attention_of_sequences(query, key, value, query_borders, key_borders, max_q, max_k, *, scale, enable_gqa):
+def attention_of_sequences(query, key, value, query_borders, key_borders, max_q, max_k, *, scale):
     """What torch's kernel for a GPU computes: [N, heads, D] of sequences one behind the other, none of them padded."""
     assert query_borders.dtype == key_borders.dtype == torch.int32
     assert int(query_borders.diff().max()) <= max_q
@@ -140,7 +140,7 @@ def attention_of_sequences(query, key, value, query_borders, key_borders, max_q,
     for first, last, start, end in zip(query_borders, query_borders[1:], key_borders, key_borders[1:], strict=False):
         own = (query[first:last], key[start:end], value[start:end])
         rows = (tensor.transpose(0, 1)[None] for tensor in own)
-        attended = torch.nn.functional.scaled_dot_product_attention(*rows, scale=scale, enable_gqa=enable_gqa)
+        attended = torch.nn.functional.scaled_dot_product_attention(*rows, scale=scale)
         parts.append(attended[0].transpose(0, 1))
     return torch.cat(parts)
 

@@ -22,6 +22,7 @@ from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
 from ptune.model.ensemble import Model, PromptEnsemble
+from ptune.version import __version__
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 RECORD_FILE = "ptune.json"
@@ -154,5 +155,6 @@ class Record(BaseModel):
 
 def versions() -> dict[str, str]:
     """Return the versions of what decides a run's numbers."""
-    packages = {name: version(name) for name in ("ptune", "torch", "transformers", "tokenizers")}
-    return {"python": platform.python_version(), **packages}
+    packages = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    # ptune's own version comes from its source, which may be used without being installed.
+    return {"python": platform.python_version(), "ptune": __version__, **packages}

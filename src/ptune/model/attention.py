@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
 NAME = "ptune"
-# The first PyTorch that has the kernel for rows of different lengths can neither scale nor share heads there.
-_KERNEL_IS_COMPLETE = {"scale", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+# torch 2.10 has the kernel for rows of different lengths without a scale. Sharing heads came in a later release than
+# 2.11, so it is not used: no encoder does.
+_KERNEL_SCALES = "scale" in inspect.signature(varlen_attn).parameters
 
 
 class LayerPrompts:
@@ -119,9 +120,9 @@ def attend(
 def _attend_text(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, causal: bool
 ) -> Tensor:
-    if mask is not None and mask.shape[-2] == 1 < query.shape[2] and takes_lengths(query):
-        return _attend_ragged(query, key, value, mask, scale)
     groups = query.shape[1] // key.shape[1]
+    if mask is not None and mask.shape[-2] == 1 < query.shape[2] and groups == 1 and takes_lengths(query):
+        return _attend_ragged(query, key, value, mask, scale)
     slow = kernel_is_slow(query, key)
     if groups > 1 and (slow or mask is not None):  # a GPU's fused kernels take grouped heads only without a mask
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
@@ -143,7 +144,7 @@ def takes_lengths(query: Tensor) -> bool:
     """Whether there is a kernel for rows of different lengths: FlashAttention, on GPUs of NVIDIA from Ampere on."""
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
         return False
-    if query.shape[-1] % 8 or not _KERNEL_IS_COMPLETE:
+    if query.shape[-1] % 8 or not _KERNEL_SCALES:
         return False
     return torch.version.hip is None and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
@@ -171,7 +172,6 @@ def _attend_ragged(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scal
         length,
         longest,
         scale=scale,
-        enable_gqa=query.shape[1] != key.shape[1],
     )
     return output.unflatten(0, (rows, length))
 
@@ -222,9 +222,22 @@ def _attend_by_products(
 
 def register() -> str:
     """Make the function known to transformers; returns the name to load models with."""
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(NAME, prompt_attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, make_mask)
     return NAME
+
+
+def make_mask(**options: Any) -> Tensor | None:
+    """Make transformers' mask for SDPA, bool [B, 1, T, T], without looking into the padding mask.
+
+    transformers looks whether it hides anything, and leaves it out if not. That makes the host wait for a GPU in every
+    forward pass. ptune passes a padding mask only where rows are padded, so there is nothing to find.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    if options.get("attention_mask") is not None:
+        options |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    return sdpa_mask(**options)

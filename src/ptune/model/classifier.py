@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ptune.data.batch import Inputs
+from ptune.data.batch import Inputs, moved
 from ptune.data.splits import TextData
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
@@ -73,7 +73,8 @@ class PromptClassifier(nn.Module):
         check_fit(self.config, backbone)
         if problem_type != SINGLE and self.config.head == "verbalizer":
             raise ConfigError(f"a verbalizer picks one word of several; use head 'linear' for {problem_type}")
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        gpus = [backbone.device] if backbone.device.type == "cuda" else []  # whose generators a seed sets as well
+        with torch.random.fork_rng(gpus, enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             self.prompt_encoder = make_encoder(self.config, backbone, tokenizer).to(backbone.device)
@@ -306,7 +307,7 @@ def drop_tokens(prompt: Tensor, share: float) -> Tensor:
     tokens = len(prompt)
     order = torch.randperm(tokens - 1) + 1
     kept = torch.cat([torch.zeros(1, dtype=torch.long), order[round(share * tokens) :]]).sort().values
-    return prompt[kept.to(prompt.device)]
+    return prompt[moved(kept, prompt.device)]
 
 
 def _token_room(backbone: Backbone, classes: int) -> int:

@@ -8,6 +8,7 @@ and kept is computed as everywhere else.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +40,9 @@ class CompiledForward:
     """
 
     def __init__(self, backbone: Backbone, compiler: str | None = None) -> None:
-        self._graphs = backbone.device.type == "cuda" and compiler is None
+        # Before torch 2.13, graphs recorded in one thread make every other thread fail that compiles with them.
+        main = threading.current_thread() is threading.main_thread()
+        self._graphs = backbone.device.type == "cuda" and compiler is None and main
         mode = {"mode": "reduce-overhead"} if self._graphs else {}
         compile_: Callable[..., Any] = torch.compile
         self._forward = compile_(_flat(backbone), backend=compiler or "inductor", dynamic=True, **mode)
@@ -56,7 +59,10 @@ class CompiledForward:
             prompt = prompt.clone()
             prompt.register_hook(torch.clone)
         try:
-            with warnings.catch_warnings():  # tracing looks at the gradient of a prompt that is made, not stored
+            # Scales and epsilons are constants. As inputs, which `dynamic` would make of them, they stay on the CPU and
+            # break a CUDA graph into pieces, and a backbone is traced twice.
+            with torch._dynamo.config.patch(specialize_float=True), warnings.catch_warnings():
+                # Tracing looks at the gradient of a prompt that is made, not stored.
                 warnings.filterwarnings("ignore", message="The .grad attribute")
                 hidden: Hidden = self._forward(
                     inputs.input_ids, inputs.attention_mask, inputs.token_type_ids, prompt, entry, read

@@ -8,8 +8,15 @@ from contextlib import contextmanager
 import torch
 
 # Of allocations that do not go through the allocator whose failure is a torch.OutOfMemoryError: the CPU's, those of
-# Apple's GPUs, and the libraries' own on a GPU that torch has filled.
-_SAID = ("DefaultCPUAllocator", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# Apple's GPUs, and those of the driver and the libraries themselves on a GPU that torch has filled.
+_SAID = (
+    "DefaultCPUAllocator",
+    "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+    "Triton Error [CUDA]: out of memory",
+)
 
 
 @contextmanager

@@ -30,9 +30,10 @@ class Member:
         self.optimizer = make_optimizer(model, config)
         self.trained = model.trainable_state()  # the tensors themselves, which change with every step
         self.average = copy_state(model)  # moving average of the trained state
-        with torch.random.fork_rng(devices=[]):
+        device = model.backbone.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            self.generator = generator_state(model.backbone.device)
+            self.generator = generator_state(device)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:

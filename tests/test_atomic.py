@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a full disk and a broken block leave what stood there before."""
+"""Files are written completely or not at all: a full disk or an interrupted block leaves existing files intact."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ NEW = {"a.bin": b"new a" * 100, "b.json": b"new b" * 200, "c.txt": b"new c" * 30
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
+    """Return a folder without words of the test's name, which pytest's own has and messages are searched for."""
     return tmp_path_factory.mktemp("d")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder, hidden ones too."""
+    """Return the content of every file of a folder, hidden ones included."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A folder with files to keep or replace."""
+    """Return a folder with files to keep or to replace."""
     for name, content in OLD.items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
@@ -43,7 +43,7 @@ def no_space(*_: Any, **__: Any) -> Any:
 
 
 def nth(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that does its work until its n-th call, which finds the disk full."""
+    """Return a function that works as before, except that its n-th call finds the disk full."""
     calls = []
 
     def called(*arguments: Any, **options: Any) -> Any:
@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_at_any_file_leaves_all_old_ones(
     old: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "fsync", nth(number, os.fsync))
-    with pytest.raises(OutputError, match=r"No space left on device.*unchanged") as caught:
+    with pytest.raises(OutputError, match=r"No space left on device.*existing files are intact") as caught:
         write_files(old, NEW, remove=["c.txt"])
     assert str(old) in str(caught.value)
     assert contents(old) == OLD

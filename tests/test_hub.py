@@ -351,7 +351,7 @@ def test_the_whole_way_by_hub_ids_alone_and_again_without_the_hub(hub, backbone_
         hub.stop()
     assert answers[0] == answers[2]
     assert answers[0][:1] == answers[1]
-    assert "data 'owner/other' is no file or folder here, and as a Hub id it could not be loaded (" in done.stderr
+    assert "data 'owner/other' is not a file or folder here, and could not be loaded from the Hub (" in done.stderr
     record = read_adapter(adapter).record
     assert (record.backbone.name, record.data) == ("owner/bert", Origin("owner/films", hub=True))
     card = ModelCard(files_of(hub, "owner/films")["README.md"].decode())

@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all.
+"""Files that are written completely or not at all.
 
-Everything is first written under temporary names in the same folder, and only
-then renamed. A full disk or a crash leaves what stood there before untouched.
+Content goes to temporary names in the same folder, which are renamed once all
+of it is written. After a full disk or a crash, existing files are intact.
 """
 
 from __future__ import annotations
@@ -19,62 +19,71 @@ _SUFFIX = ".part"
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] = ()) -> None:
-    """Write several files of one folder together; then remove those named in `remove`.
+    """Write several files into one folder together, and then remove the files named in `remove`.
+
+    Args:
+        folder: is created if it does not exist.
+        files: content by file name.
+        remove: names of files to delete; missing ones are ignored.
 
     Raises:
-        OutputError: the folder or a file cannot be written; all old files are whole.
+        OutputError: the folder or a file cannot be written. Existing files are intact.
     """
     make_folder(folder)
-    parts = {name: folder / f".{name}{_SUFFIX}" for name in files}
+    temporary = {name: folder / f".{name}{_SUFFIX}" for name in files}
     try:
         for name, content in files.items():
-            with parts[name].open("wb") as file:
+            with temporary[name].open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        for name, part in parts.items():
-            part.replace(folder / name)
+        for name, path in temporary.items():
+            path.replace(folder / name)
         for name in remove:
             (folder / name).unlink(missing_ok=True)
     except OSError as err:
         raise _cannot_write(folder, err) from err
     finally:
-        for part in parts.values():
+        for path in temporary.values():
             with suppress(OSError):
-                part.unlink()
+                path.unlink()
 
 
 @contextmanager
 def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
-    """A file that takes its name when the block ends well, for output that is streamed.
+    """Open a file for streamed output. It gets its name only when the block ends without an error.
+
+    Args:
+        path: the file to write, in an existing folder.
+        mode: "w" for UTF-8 text with line breaks as they are given, "wb" for bytes.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written. An existing file is intact.
     """
-    part = path.with_name(f".{path.name}{_SUFFIX}")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    temporary = path.with_name(f".{path.name}{_SUFFIX}")
+    text_options = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        with part.open(mode, **text) as file:  # type: ignore[call-overload]
+        with temporary.open(mode, **text_options) as file:  # type: ignore[call-overload]
             yield file
-        part.replace(path)
+        temporary.replace(path)
     except OSError as err:
         if isinstance(err, OutputError):
             raise
         raise _cannot_write(path, err) from err
     finally:
         with suppress(OSError):
-            part.unlink()
+            temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and check that it can be written into.
+    """Create a folder if it does not exist, and check that files can be written into it.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: the folder cannot be created or written into.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):  # without a name that another thread or process could use too
+        with TemporaryFile(dir=folder):  # has no name that another thread or process could use too
             pass
     except OSError as err:
         raise _cannot_write(folder, err) from err
@@ -82,4 +91,4 @@ def make_folder(folder: Path) -> None:
 
 def _cannot_write(path: Path, err: OSError) -> OutputError:
     reason = "Not a directory" if isinstance(err, FileExistsError) else err.strerror or err
-    return OutputError(f"cannot write '{path}': {reason}; what stood there before is unchanged")
+    return OutputError(f"cannot write '{path}': {reason}; existing files are intact")

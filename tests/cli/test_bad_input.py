@@ -259,7 +259,7 @@ class TestData:
         assert "every row has label 'pos'" in said
 
     def test_a_label_that_occurs_once_is_named_by_its_row(self, complains: Fails, data: Any) -> None:
-        assert "reviews.csv, row 5: label 'so-so' occurs once" in complains(data(GOOD + "slow,so-so\n"))
+        assert "reviews.csv, row 5: label 'so-so' occurs only once" in complains(data(GOOD + "slow,so-so\n"))
 
     def test_a_wrong_encoding_is_named_by_its_line(self, complains: Fails, data: Any) -> None:
         said = complains(data((GOOD + "café,pos\n").encode("latin-1")))
@@ -304,10 +304,10 @@ class TestProblemTypes:
             (GOOD, ["--problem-type", "multi_label_classification"], ["row 1", "'pos'", "--label-separator"]),
             (GOOD, ["--problem-type", "ranking"], ["--problem-type", "ranking"]),
             (GOOD, ["--label-separator", ""], ["--label-separator"]),
-            (GOOD, ["--label-separator", "|", "--problem-type", "regression"], ["label separator", "regression"]),
+            (GOOD, ["--label-separator", "|", "--problem-type", "regression"], ["--label-separator", "regression"]),
             ("text,label\na,1.5\nb,\nc,2\n", [], ["row 2", "'label'", "no number"]),
             ("text,label\na,1.5\nb,1e99\nc,2\n", [], ["row 2", "1e99", "1e+15"]),
-            ("text,label\na,1.5\nb,2\n", [], ["2 rows cannot be parted", "give more rows"]),
+            ("text,label\na,1.5\nb,2\n", [], ["2 rows cannot be split", "give more rows"]),
             ("text,label\na,x|x\nb,y\n", ["--label-separator", "|"], ["row 1", "'x' twice"]),
         ],
     )
@@ -350,7 +350,7 @@ class TestProblemTypes:
         path = data("premise,hypothesis,label\na film,a plot,positive\n")
         said = fails("evaluate", trained["deep"], "--data", path)
         assert "text 'premise', text pair 'hypothesis'" in said
-        assert "trained on single ones ('text')" in said
+        assert "trained on single texts ('text')" in said
         assert "--text" in said
 
 

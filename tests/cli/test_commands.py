@@ -62,7 +62,7 @@ def test_a_task_of_glue_is_judged_by_its_own_figure(backbone_folder, tmp_path, c
     (tmp_path / "CoLA" / "test.tsv").write_text("index\tsentence\n0\ta fine film\n", encoding="utf-8")
     main([*train_arguments(backbone_folder("bert"), tmp_path / "CoLA", tmp_path / "cola"), "--epochs", "2"])
     out, _ = capsys.readouterr()
-    assert "GLUE's CoLA, judged by matthews" in out
+    assert "GLUE's CoLA, measured by matthews" in out
     assert "split: the rows of test have no labels and are left out" in out
     assert ": validation Matthews " in out
     assert read_adapter(tmp_path / "cola").record.training["best"] == "matthews"
@@ -219,7 +219,7 @@ def test_predict_one_text(trained, capsys) -> None:
     assert "%" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         main(["predict", str(trained), "--text", "a good film", "--text-pair", "fine"])
-    said = "pairs of texts, but the adapter was trained on single ones ('text'); give only --text"
+    said = "pairs of texts, but the adapter was trained on single texts ('text'); give only --text"
     assert said in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Batches: every row once, an order that follows from (seed, epoch), padding on the right."""
+"""Batches: every row occurs once, the order depends on (seed, epoch) alone, and padding is on the right."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_batches_are_filled_up_to_so_many_tokens(lengths: list[int], tokens: int
     sizes = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
     assert all(size <= tokens or len(batch) == 1 for size, batch in zip(sizes, batches, strict=True))
     for batch, following in pairwise(batches):
-        assert (len(batch) + 1) * lengths[following[0]] > tokens  # no batch could have taken the next row too
+        assert (len(batch) + 1) * lengths[following[0]] > tokens  # no batch has room for the next row
 
 
 def packed(*sizes: int, segments: bool = False) -> Packed:
-    """Rows of the ids 10, 11, ..., the second half of each in segment 1."""
+    """Return rows of the ids 10, 11 and so on. The second half of each row is in segment 1."""
     return pack(
         [
             Encoded(list(range(10, 10 + size)), [int(i >= size // 2) for i in range(size)] if segments else None)

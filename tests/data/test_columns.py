@@ -1,4 +1,4 @@
-"""Which columns are taken, and the text of a row."""
+"""The choice of columns, and the text of a row."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_missing_text_is_named_by_row_and_column(value: object) -> None:
 
 
 def test_half_a_character_is_named_by_row_and_column() -> None:
-    """JSON may hold a lone surrogate, "\\ud800", which is in no UTF-8, and which no tokenizer takes."""
+    """JSON may contain a single surrogate, "\\ud800", which neither UTF-8 nor a tokenizer can encode."""
     with pytest.raises(DataError) as caught:
         text_of({"text": "good \ud800 film"}, "text", WHERE)
     assert str(caught.value).startswith(f"{WHERE}: column 'text'")

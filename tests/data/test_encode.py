@@ -1,4 +1,4 @@
-"""Texts to token ids: nothing padded, cut at the end and said so once, pairs kept apart."""
+"""Token ids of texts: rows have no padding and are cut at the end with one warning, and pairs are separated."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ A_LONG_TEXT = "a good film and a quick plot"  # 7 words
 
 @pytest.fixture
 def encoder_tokens(backbone_folder: Callable[..., Path]) -> PreTrainedTokenizerBase:
-    """Gives <s> text </s> pair </s>."""
+    """Return a tokenizer that writes <s> text </s> pair </s>."""
     return load_tokenizer(locate(str(backbone_folder("bert"))))
 
 
 @pytest.fixture
 def decoder_tokens(backbone_folder: Callable[..., Path]) -> PreTrainedTokenizerBase:
-    """Gives the bare words."""
+    """Return a tokenizer without special tokens."""
     return load_tokenizer(locate(str(backbone_folder("gpt2"))))
 
 
 @pytest.fixture(autouse=True)
 def heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let caplog hear ptune even after a command line ran in this process and took its logger."""
+    """Let caplog see the messages of ptune even if a command has taken over its logger in this process."""
     monkeypatch.setattr(logging.getLogger("ptune"), "propagate", True)
 
 

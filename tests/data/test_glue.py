@@ -1,4 +1,4 @@
-"""GLUE and SuperGLUE: every task out of the Hub's columns and out of its own files, in each form that they come in."""
+"""GLUE and SuperGLUE: every task is read from the Hub's columns and from all forms of the benchmark's own files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ptune.errors import DataError
 Row = dict[str, Any]
 
 ONE, TWO = 'The "old" mill burnt down .', 'Fire took the mill , she said "so .'
-# A row of each task as the Hub has it, without label, and what becomes of it.
+# For each task: a row of the Hub without its label, and the text and pair made from it.
 HUB_ROWS: dict[str, tuple[Row, str, str | None]] = {
     "glue/cola": ({"sentence": ONE}, ONE, None),
     "glue/sst2": ({"sentence": ONE}, ONE, None),
@@ -59,7 +59,7 @@ LEARNABLE = [task for task in TASKS if not task.refusal]
 
 
 def hub_row(task: Task) -> tuple[Row, str, str | None]:
-    """The same for tasks that are a pair in two columns."""
+    """Return a row of a task, its text and its pair. Tasks that are not in HUB_ROWS have a pair in two columns."""
     plain = {task.columns.text: ONE, task.columns.text_pair or "": TWO}, ONE, TWO
     return HUB_ROWS.get(task.source, plain)
 
@@ -70,7 +70,7 @@ def labelled(task: Task, row: Row, count: int = 6) -> list[Row]:
 
 
 def write_plain(path: Path, rows: Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]]) -> Path:
-    """Tab-separated as GLUE's files are: no quoting at all. Mappings get a header."""
+    """Write tab-separated rows without any quoting, like GLUE's files. Mappings get a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [[*rows[0]]] if isinstance(rows[0], Mapping) else []
     lines += [[*row.values()] if isinstance(row, Mapping) else [*row] for row in rows]
@@ -96,7 +96,7 @@ class HubRows(list):  # type: ignore[type-arg]
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the Hub has: splits by name; `asked` notes what was asked for."""
+    """Return the Hub's content: set `splits` to a data set's splits; `asked` records the calls."""
     content: dict[str, Any] = {"asked": []}
 
     def load(repository: str, configuration: str | None, revision: str | None = None) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def test_rows_of_qqp_that_lack_a_question_are_left_out_and_counted(tmp_path: Pat
     )
     write_plain(tmp_path / "QQP" / "dev.tsv", [{"id": 1, "question1": ONE, "question2": TWO, "is_duplicate": 1}])
     assert len(load_data(tmp_path / "QQP").train) == 4
-    assert "2 rows that lack a text or a label are left out" in caplog.text
+    assert "skipped 2 rows without a text or a label" in caplog.text
 
 
 def test_a_short_row_of_another_task_is_an_error_with_its_place(tmp_path: Path) -> None:

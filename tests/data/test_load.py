@@ -1,4 +1,4 @@
-"""Labelled text from folders and files: splits, label order, held-back rows, and what is wrong with a row."""
+"""Labelled text from folders and files: splits, label order, held-back rows, and errors that name the row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Write = Callable[[str, Rows], Path]
 
 
 def rows_of(*labels: object, start: int = 0) -> list[Row]:
-    """A row with a text of its own for each label."""
+    """Return a row for each label. All texts are different."""
     return [{"text": f"text {number}", "label": label} for number, label in enumerate(labels, start)]
 
 
@@ -44,7 +44,7 @@ def write_rows(path: Path, rows: Rows) -> Path:
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
+    """Return a folder without words of the test's name, which pytest's own has and messages are searched for."""
     return tmp_path_factory.mktemp("d")
 
 
@@ -61,7 +61,7 @@ def message(source: Path | str, **options: Any) -> str:
 
 
 def named(data: TextData, split: str) -> list[tuple[str, str]]:
-    """(text, label name) of each row."""
+    """Return (text, label name) for each row."""
     part = data.split(split)
     return [(text, data.labels[label]) for text, label in zip(part.texts, part.labels or [], strict=True)]
 
@@ -232,7 +232,7 @@ def test_a_single_class_is_refused(write: Write) -> None:
 
 def test_a_label_that_occurs_once_is_named_by_its_row(write: Write) -> None:
     said = message(write("a.csv", rows_of("a", "b", "a", "c", "b")))
-    assert "row 4: label 'c' occurs once" in said
+    assert "row 4: label 'c' occurs only once" in said
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_split_in_two_forms_is_ambiguous(write: Write, tmp_path: Path) -> None
     write("train.jsonl", ABAB)
     said = message(tmp_path)
     assert "train.csv, train.jsonl" in said
-    assert "leave one" in said
+    assert "keep one" in said
 
 
 def test_a_folder_without_train_is_named_with_what_it_has(write: Write, tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_a_path_that_leads_nowhere_is_named(source: str, monkeypatch: pytest.Mon
 
 
 class HubRows:
-    """As much of a Hub split as is used."""
+    """The part of a Hub split that is used."""
 
     def __init__(self, rows: Rows, names: list[str] | None) -> None:
         self.rows = rows
@@ -438,7 +438,8 @@ def test_a_hub_id_is_a_repository_and_a_configuration(name, asked, monkeypatch) 
         raise ConnectionError
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(DataError, match=rf"data '{name}' is no file or folder here, and as a Hub id, revision 'v1',"):
+    reason = rf"data '{name}' is not a file or folder here, and could not be loaded from the Hub at revision 'v1' \("
+    with pytest.raises(DataError, match=reason):
         load_data(name, revision="v1")
     assert calls == [(asked, {"revision": "v1"})]
 
@@ -481,21 +482,22 @@ def test_such_a_file_is_the_split_where_there_is_no_better_one(write: Write, tmp
 
 
 @pytest.mark.parametrize(
-    ("names", "reason"),
+    ("names", "listed"),
     [
-        (["dev.csv", "validation.csv"], r"split 'validation' in several forms: dev.csv, validation.csv; leave one"),
-        (["dev_a.csv", "dev_b.csv"], r"split 'validation' in several forms: dev_a.csv, dev_b.csv; leave one"),
-        (["dev.csv", "dev-1.csv"], r"split 'validation' in several forms: dev-1.csv, dev.csv; leave one"),
+        (["dev.csv", "validation.csv"], "dev.csv, validation.csv"),
+        (["dev_a.csv", "dev_b.csv"], "dev_a.csv, dev_b.csv"),
+        (["dev.csv", "dev-1.csv"], "dev-1.csv, dev.csv"),
     ],
 )
-def test_files_that_are_no_shards_are_not_put_together(names, reason, write: Write, tmp_path: Path) -> None:
+def test_files_that_are_no_shards_are_not_put_together(names, listed, write: Write, tmp_path: Path) -> None:
     for name in ["train.csv", *names]:
         write(name, rows_of("a", "b", "a", "b"))
+    reason = f"several files for split 'validation' that are not shards: {listed}; keep one"
     assert reason in message(tmp_path)
 
 
 def topics_of(*labels: list[object]) -> list[Row]:
-    """Rows with a list of labels each."""
+    """Return a row for each list of labels."""
     return [{"text": f"text {number}", "labels": own} for number, own in enumerate(labels)]
 
 
@@ -503,7 +505,7 @@ TOPICS: list[list[object]] = [["b", "a"], [], ["c"], ["a"], ["b", "c"], ["a", "b
 
 
 def label_sets(data: TextData, split: str) -> dict[str, list[str]]:
-    """Label names by text."""
+    """Return the label names of each row by its text."""
     part = data.split(split)
     return {
         text: [data.labels[place] for place in own]  # type: ignore[union-attr]
@@ -525,7 +527,7 @@ def test_text_that_a_separator_parts_loads_like_lists(write: Write) -> None:
     parted = load_data(write("a.csv", cells), label_separator="|")
     lists = load_data(write("b.jsonl", topics_of(*TOPICS)))
     assert (parted.splits, parted.labels, parted.problem_type) == (lists.splits, lists.labels, lists.problem_type)
-    assert "problem type: multi_label_classification (labels are parted by '|')" in parted.notes
+    assert "problem type: multi_label_classification (labels are separated by '|')" in parted.notes
 
 
 @pytest.mark.parametrize("kind", ["List", "old"])
@@ -578,7 +580,7 @@ def test_whole_numbers_are_a_regression_where_it_is_asked_for(write: Write) -> N
     assert {type(target) for target in data.train.labels or []} == {float}
     assert len(data.train) == 7
     assert load_data(path).problem_type == "single_label_classification"
-    assert "problem type: regression (as asked)" in data.notes
+    assert "problem type: regression (as requested)" in data.notes
 
 
 def test_numbers_of_an_unlabelled_test_split_leave_it_out(write: Write, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading rows: every file form, in order and streamed, and what is said of files that cannot be read."""
+"""Reading rows: every file format, in order and streamed, and errors for files that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TEXTS = st.text(max_size=12)
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
+    """Return a folder without words of the test's name, which pytest's own has and messages are searched for."""
     return tmp_path_factory.mktemp("d")
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Put a file of the given name and content down."""
+    """Return a function that writes a file of a given name and content."""
 
     def put(name: str, content: str | bytes) -> Path:
         path = tmp_path / name
@@ -39,7 +39,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def message(path: Path) -> str:
-    """What reading all of a file complains of; the file's name is always in it, on one line."""
+    """Return the error message when a file is read. Check that it names the file and has one line."""
     with pytest.raises(DataError) as caught:
         list(read_rows(path))
     assert str(path) in str(caught.value)
@@ -149,7 +149,7 @@ def test_parquet_rows_come_in_order_across_batches(tmp_path: Path) -> None:
 
 
 def class_label_table() -> pyarrow.Table:
-    """Two rows as Hugging Face's `datasets` writes them."""
+    """Return two rows as Hugging Face's `datasets` writes them."""
     label = {"names": ["negative", "neutral", "positive"], "_type": "ClassLabel"}
     features = {"text": {"dtype": "string", "_type": "Value"}, "label": label}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}

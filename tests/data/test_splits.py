@@ -1,4 +1,4 @@
-"""Parting rows in two where a row has several labels, or a number; and targets as tensors."""
+"""Splitting rows that have several labels or a number, and targets as tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ptune.errors import DataError
 
 
 def data_of(labels: Sequence[Target], names: int, problem_type: ProblemType) -> TextData:
-    """A row with a text of its own for each target."""
+    """Return data with a row for each target. All texts are different."""
     train = Split([f"text {number}" for number in range(len(labels))], None, labels)
     return TextData({"train": train}, [f"l{n}" for n in range(names)], Columns("text"), "a.csv", (), problem_type)
 
@@ -38,7 +38,7 @@ def test_every_label_of_two_rows_and_more_is_in_both_parts(sets, seed, draw) -> 
     assert kept + held == total
     assert len(data.train) + len(data.validation) == len(labels)
     assert len(data.validation) == max(5, round(len(labels) / 10))
-    if len(labels) >= 40:  # else five labels may want more rows of a part than it has
+    if len(labels) >= 40:  # with fewer rows, five labels may need more rows than a part has
         assert all(kept[label] and held[label] for label, rows in total.items() if rows > 1)
     rows = draw.draw(st.integers(1, len(data.train)))
     assert len(sample(data, seed, rows).train) == rows
@@ -54,7 +54,7 @@ def test_labels_are_shared_out_by_their_counts() -> None:
     assert len(data.validation) == 200
     assert [held[label] for label in range(4)] == pytest.approx((total / 10).tolist(), rel=0.05, abs=1)
     empty = sum(not own for own in data.validation.labels or [])
-    assert abs(empty - sum(not own for own in labels) / 10) < 3  # what is left over balances the sizes
+    assert abs(empty - sum(not own for own in labels) / 10) < 3  # rows without labels come last and fill both parts
     small = count(sample(data, 1, 100).train)
     assert [small[label] for label in range(4)] == pytest.approx((total / 20).tolist(), rel=0.15, abs=1)
 
@@ -84,7 +84,7 @@ def test_numbers_of_all_sizes_are_in_both_parts() -> None:
 
 @pytest.mark.parametrize(("labels", "problem_type"), [([(0,), (1,)], MULTI), ([1.0, 2.0], REGRESSION)])
 def test_too_few_rows_to_part_are_refused(labels: list[Target], problem_type: ProblemType) -> None:
-    with pytest.raises(DataError, match=r"'a\.csv': 2 rows cannot be parted into 0 and 2; give more rows"):
+    with pytest.raises(DataError, match=r"'a\.csv': 2 rows cannot be split into 0 and 2; give more rows"):
         hold_back(data_of(labels, 2, problem_type), 0)
 
 

@@ -1,4 +1,4 @@
-"""What the cells of a label column mean, and which kind of target they are."""
+"""The meaning of the cells of a label column, and the problem type that follows from them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_what_is_asked_for_wins_over_the_guess() -> None:
 
 
 def test_a_separator_says_that_there_are_several_labels() -> None:
-    assert settle_problem_type(None, "|", ["a|b", "c"]) == (MULTI, "labels are parted by '|'")
+    assert settle_problem_type(None, "|", ["a|b", "c"]) == (MULTI, "labels are separated by '|'")
     with pytest.raises(ConfigError, match="regression"):
         settle_problem_type(REGRESSION, "|", ["a|b"])
     with pytest.raises(ConfigError, match="empty"):

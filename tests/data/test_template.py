@@ -1,4 +1,4 @@
-"""Templates: what is written around a text, and what of it is cut."""
+"""Templates: the words around a text, and how long texts are cut."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptune.model.tokenizer import load_tokenizer
     [
         ("Label:", r"has no \{text\}"),
         ("{text} {", "Single '{'|expected '}'"),
-        ("{text} {label}", r"has \{label\}; it may hold \{text\}, \{text_pair\}, \{mask\}"),
+        ("{text} {label}", r"has \{label\}; it may contain \{text\}, \{text_pair\}, \{mask\}"),
         ("{text!r}", r"has \{text!r\}"),
         ("{text:>9}", r"has \{text:>9\}"),
         ("{text} {}", r"has \{\}"),

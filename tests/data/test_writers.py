@@ -1,4 +1,4 @@
-"""Predictions to files: what each form holds, and that a file is there whole or not at all."""
+"""Files of predictions: the content of each format, and that a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELS = ["down", "up", "so-so"]
 
 
 def answer(**columns: Any) -> Row:
-    """A row as prediction gives it: its own columns, then the answer."""
+    """Return a predicted row: the input's columns, then the prediction."""
     return {**columns, "label": "up", "score": 0.5, "scores": {"down": 0.25, "up": 0.5, "so-so": 0.25}}
 
 
@@ -35,7 +35,7 @@ def write(path: Path, rows: Sequence[Row] | Iterator[Row]) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """All that lies in a folder, hidden files too."""
+    """Return the names of all files of a folder, hidden ones included."""
     return sorted(os.listdir(folder))  # noqa: PTH208
 
 
@@ -44,7 +44,7 @@ TWO = [answer(text="good, very\tgood", id=7), answer(text='a "bad"\nfilm', id=8)
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
+    """Return a folder without words of the test's name, which pytest's own has and messages are searched for."""
     return tmp_path_factory.mktemp("d")
 
 
@@ -102,7 +102,7 @@ def test_parquet_is_written_in_parts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", TABLES)
 def test_a_column_that_only_later_rows_have_is_refused_in_words(tmp_path: Path, ending: str) -> None:
-    """JSON Lines rows need not all have the same keys; a streamed table cannot grow, and must not drop them."""
+    """Rows of JSON Lines may have different keys. A streamed table cannot grow, and must not drop columns."""
     path = tmp_path / f"a.{ending}"
     path.write_bytes(b"old")
     with pytest.raises(PtuneError) as caught:
@@ -119,7 +119,7 @@ def test_a_column_that_later_rows_lack_is_empty_there(tmp_path: Path, ending: st
 
 
 def test_a_parquet_column_that_starts_with_nothing_is_written(tmp_path: Path) -> None:
-    """The first part of rows alone does not tell what kind the column is."""
+    """The first group of rows does not show the type of the column."""
     rows = (answer(note=None if number < 1024 else "late") for number in range(1100))
     write(tmp_path / "a.parquet", rows)
     assert [row["note"] for row in read_rows(tmp_path / "a.parquet")] == [None] * 1024 + ["late"] * 76
@@ -158,7 +158,7 @@ def test_no_rows_still_have_columns(tmp_path: Path, ending: str) -> None:
 
 
 def failing(rows: int) -> Iterator[Row]:
-    """Some rows, then an error of the caller's."""
+    """Yield some rows, then raise an error of the caller's."""
     for number in range(rows):
         yield answer(id=number)
     raise RuntimeError("the model broke")
@@ -182,7 +182,7 @@ def test_rows_that_break_off_leave_no_new_file(tmp_path: Path, ending: str) -> N
 
 
 class FullDisk(io.FileIO):
-    """A file on a disk that takes so many bytes and no more."""
+    """A file on a disk with room for `room` bytes."""
 
     room = 20_000
 
@@ -194,7 +194,7 @@ class FullDisk(io.FileIO):
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files opened for writing through pathlib lie on a nearly full disk."""
+    """Put all files that pathlib opens for writing on a nearly full disk."""
     opened: Callable[..., Any] = Path.open
 
     def open_on_full_disk(path: Path, mode: str = "r", **options: Any) -> Any:

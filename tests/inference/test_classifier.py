@@ -114,7 +114,7 @@ def test_pairs_and_single_texts_are_refused_where_training_had_the_other(backbon
     model = classifier(backbone("bert"), task=TaskInfo({"text": "text", "text_pair": None}))
     assert list(model.stream_file(one))
     assert list(model.stream_file(two, text="sentence2"))
-    with pytest.raises(DataError, match="trained on single ones"):
+    with pytest.raises(DataError, match="trained on single texts"):
         model.predict([("good", "bad")])
     with pytest.raises(DataError, match=r"two\.csv.*`text`"):
         list(model.stream_file(two))

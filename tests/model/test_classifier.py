@@ -166,7 +166,7 @@ def test_a_classifier_that_the_checkpoint_brings_is_where_the_head_starts(backbo
         ({"head": "linear", "verbalizer": {"a": "b"}}, "head 'linear' reads none"),
         ({"pooling": "mask", "template": "{text}"}, "has no {mask}"),
         ({"template": "Label:"}, "has no {text}"),
-        ({"template": "{text} {label}"}, "has {label}; it may hold {text}, {text_pair}, {mask}"),
+        ({"template": "{text} {label}"}, "has {label}; it may contain {text}, {text_pair}, {mask}"),
         ({"init": "text"}, "go together"),
         ({"init_text": "words"}, "go together"),
         ({"virtual_tokens": 0}, "greater than or equal to 1"),

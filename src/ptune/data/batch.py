@@ -1,7 +1,7 @@
-"""Batches of rows of like length, in an order that can be taken up again.
+"""Batches of rows of similar length, in an order that can be reproduced.
 
-The order of an epoch follows from (seed, epoch) alone, so that a run is
-resumed at a batch by its number.
+The order of an epoch depends on (seed, epoch) alone, so a run can be resumed
+at any batch by its number.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ from torch import Tensor
 from ptune.data.encode import Encoded
 from ptune.errors import ConfigError
 
-# Rows are shuffled, then sorted by length inside windows of this many batches: random enough, little padding.
+# Rows are shuffled, then sorted by length within windows of this many batches. This is random enough and needs little
+# padding.
 WINDOW = 50
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Encoded rows end to end in flat tensors, out of which a batch is gathered by a few operations. N rows, S tokens.
+    """Encoded rows, N rows of S tokens in all, end to end in flat tensors.
 
-    Lists of Python's numbers would take ten times as long to become a batch, and a GPU would wait for it.
+    A few tensor operations gather a batch from them. A batch made from Python lists takes ten times as long, and a GPU
+    would wait for it.
     """
 
     ids: Tensor  # [S], int32
-    segments: Tensor | None  # [S], int8; None where the tokenizer gives none
-    starts: Tensor  # [N], where each row begins
-    lengths: Tensor  # [N]
-    mask_positions: Tensor | None  # [N], of the template's mask token, where it has one
+    segments: Tensor | None  # [S], int8; None if the tokenizer has no segments
+    starts: Tensor  # [N], index of each row's first token
+    lengths: Tensor  # [N], tokens
+    mask_positions: Tensor | None  # [N], position of the mask token in each row; None without {mask} in the template
 
 
 def pack(encoded: Sequence[Encoded]) -> Packed:
-    """Put the rows of a split end to end; there is at least one."""
+    """Return the rows of a split, at least one, end to end."""
     first, lengths = encoded[0], torch.tensor([len(row) for row in encoded])
     return Packed(
         torch.tensor([token for row in encoded for token in row.ids], dtype=torch.int32),
         None
         if first.segments is None
-        else torch.tensor([part for row in encoded for part in row.segments or []], dtype=torch.int8),
+        else torch.tensor([segment for row in encoded for segment in row.segments or []], dtype=torch.int8),
         lengths.cumsum(0) - lengths,
         lengths,
         None if first.mask_position is None else torch.tensor([row.mask_position for row in encoded]),
@@ -49,12 +51,12 @@ def pack(encoded: Sequence[Encoded]) -> Packed:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model reads of a batch of rows: B rows, padded on the right to T tokens."""
+    """The model inputs of a batch: B rows, padded on the right to T tokens."""
 
     input_ids: Tensor  # [B, T]
-    attention_mask: Tensor | None = None  # [B, T], 1 for text; None where no row is padded
-    token_type_ids: Tensor | None = None  # [B, T], segments of a pair
-    mask_position: Tensor | None = None  # [B], of each row's mask token, under a template that has one
+    attention_mask: Tensor | None = None  # [B, T], 1 for text, 0 for padding; None if no row is padded
+    token_type_ids: Tensor | None = None  # [B, T], segments of a pair; None if the tokenizer has no segments
+    mask_position: Tensor | None = None  # [B], position of the mask token; None without {mask} in the template
 
     def __len__(self) -> int:
         """Return B, the number of rows."""
@@ -62,7 +64,7 @@ class Inputs:
 
     @property
     def length(self) -> int:
-        """T, tokens of the longest row."""
+        """Return T, the number of tokens of the longest row."""
         return self.input_ids.shape[1]
 
     def to(self, device: torch.device) -> Inputs:
@@ -70,12 +72,12 @@ class Inputs:
         return self._map(lambda tensor: moved(tensor, device))
 
     def select(self, rows: Sequence[int]) -> Inputs:
-        """Return the given rows, in the given order, with the batch's padding."""
-        numbers = torch.tensor(rows, device=self.input_ids.device)
-        return self._map(lambda tensor: tensor[numbers])
+        """Return the given rows in the given order, with the padding of this batch."""
+        indices = torch.tensor(rows, device=self.input_ids.device)
+        return self._map(lambda tensor: tensor[indices])
 
     def slice(self, start: int, end: int) -> Inputs:
-        """Return the rows from `start` to before `end`."""
+        """Return the rows from `start` up to, but not including, `end`."""
         return self._map(lambda tensor: tensor[start:end])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
@@ -83,37 +85,46 @@ class Inputs:
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device; a GPU fetches it from pinned memory while the host goes on."""
+    """Return a tensor on a device. A GPU copies it from pinned memory while the host continues."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def collate(packed: Packed, rows: Sequence[int], pad_id: int, multiple: int = 1) -> Inputs:
-    """Put the rows of the given numbers into one batch, padded on the right to its longest row.
+    """Return a batch of the given rows, padded on the right to the length of its longest row.
 
     Args:
-        multiple: pad to a multiple of so many tokens, but never beyond the longest row of all that are packed. The
-            batch then always has a mask, so that all batches are computed alike.
+        packed: all rows of the split.
+        rows: indices of the batch's rows, in order.
+        pad_id: the token id of padding.
+        multiple: pad to a multiple of this many tokens, but never beyond the longest row of the split. Unless it is 1,
+            every batch has an attention mask, so that all batches take the same path through the model.
     """
-    numbers = torch.tensor(rows)
-    lengths = packed.lengths[numbers]
+    indices = torch.tensor(rows)
+    lengths = packed.lengths[indices]
     longest = min(-(-int(lengths.max()) // multiple) * multiple, int(packed.lengths.max()))
-    columns = torch.arange(longest)
-    text = columns < lengths[:, None]  # [B, T]
-    places = (packed.starts[numbers][:, None] + columns).clamp_(max=len(packed.ids) - 1)
+    positions = torch.arange(longest)
+    is_text = positions < lengths[:, None]  # [B, T]
+    sources = (packed.starts[indices][:, None] + positions).clamp_(max=len(packed.ids) - 1)
     segments = packed.segments
     return Inputs(
-        packed.ids[places].long().masked_fill_(~text, pad_id),
-        None if multiple == 1 and text.all() else text.long(),
-        None if segments is None else segments[places].long().masked_fill_(~text, 0),
-        None if packed.mask_positions is None else packed.mask_positions[numbers],
+        packed.ids[sources].long().masked_fill_(~is_text, pad_id),
+        None if multiple == 1 and is_text.all() else is_text.long(),
+        None if segments is None else segments[sources].long().masked_fill_(~is_text, 0),
+        None if packed.mask_positions is None else packed.mask_positions[indices],
     )
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Row numbers of each batch of an epoch (counted from 1): every row once, in a fresh order.
+    """Return the row indices of each batch of an epoch. Every row occurs once, and every epoch has a new order.
 
-    Batches of one place have the same number of rows, of about the same length, under every seed, so that several
-    seeds can share a forward pass.
+    The n-th batch has the same number of rows, of about the same length, for every seed, so that several seeds can
+    share a forward pass.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows per batch; the last batch of a window may have fewer.
+        seed: of the run.
+        epoch: counted from 1.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).tolist()
@@ -126,17 +137,30 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
 
 
 def ordered_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Row numbers of each batch for evaluation: sorted by length, so hardly any padding."""
+    """Return the row indices of each batch for evaluation. Rows are sorted by length, so there is little padding.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows per batch; the last batch may have fewer.
+
+    Raises:
+        ConfigError: the batch size is less than 1.
+    """
     if batch_size < 1:
-        raise ConfigError(f"batch size {batch_size} does not work; give 1 or more")
+        raise ConfigError(
+            f"`batch_size` is {batch_size}; give 1 or more", field="batch_size", value=batch_size, expected="1 or more"
+        )
     order = _by_length(lengths)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 def filled_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Like `ordered_batches`, with as many rows as come to so many tokens, padding included; at least one."""
+    """Return the row indices of batches of at most `tokens` tokens each, padding included. Rows are sorted by length.
+
+    A row that is longer than `tokens` is a batch of its own.
+    """
     batches: list[list[int]] = []
-    for row in _by_length(lengths):  # each is the longest so far
+    for row in _by_length(lengths):  # each row is the longest so far, so the batch is padded to its length
         if batches and (len(batches[-1]) + 1) * lengths[row] <= tokens:
             batches[-1].append(row)
         else:
@@ -145,4 +169,5 @@ def filled_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 
 
 def _by_length(lengths: Sequence[int]) -> list[int]:
+    """Return row indices, the shortest row first."""
     return sorted(range(len(lengths)), key=lambda row: lengths[row])

@@ -1,4 +1,4 @@
-"""Which columns hold the text, its pair and the label, and the text of a row."""
+"""Choose the columns that hold the text, its pair and the label, and read the text of a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ptune.errors import DataError
 
 FIELDS = ("text", "text_pair", "label")
 
-# Common names, the most telling first. Matched without regard to case.
+# Common names, the most specific first. Upper and lower case are the same.
 PAIRS = (
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -59,7 +59,7 @@ LABELS = (
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; `label` is None where rows are only to be predicted."""
+    """Names of the columns. `text_pair` is None for single texts, `label` for rows without labels."""
 
     text: str
     text_pair: str | None = None
@@ -80,31 +80,43 @@ def choose_columns(
     where: str,
     need_label: bool = True,
 ) -> Columns:
-    """Settle the columns: those named by the user, the rest guessed from common names.
+    """Return the columns that the caller names, with the others guessed from common names.
+
+    Args:
+        names: all columns of the data.
+        text, text_pair, label: column names; None: guess.
+        where: the data's source, for error messages.
+        need_label: False for rows without labels. No label column is guessed then.
 
     Raises:
-        DataError: a named column is not there or named twice, or nothing can be guessed.
+        DataError: a named column does not exist.
+        DataError: one column is named twice.
+        DataError: a column is not named and cannot be guessed.
     """
     named = [name for name in (text, text_pair, label) if name is not None]
     for name in named:
         if named.count(name) > 1:
             raise DataError(
-                f"{where}: column '{name}' is named twice; `text`, `text_pair` and `label` need a column each"
+                f"{where}: column '{name}' is named twice; `text`, `text_pair` and `label` must be different columns"
             )
-    for field, asked in zip(FIELDS, (text, text_pair, label), strict=True):
-        if asked is not None and asked not in names:
-            near = difflib.get_close_matches(asked, names, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+    for field, column in zip(FIELDS, (text, text_pair, label), strict=True):
+        if column is not None and column not in names:
+            matches = difflib.get_close_matches(column, names, n=1)
+            hint = f"; did you mean '{matches[0]}'?" if matches else ""
             raise DataError(
-                f"{where}: `{field}` names column '{asked}', but the columns are {_list(names)}{hint}",
+                f"{where}: `{field}` names column '{column}', but the columns are {_quoted(names)}{hint}",
                 field=field,
-                value=asked,
-                expected=_list(names),
+                value=column,
+                expected=_quoted(names),
             )
     if need_label and label is None:
         label = _first(LABELS, names)
         if label is None:
-            raise DataError(f"{where}: no label column found among {_list(names)}; name it with `label`")
+            raise DataError(
+                f"{where}: no label column found among {_quoted(names)}; name it with `label`",
+                field="label",
+                expected=_quoted(names),
+            )
     if text is None:
         text, guessed_pair = _guess_text(names, {label, text_pair}, where)
         text_pair = text_pair or guessed_pair
@@ -114,63 +126,95 @@ def choose_columns(
 def as_trained(
     names: Sequence[str], text: str | None, text_pair: str | None, trained: Mapping[str, str | None]
 ) -> tuple[str | None, str | None]:
-    """Text and pair as asked for; where nothing is asked, the columns of the training data, if all are there."""
-    own = trained.get("text"), trained.get("text_pair")
-    asked = text is not None or text_pair is not None
-    if asked or own[0] is None or not {name for name in own if name is not None} <= set(names):
+    """Return the columns of text and pair: those of the training data, unless the caller names one or one is missing.
+
+    Args:
+        names: all columns of the data.
+        text, text_pair: columns that the caller names, if any.
+        trained: columns of the training data by `text` and `text_pair`, if they are known.
+    """
+    if text is not None or text_pair is not None:
         return text, text_pair
-    return own
+    trained_text, trained_pair = trained.get("text"), trained.get("text_pair")
+    if trained_text in names and (trained_pair is None or trained_pair in names):
+        return trained_text, trained_pair
+    return None, None
 
 
 def check_pairs(paired: bool, trained: Mapping[str, str | None], where: str = "") -> None:
-    """Check that there are as many texts in a row as in training, where that is known.
+    """Check that rows have as many texts as in training, if that is known.
+
+    Args:
+        paired: whether the rows are pairs.
+        trained: columns of the training data by `text` and `text_pair`.
+        where: what an error message begins with.
 
     Raises:
-        DataError: single texts for an adapter of pairs, or pairs for one of single texts.
+        DataError: pairs for an adapter trained on single texts.
+        DataError: single texts for an adapter trained on pairs.
     """
     text, pair = trained.get("text"), trained.get("text_pair")
     if text is None or paired == (pair is not None):
         return
     if paired:
         raise DataError(
-            f"{where}pairs of texts, but the adapter was trained on single ones ('{text}'); give only `text`"
+            f"{where}these are pairs of texts, but the adapter was trained on single texts ('{text}'); give only `text`"
         )
     raise DataError(
-        f"{where}single texts, but the adapter was trained on pairs ('{text}', '{pair}'); give `text` and `text_pair`"
+        f"{where}these are single texts, but the adapter was trained on pairs ('{text}', '{pair}'); give `text` and "
+        "`text_pair`"
     )
 
 
 def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tuple[str, str | None]:
+    """Return the columns of the text and, if two of them look like a pair, of its pair."""
     free = [name for name in names if name not in taken]
-    for first, second in PAIRS:
-        found = _first((first,), free), _first((second,), free)
-        if found[0] and found[1]:
-            return found[0], found[1]
+    for pair in PAIRS:
+        first, second = (_first((name,), free) for name in pair)
+        if first and second:
+            return first, second
     single = _first(TEXTS, free)
     if single is None and len(free) == 1:
         single = free[0]
     if single is None:
-        raise DataError(f"{where}: no text column found among {_list(names)}; name it with `text`")
+        raise DataError(
+            f"{where}: no text column found among {_quoted(names)}; name it with `text`",
+            field="text",
+            expected=_quoted(names),
+        )
     return single, None
 
 
 def kept_names(names: Iterable[str], reserved: Collection[str]) -> dict[str, str]:
-    """Under which name each column is kept beside new ones: `input_` goes in front until the name is free."""
-    own = list(names)
+    """Return the name under which each column is kept in the output.
+
+    A column that is called like one of the output's new columns gets `input_` in front of its name, as often as needed.
+
+    Args:
+        names: columns of the input.
+        reserved: names of the new columns.
+    """
+    columns = list(names)
     kept: dict[str, str] = {}
-    for name in own:
+    for name in columns:
         new = name
-        while new in reserved or (new != name and new in own):
+        while new in reserved or (new != name and new in columns):
             new = f"input_{new}"
         kept[name] = new
     return kept
 
 
 def text_of(row: dict[str, Any], column: str, where: str) -> str:
-    """The text in a row's column.
+    """Return the text in a column of a row. A number is returned as text.
+
+    Args:
+        row: values by column.
+        column: name of the column.
+        where: file and row, for error messages.
 
     Raises:
-        DataError: missing, empty, only blanks, or not text.
+        DataError: the value is missing, empty or blank.
+        DataError: the value is not text, or text that UTF-8 cannot encode.
     """
     value = row.get(column)
     if value is None or (isinstance(value, float) and value != value):
@@ -182,12 +226,15 @@ def text_of(row: dict[str, Any], column: str, where: str) -> str:
     if not value.strip():
         raise DataError(f"{where}: column '{column}' is empty; fill it in or remove the row")
     if not whole_characters(value):
-        raise DataError(f"{where}: column '{column}' holds half a character, such as \\\\ud800; repair the text")
+        raise DataError(f"{where}: column '{column}' contains half a character, such as \\\\ud800; repair the text")
     return value
 
 
 def whole_characters(text: str) -> bool:
-    """Whether text can be encoded at all. JSON, and a command line in another encoding, may hold half a pair."""
+    """Return whether UTF-8 can encode a text.
+
+    It cannot encode half of a surrogate pair, which JSON, or a command line in another encoding, may contain.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -196,9 +243,10 @@ def whole_characters(text: str) -> bool:
 
 
 def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the column with the first of the wanted names that exists, in upper or lower case."""
     lower = {name.lower(): name for name in reversed(names)}
     return next((lower[name] for name in wanted if name in lower), None)
 
 
-def _list(names: Sequence[str]) -> str:
+def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)

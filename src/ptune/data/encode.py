@@ -1,4 +1,4 @@
-"""Texts to token ids, written into a template where there is one, cut to what a backbone can hold."""
+"""Encode texts as token ids: write them into the template, if there is one, and cut them to the maximum length."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one row, without padding.
+    """One row as token ids, without padding.
 
-    segments: None where the tokenizer gives none. mask_position: of the template's mask token, where it has one.
-    cut: the row was too long and lost its end.
+    ids: token ids, special tokens included.
+    segments: the segment of each token; None if the tokenizer has no segments.
+    mask_position: index of the mask token; None without {mask} in the template.
+    cut: whether the row was too long and lost its end.
     """
 
     ids: list[int]
@@ -34,20 +36,21 @@ class Encoded:
 
 
 class TextEncoder:
-    """Turns texts and pairs into token ids.
+    """An encoder of texts and pairs as token ids.
 
-    Encoding changes nothing in the encoder or its tokenizer, so any number of threads may share one.
+    Encoding changes neither the encoder nor its tokenizer, so threads may share an encoder.
 
     Args:
-        tokenizer: of the backbone, from `load_tokenizer`, so without truncation and padding of its own.
-        max_length: tokens that a row may have, special tokens included. Longer rows are cut at the end, the
+        tokenizer: the backbone's, from `load_tokenizer`, which switches off the tokenizer's truncation and padding.
+        max_length: the largest number of tokens in a row, special tokens included. Longer rows are cut at the end, the
             longer text of a pair first.
-        pair_separator: put in front of the second text of a pair. "" where the tokenizer marks the border itself, and
-            of no effect where a template sets the texts.
+        pair_separator: put in front of the second text of a pair; "" if the tokenizer separates the texts itself.
+            Ignored if there is a template.
         template: see `ptune.data.template`; None: the texts as they are.
 
     Raises:
-        ConfigError: the template's own words leave no room for text, or it has a mask and the tokenizer none.
+        ConfigError: the words of the template leave no room for text.
+        ConfigError: the template has {mask}, but the tokenizer has no mask token.
     """
 
     def __init__(
@@ -65,15 +68,20 @@ class TextEncoder:
             self._check_template(self.template)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
-        """Token ids of each row, in order.
+        """Return the token ids of each row, in order.
+
+        Args:
+            texts: the text of each row.
+            pairs: the second text of each row; None for single texts.
 
         Raises:
-            DataError: a text has no tokens at all; a template with {text_pair} meets single texts.
+            DataError: a text has no tokens.
+            DataError: the template has {text_pair}, but the texts are single texts.
         """
         if not texts:
             return []
         if self.template is not None:
-            return self._encode_written(self.template, texts, pairs)
+            return self._encode_with_template(self.template, texts, pairs)
         if pairs is not None and self.pair_separator:
             pairs = [self.pair_separator + pair for pair in pairs]
         rows = self._tokenize(texts, pairs)
@@ -85,59 +93,64 @@ class TextEncoder:
                 raise DataError(f"text {number} has no tokens: {texts[number - 1][:40]!r}")
         return rows
 
-    def _encode_written(self, template: Template, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Encoded]:
-        """Each row in its template, in one sequence; of a row that is too long the texts are cut, nothing else."""
+    def _encode_with_template(
+        self, template: Template, texts: Sequence[str], pairs: Sequence[str] | None
+    ) -> list[Encoded]:
+        """Return each row as one sequence, written into the template. Only the texts of a long row are cut."""
         if pairs is None and "text_pair" in template.fields:
             raise DataError(f"template {template.text!r} has {{text_pair}}, but these are single texts")
-        both = [(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
-        rows = self._tokenize_written(template, both)
-        for number, (text, pair) in enumerate(both):
+        texts_and_pairs = [(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
+        rows = self._tokenize_with_template(template, texts_and_pairs)
+        for number, (text, pair) in enumerate(texts_and_pairs):
             if len(rows[number]) > self.max_length:
-                rows[number] = self._cut_written(template, text, pair)
+                rows[number] = self._cut_with_template(template, text, pair)
         return rows
 
     def _cut(self, text: str, pair: str | None) -> Encoded:
-        """Return the row without its last tokens, those of the longer text first.
+        """Return a row that is cut at its end, the longer text first.
 
         A call of transformers' tokenizer with truncation would switch it on in the Rust tokenizer that other threads
-        are using. So its three steps are taken one by one: tokenize without special tokens, cut, add special tokens.
+        are using. This method therefore takes its three steps one by one: tokenize without special tokens, cut, add
+        special tokens.
         """
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:  # tokenizers in Python keep no such state
+        if backend is None:  # tokenizers written in Python keep no such state
             options = {"truncation": "longest_first", "max_length": self.max_length}
             (row,) = self._tokenize([text], None if pair is None else [pair], **options)
             return replace(row, cut=True)
-        parts = [backend.encode(part, add_special_tokens=False) for part in (text, pair) if part is not None]
+        encodings = [backend.encode(one, add_special_tokens=False) for one in (text, pair) if one is not None]
         room = self.max_length - backend.num_special_tokens_to_add(pair is not None)
-        for part, kept in zip(parts, kept_lengths([len(part.ids) for part in parts], room), strict=True):
-            part.truncate(kept)
-        row = backend.post_process(*parts, add_special_tokens=True)
-        segments = "token_type_ids" in self.tokenizer.model_input_names
-        return Encoded(row.ids, row.type_ids if segments else None, cut=True)
+        lengths = kept_lengths([len(encoding.ids) for encoding in encodings], room)
+        for encoding, length in zip(encodings, lengths, strict=True):
+            encoding.truncate(length)
+        row = backend.post_process(*encodings, add_special_tokens=True)
+        has_segments = "token_type_ids" in self.tokenizer.model_input_names
+        return Encoded(row.ids, row.type_ids if has_segments else None, cut=True)
 
-    def _cut_written(self, template: Template, text: str, pair: str | None) -> Encoded:
-        """Return the row with the most characters of each text that fit, found by bisection."""
+    def _cut_with_template(self, template: Template, text: str, pair: str | None) -> Encoded:
+        """Return the row with as many characters of each text as fit. Their number is found by bisection."""
         fits, too_many = 0, max(len(text), len(pair or ""))
-        (best,) = self._tokenize_written(template, [(text, pair)], limit=0)
+        (best,) = self._tokenize_with_template(template, [(text, pair)], limit=0)
         while too_many - fits > 1:
             limit = (fits + too_many) // 2
-            (row,) = self._tokenize_written(template, [(text, pair)], limit)
+            (row,) = self._tokenize_with_template(template, [(text, pair)], limit)
             if len(row) <= self.max_length:
                 fits, best = limit, row
             else:
                 too_many = limit
         return replace(best, cut=True)
 
-    def _tokenize_written(
+    def _tokenize_with_template(
         self, template: Template, rows: Sequence[tuple[str, str | None]], limit: int | None = None
     ) -> list[Encoded]:
+        """Return each (text, pair) written into the template, with at most `limit` characters of each text."""
         written = [template.write(text, pair, limit) for text, pair in rows]
         encoded = self._tokenize([text for text, _ in written], None)
         if "mask" not in template.fields:
             return encoded
-        mask = self.tokenizer.mask_token_id
+        mask_id = self.tokenizer.mask_token_id
         return [
-            Encoded(row.ids, row.segments, [place for place, token in enumerate(row.ids) if token == mask][before])
+            Encoded(row.ids, row.segments, [index for index, token in enumerate(row.ids) if token == mask_id][before])
             for row, (_, before) in zip(encoded, written, strict=True)
         ]
 
@@ -145,32 +158,42 @@ class TextEncoder:
         if "mask" in template.fields and self.tokenizer.mask_token is None:
             raise ConfigError(
                 f"template {template.text!r} has {{mask}}, but the backbone's tokenizer has no mask token; only masked "
-                "language models read one: leave {mask} out"
+                "language models have one. Leave {mask} out",
+                field="template",
+                value=template.text,
+                expected="a template without {mask}",
             )
-        (empty,) = self._tokenize_written(template, [("", "")])
+        (empty,) = self._tokenize_with_template(template, [("", "")])
         if len(empty) >= self.max_length:
             raise ConfigError(
-                f"template {template.text!r} has {len(empty)} tokens of its own, which leaves no room for text in "
-                f"{self.max_length}; give a shorter template or a greater `max_length`"
+                f"template {template.text!r} has {len(empty)} tokens without a text, which leaves no room for text in "
+                f"{self.max_length} tokens; give a shorter template or a larger `max_length`",
+                field="template",
+                value=template.text,
+                expected=f"fewer than {self.max_length} tokens",
             )
 
-    def _tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None, **cutting: Any) -> list[Encoded]:
+    def _tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None, **truncation: Any) -> list[Encoded]:
         output = self.tokenizer(
             list(texts),
             None if pairs is None else list(pairs),
-            **{"padding": False, "truncation": False, **cutting},
+            **{"padding": False, "truncation": False, **truncation},
             return_attention_mask=False,
             verbose=False,
         )
         segments = output.get("token_type_ids") or [None] * len(texts)
-        return [Encoded(ids, part) for ids, part in zip(output["input_ids"], segments, strict=True)]
+        return [Encoded(ids, row_segments) for ids, row_segments in zip(output["input_ids"], segments, strict=True)]
 
 
 def kept_lengths(lengths: Sequence[int], room: int) -> list[int]:
     """Return how many tokens of one or two texts are kept so that together they fit into `room`.
 
-    The longer of two loses tokens first; where both are longer than half the room, they share it, and an odd token goes
-    to the longer one. This is the rule that the `tokenizers` library calls "longest first".
+    The longer of two texts loses tokens first. If both are longer than half of `room`, each gets half, and an odd token
+    goes to the longer one. The `tokenizers` library calls this rule "longest first".
+
+    Args:
+        lengths: tokens of each text.
+        room: the largest number of tokens in all.
     """
     if sum(lengths) <= room:
         return list(lengths)
@@ -183,13 +206,16 @@ def kept_lengths(lengths: Sequence[int], room: int) -> list[int]:
 
 
 def warn_of_cuts(cut: int, rows: int, max_length: int) -> None:
-    """Log how many of so many rows were cut, if any were."""
+    """Log a warning with the number of rows that were cut, if any were."""
     if cut:
         logger.warning("%d of %d rows were cut to %d tokens", cut, rows, max_length)
 
 
 def pair_separator_for(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A line break where the tokenizer sets two texts side by side with nothing between them (GPT-2, Llama)."""
+    """Return what has to separate two texts: a line break if the tokenizer puts nothing between them, else "".
+
+    GPT-2's and Llama's tokenizers, for example, put nothing between them.
+    """
     together = tokenizer("a", "b", verbose=False)["input_ids"]
     apart = tokenizer("a", verbose=False)["input_ids"] + tokenizer("b", add_special_tokens=False)["input_ids"]
     return "\n" if together == apart else ""

@@ -1,8 +1,8 @@
-"""GLUE (arXiv 1804.07461) and SuperGLUE (arXiv 1905.00537) by name: each task's columns, labels, files and metrics.
+"""The tasks of GLUE (arXiv 1804.07461) and SuperGLUE (arXiv 1905.00537): columns, labels, files and metrics.
 
-Rows come as the Hub has them or as the benchmarks' own files do: GLUE's tab-separated files, in which quotation marks
-are letters, and SuperGLUE's JSON Lines. `Task.prepare` gives both the Hub's columns, and writes what is neither a text
-nor a pair as one.
+Rows come from the Hub or from the benchmarks' own files. GLUE's files are tab-separated, and quotation marks are
+ordinary characters in them. SuperGLUE's files are JSON Lines. `Task.prepare` gives rows from both places the Hub's
+columns. It also writes rows that are neither a text nor a pair as a text or a pair.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ REPOSITORIES: dict[Benchmark, str] = {"glue": "nyu-mll/glue", "super_glue": "aps
 
 @dataclass(frozen=True)
 class Task:
-    """One task.
+    """A task of a benchmark.
 
-    name: the Hub's configuration. title: as the benchmark writes it, and calls the folder of its files.
-    columns: names on the Hub, or, where `form` writes the texts, its own.
-    labels: names in index order, as on the Hub; none of a regression.
-    metrics: those that the benchmark judges by, as `metrics` names them; the first picks the best epoch.
-    renamed: columns of the benchmark's own files, and what the Hub calls them.
-    splits: beside the usual names, stems of files and splits of the Hub, and which split they are.
-    header: columns of its own files, where they have no header.
-    gaps: whether its own files have rows that lack a part, which are left out.
-    form: a row as one row or several with the columns above, where it is neither a text nor a pair.
-    configuration: of the Hub, where it is not the name.
-    refusal: why it is no classification of a text or a pair.
+    name: the task's configuration on the Hub.
+    title: the task's name in the benchmark, which is also the name of the folder with its files.
+    columns: column names on the Hub or, for tasks with a `form`, the columns that `form` writes.
+    labels: label names in index order, as on the Hub; empty for a regression.
+    metrics: the benchmark's metrics, by their names in `metric_table`. The first one picks the best epoch.
+    renamed: column names in the benchmark's own files, and their names on the Hub.
+    splits: names of files and Hub splits that only this task has, and the split that each stands for.
+    header: column names of the benchmark's own files, if the files have no header.
+    gaps: whether rows of the benchmark's own files may lack a text or a label. Such rows are skipped.
+    form: turns a row that is neither a text nor a pair into one or more rows with `columns`.
+    configuration: the configuration on the Hub, if it differs from `name`.
+    refusal: why the task cannot be learned as classification; "" if it can.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Task:
 
     @property
     def source(self) -> str:
-        """How the task is asked for, such as glue/mrpc."""
+        """Return the name by which `load_data` knows the task, such as glue/mrpc."""
         return f"{self.benchmark}/{self.name}"
 
     @property
@@ -67,36 +68,36 @@ class Task:
 
     @property
     def hub(self) -> tuple[str, str]:
-        """Repository and configuration."""
+        """Return the repository and the configuration on the Hub."""
         return REPOSITORIES[self.benchmark], self.configuration or self.name
 
     def reader(self, path: Path) -> Reader | None:
-        """How to read one of its files, where the ending alone does not say it."""
+        """Return the reader for one of the task's own files; None if the file's ending decides."""
         if path.suffix.lower() not in (".tsv", ".txt"):
             return None
         return partial(read_plain_tsv, names=self.header, gaps=self.gaps)
 
     def prepare(self, row: Row) -> Iterator[Row]:
-        """A row with the columns above, beside its own; several where it holds several questions.
+        """Yield a row with the task's columns added to it, or several rows if it holds several questions.
 
         Raises:
-            DataError: it is no row of this task.
+            DataError: the row does not belong to this task.
         """
         row = row | {new: row[old] for old, new in self.renamed.items() if old in row}
         try:
-            for part in [row] if self.form is None else self.form(row):
-                cell = part.get(self.label)
-                yield part | {self.label: int(cell)} if isinstance(cell, bool) else part
+            for prepared in [row] if self.form is None else self.form(row):
+                cell = prepared.get(self.label)
+                yield prepared | {self.label: int(cell)} if isinstance(cell, bool) else prepared
         except (KeyError, TypeError, AttributeError) as err:
-            raise DataError(f"no row of {TITLES[self.benchmark]}'s {self.title}: {_reason(err)}") from err
+            raise DataError(f"not a row of {TITLES[self.benchmark]}'s {self.title}: {_reason(err)}") from err
 
     def lacks_a_part(self, row: Row) -> bool:
-        """Whether a prepared row has no text, no pair, or no label where its file has labels."""
+        """Return whether a prepared row has an empty text, pair or label. Columns that are not there are ignored."""
         needed = (self.columns.text, self.columns.text_pair, self.label)
         return any(row[name] is None or str(row[name]).strip() == "" for name in needed if name in row)
 
     def fits(self, row: Row) -> bool:
-        """Whether a file's first row is this task's, and not one of a folder that has its name by chance."""
+        """Return whether a file's first row belongs to this task. The folder may have the task's name by chance."""
         try:
             first = next(self.prepare(row))
             label = first.get(self.label, -1)
@@ -112,20 +113,23 @@ class Task:
 
 
 def _reason(err: Exception) -> str:
-    return f"it has no '{err.args[0]}'" if isinstance(err, KeyError) else "its parts are not what they should be"
+    return f"it has no '{err.args[0]}'" if isinstance(err, KeyError) else "a value in it has the wrong type"
 
 
-_ASKED = {"cause": "What was the cause?", "effect": "What happened as a result?"}
+_COPA_QUESTIONS = {"cause": "What was the cause?", "effect": "What happened as a result?"}
 
 
 def _copa(row: Row) -> Iterator[Row]:
-    """Premise and question; both choices."""
-    text = f"{row['premise']} {_ASKED[row['question']]}"
+    """Yield a COPA row with the premise and the question as text, and both choices as its pair."""
+    text = f"{row['premise']} {_COPA_QUESTIONS[row['question']]}"
     yield row | {"text": text, "text_pair": f"(1) {row['choice1']} (2) {row['choice2']}"}
 
 
 def _multirc(row: Row) -> Iterator[Row]:
-    """A row for each answer: the question with it; the paragraph. Files have a paragraph with its questions a row."""
+    """Yield a row for each answer of MultiRC: question and answer as text, and the paragraph as its pair.
+
+    On the Hub, a row is already one answer. In the benchmark's own files, a row is a paragraph with all its questions.
+    """
     if "passage" not in row:
         yield row | {"text": f"{row['question']} {row['answer']}", "text_pair": row["paragraph"]}
         return
@@ -136,20 +140,20 @@ def _multirc(row: Row) -> Iterator[Row]:
 
 
 def _wic(row: Row) -> Iterator[Row]:
-    """The word and the first sentence; the second sentence."""
+    """Yield a WiC row with the word and the first sentence as text, and the second sentence as its pair."""
     yield row | {"text": f"{row['word']}: {row['sentence1']}", "text_pair": row["sentence2"]}
 
 
 def _wsc(row: Row) -> Iterator[Row]:
-    """The text with its pronoun between asterisks; the name that it may stand for."""
+    """Yield a WSC row: the text with asterisks around the pronoun, and the noun that it may refer to as its pair."""
     spans = row.get("target", row)
-    words, place, pronoun = row["text"].split(), spans["span2_index"], spans["span2_text"]
-    marked = " ".join(words[place:]).replace(pronoun, f"*{pronoun}*", 1)
-    yield row | {"marked_text": " ".join([*words[:place], marked]), "text_pair": spans["span1_text"]}
+    words, index, pronoun = row["text"].split(), spans["span2_index"], spans["span2_text"]
+    marked = " ".join(words[index:]).replace(pronoun, f"*{pronoun}*", 1)
+    yield row | {"marked_text": " ".join([*words[:index], marked]), "text_pair": spans["span1_text"]}
 
 
 def _record(row: Row) -> Iterator[Row]:
-    """Only looked at, to be told from other data."""
+    """Yield a ReCoRD row that serves only to recognise the task, which is then refused."""
     yield row | {"text": row["passage"], "label": 0, "asked": row["qas"] if "qas" in row else row["query"]}
 
 
@@ -228,8 +232,8 @@ TASKS: tuple[Task, ...] = (
         Columns("text", "asked", "label"),
         ("",),
         form=_record,
-        refusal="asks which of a passage's names fills a gap: every row has other answers to choose from, so there are "
-        "no classes to learn",
+        refusal="asks which of a passage's names fills a gap. Every row has different answers to choose from, so there "
+        "are no classes to learn",
     ),
     Task("rte", "super_glue", "RTE", _PREMISE, _ENTAILED),
     Task("wic", "super_glue", "WiC", _WRITTEN, _TRUTH, form=_wic),
@@ -248,53 +252,56 @@ TASKS: tuple[Task, ...] = (
 
 
 def named_task(source: str) -> Task | None:
-    """The task of `glue/mrpc`, `GLUE/STS-B` or `aps/super_glue/boolq`; None where no benchmark is named.
+    """Return the task with a name such as `glue/mrpc`, `GLUE/STS-B` or `aps/super_glue/boolq`; None for other names.
 
     Raises:
-        DataError: the benchmark has no such task: says the nearest; or it is no classification.
+        DataError: the benchmark has no such task. The message suggests the nearest one.
+        DataError: the task cannot be learned as classification.
     """
     for benchmark, repository in REPOSITORIES.items():
         match = re.fullmatch(rf"(?:{benchmark}|{benchmark.replace('_', '')}|{repository})(?:/(.*))?", source.lower())
         if match:
-            return _task(benchmark, match[1] or "", source)
+            return _find_task(benchmark, match[1] or "", source)
     return None
 
 
-def _task(benchmark: Benchmark, name: str, source: str) -> Task:
-    own = {_plain(key): task for task in TASKS if task.benchmark == benchmark for key in _names(task)}
-    found = own.get(_plain(name))
-    if found is not None:
-        check(found, source)
-        return found
-    title, known = TITLES[benchmark], ", ".join(dict.fromkeys(task.name for task in own.values() if not task.refusal))
+def _find_task(benchmark: Benchmark, name: str, source: str) -> Task:
+    tasks = {_plain(key): task for task in TASKS if task.benchmark == benchmark for key in _names(task)}
+    task = tasks.get(_plain(name))
+    if task is not None:
+        check(task, source)
+        return task
+    title, known = TITLES[benchmark], ", ".join(dict.fromkeys(task.name for task in tasks.values() if not task.refusal))
     if not name:
         raise DataError(f"data '{source}': {title} has many tasks; name one, such as {source}/rte: {known}")
-    near = [own[key].source for key in difflib.get_close_matches(_plain(name), own, n=1)]
-    elsewhere = [task.source for task in TASKS if _plain(name) in map(_plain, _names(task))]
-    hint = "".join(f"; did you mean '{other}'?" for other in (elsewhere + near)[:1])
+    similar = [tasks[key].source for key in difflib.get_close_matches(_plain(name), tasks, n=1)]
+    same_name = [task.source for task in TASKS if _plain(name) in map(_plain, _names(task))]
+    hint = "".join(f"; did you mean '{suggestion}'?" for suggestion in (same_name + similar)[:1])
     raise DataError(f"data '{source}': {title} has no task '{name}'; it has {known}{hint}")
 
 
 def check(task: Task, source: str) -> None:
-    """Whether the task can be learned at all.
+    """Check that a task can be learned.
 
     Raises:
-        DataError: it is no classification of a text or a pair.
+        DataError: the task cannot be learned as classification. The message gives the reason.
     """
     if task.refusal:
         title = TITLES[task.benchmark]
-        raise DataError(f"data '{source}': {task.title} {task.refusal}; choose another task of {title}")
+        raise DataError(f"data '{source}': {task.title} {task.refusal}. Choose another task of {title}")
 
 
 def local_tasks(folder: str, files: Sequence[Path]) -> list[Task]:
-    """Tasks that files may be of, going by their names and their folder's; `Task.fits` decides on a row."""
+    """Return the tasks that files may belong to, judging by their names and their folder's; see also `Task.fits`."""
     stems = {path.stem.lower() for path in files}
     return [task for task in TASKS if _plain(folder) in map(_plain, _names(task)) or stems & {*task.splits}]
 
 
 def _names(task: Task) -> tuple[str, ...]:
+    """Return every name that a task is known by."""
     return task.name, task.title, task.configuration or task.name
 
 
 def _plain(name: str) -> str:
+    """Return a name as lower-case letters and digits alone, so that STS-B and stsb are the same."""
     return re.sub("[^a-z0-9]", "", name.lower())

@@ -1,9 +1,9 @@
-"""Labelled text from a folder, a file or the Hub, checked row by row.
+"""Load labelled text from a folder, a file or the Hub, and check it row by row.
 
-`load_data` gives a `TextData`: splits with texts, pairs and targets, and the
-label names in index order. Labels may be names or numbers; numbers keep their
-order, names are sorted, and names that a Parquet file or a Hub data set brings
-are kept as they are. Which kind of target a label column holds, `targets` says.
+`load_data` returns a `TextData`: splits of texts, pairs and targets, and the
+label names in index order. Labels are names or numbers. Names are sorted
+alphabetically and numbers by size. Label names that come with a Parquet file or
+a Hub data set keep their order. See `targets` for the kinds of targets.
 """
 
 from __future__ import annotations
@@ -40,19 +40,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Raw:
-    """One split read. labels: its cells, at first as they come, then as names, lists of names, or numbers."""
+    """One split of raw data.
+
+    where: where the split comes from, for error messages.
+    starts: for each file of the split, the index of its first row and its name.
+    texts: the text of each row.
+    pairs: the second text of each row; None for single texts.
+    labels: raw cells at first; names, lists of names or numbers once they have been read. None if no row has a label.
+    class_names: label names in index order, if the data bring them.
+    """
 
     where: str
-    starts: list[tuple[int, str]]  # first row's index of each file
+    starts: list[tuple[int, str]]
     texts: list[str]
     pairs: list[str] | None
     labels: list[Any] | None
     class_names: list[str] | None
 
-    def at(self, index: int) -> str:
-        """File and row, counted within it from 1."""
-        start, where = next(entry for entry in reversed(self.starts) if entry[0] <= index)
-        return f"{where}, row {index - start + 1}"
+    def place(self, index: int) -> str:
+        """Return the file of a row and the row's number in it, counted from 1."""
+        start, file = next(entry for entry in reversed(self.starts) if entry[0] <= index)
+        return f"{file}, row {index - start + 1}"
 
 
 def load_data(
@@ -70,63 +78,68 @@ def load_data(
     max_train_rows: int | None = None,
     revision: str | None = None,
 ) -> TextData:
-    """Read and check labelled text.
+    """Load and check labelled text.
+
+    If the source has no validation split, a stratified tenth of the training rows becomes it.
 
     Args:
         source: a folder with train, validation and test files; one file; or a Hub id with an optional
-            configuration (`glue/mrpc`). Tasks of GLUE and SuperGLUE are known by name, and by their own files.
-            Where there is no validation split, a stratified tenth of train becomes it.
-        text, text_pair, label: column names; guessed where None.
-        labels: label names in index order, where they are known (an adapter's); else taken from train.
-        problem_type: what the labels are; None: lists are several labels at once, fractions a regression's
-            targets, all else one label a row.
-        label_separator: what stands between the labels of a row in text, such as '|' in a CSV file.
-        only: read just this split, for evaluation; with one file, all of it.
-        trained: columns `text`, `text_pair` and `label` of an adapter's training data: taken, where they are there,
-            before anything is guessed.
-        seed: of the split and of the sample for `max_train_rows`.
-        max_train_rows: train on a stratified sample of this many rows.
-        revision: of a Hub id.
+            configuration (`glue/mrpc`). Tasks of GLUE and SuperGLUE are recognised by their name and by their files.
+        text, text_pair, label: column names; None: guess them.
+        labels: label names in index order, such as an adapter's; None: take them from the training rows.
+        problem_type: the kind of the labels; None: guess it. Lists are several labels at once, fractions are the
+            targets of a regression, and everything else is one label per row.
+        label_separator: text between the labels of a row, such as '|', for several labels in a CSV file.
+        only: read only this split, for evaluation. If the source is one file, all of it is this split.
+        trained: columns of an adapter's training data by `text`, `text_pair` and `label`. They are used, if the data
+            have them, unless other columns are named.
+        seed: seed of the validation split and of the sample for `max_train_rows`.
+        max_train_rows: the size of a stratified sample of the training rows; None: use all rows.
+        revision: branch, tag or commit of a Hub id.
 
     Raises:
-        DataError: names the file, the row and what was expected.
-        ConfigError: a separator for labels of another type.
+        DataError: the data cannot be used. The message names the file, the row and what was expected.
+        ConfigError: `label_separator` is empty, or given for another problem type than multi-label.
     """
-    found = find_tables(str(source), only, revision)
-    task = found.task
+    located = find_tables(str(source), only, revision)
+    task = located.task
     if task is not None:
         text, text_pair = (text, text_pair) if text else (task.columns.text, text_pair or task.columns.text_pair)
         label = label or task.label
     raw: dict[str, _Raw] = {}
     columns: Columns | None = None
-    for name, table in found.tables.items():
+    for name, table in located.tables.items():
         may_lack = name.startswith("test") and (only is None or task is not None)
-        raw[name], own_columns = _read_table(table, (text, text_pair, label), columns, trained or {}, may_lack)
-        columns = columns or own_columns
+        raw[name], split_columns = _read_table(table, (text, text_pair, label), columns, trained or {}, may_lack)
+        columns = columns or split_columns
     assert columns is not None
-    guide = raw[only or "train"]
-    own = task.problem_type if task is not None and label == task.label else None
-    settled, why = settle_problem_type(problem_type or own, label_separator, guide.labels or [])
-    if problem_type is None and own:
-        why = "the task's"
-    raw = {name: _read_labels(part, columns.label or "", settled, label_separator) for name, part in raw.items()}
-    names = _names(raw[only or "train"], settled, labels, columns)
+    reference = raw[only or "train"]
+    task_type = task.problem_type if task is not None and label == task.label else None
+    settled, reason = settle_problem_type(problem_type or task_type, label_separator, reference.labels or [])
+    if problem_type is None and task_type:
+        reason = "from the task"
+    raw = {name: _read_labels(split, columns.label or "", settled, label_separator) for name, split in raw.items()}
+    names = _label_names(raw[only or "train"], settled, labels, columns)
     splits = {
-        name: _index(part, names, settled) for name, part in raw.items() if name == "train" or only or part.labels
+        name: _index_labels(split, names, settled)
+        for name, split in raw.items()
+        if name == "train" or only or split.labels
     }
-    notes = [f"columns: {columns}", f"problem type: {settled} ({why})"]
+    notes = [f"columns: {columns}", f"problem type: {settled} ({reason})"]
     metrics: tuple[str, ...] = ()
-    if task is not None and settled == own:
+    if task is not None and settled == task_type:
         metrics = task.metrics
-        notes.append(f"task: {TITLES[task.benchmark]}'s {task.title}, judged by {' and '.join(metrics)}")
+        notes.append(f"task: {TITLES[task.benchmark]}'s {task.title}, measured by {' and '.join(metrics)}")
     notes += [f"split: the rows of {name} have no labels and are left out" for name in raw if name not in splits]
-    data = TextData(splits, names, columns, str(source), tuple(notes), settled, label_separator, found.origin, metrics)
+    data = TextData(
+        splits, names, columns, str(source), tuple(notes), settled, label_separator, located.origin, metrics
+    )
     if only is not None:
         return data
     _check_train(raw["train"], data)
     data = sample(hold_back(data, seed), seed, max_train_rows)
     if data.problem_type == REGRESSION and len(set(data.train.labels or [])) < 2:
-        raise DataError(f"{raw['train'].where}: of the rows to train on every one has the same number; give more rows")
+        raise DataError(f"{raw['train'].where}: all rows left to train on have the same number; give more rows")
     return data
 
 
@@ -137,16 +150,28 @@ def _read_table(
     trained: Mapping[str, str | None],
     may_lack_label: bool,
 ) -> tuple[_Raw, Columns]:
+    """Return the rows of a split and its columns.
+
+    Args:
+        table: the split.
+        wanted: the columns of text, pair and label that the caller names.
+        known: the columns of the split before it, if there is one.
+        trained: columns of an adapter's training data.
+        may_lack_label: whether the split may have no label column, like a test split.
+
+    Raises:
+        DataError: the split has no rows, lacks a column, or has a row without text.
+    """
     texts: list[str] = []
     pairs: list[str] = []
     labels: list[Any] = []
     columns = known
     names: list[str] | None = None
     starts: list[tuple[int, str]] = []
-    for index, (part, row) in enumerate(table.rows):
-        if not starts or starts[-1][1] != part:
-            starts.append((index, part))
-        where = f"{part}, row {index - starts[-1][0] + 1}"
+    for index, (file, row) in enumerate(table.rows):
+        if not starts or starts[-1][1] != file:
+            starts.append((index, file))
+        where = f"{file}, row {index - starts[-1][0] + 1}"
         if index == 0:
             text, pair, label = wanted
             text, pair = as_trained(list(row), text, pair, trained)
@@ -161,8 +186,8 @@ def _read_table(
             for name in (columns.text, columns.text_pair, columns.label):
                 if name is not None and name not in row:
                     raise DataError(
-                        f"{table.where}: column '{name}', which the file before it has, is not among its columns "
-                        f"({', '.join(row)}); give all files the same columns"
+                        f"{table.where}: column '{name}' of the other splits is not among the columns "
+                        f"({', '.join(row)}); give all splits the same columns"
                     )
         assert columns is not None
         texts.append(text_of(row, columns.text, where))
@@ -170,16 +195,16 @@ def _read_table(
             pairs.append(text_of(row, columns.text_pair, where))
         labels.append(-1 if columns.label is None else row.get(columns.label))
     if columns is None or not texts:
-        raise DataError(f"{table.where}: no rows")
-    unlabelled = all(str(value).strip() in ("-1", "-1.0") for value in labels)  # how GLUE's test splits say so
+        raise DataError(f"{table.where}: there are no rows")
+    unlabelled = all(str(value).strip() in ("-1", "-1.0") for value in labels)  # as in GLUE's test splits
     return _Raw(table.where, starts, texts, pairs or None, None if unlabelled else labels, names), columns
 
 
 def _read_labels(raw: _Raw, column: str, problem_type: ProblemType, separator: str | None) -> _Raw:
-    """Its cells read as labels of the type.
+    """Return a split whose raw cells have been read as labels of the given problem type.
 
     Raises:
-        DataError: a cell that is none: names the row.
+        DataError: a cell is not a label of this type. The message names the row.
     """
     if raw.labels is None:
         return raw
@@ -192,31 +217,36 @@ def _read_labels(raw: _Raw, column: str, problem_type: ProblemType, separator: s
             return [_named(label, names, where) for label in labels_of(cell, column, where, separator)]
         return _named(label_of(cell, column, where), names, where)
 
-    return replace(raw, labels=[read(cell, raw.at(number)) for number, cell in enumerate(raw.labels)])
+    return replace(raw, labels=[read(cell, raw.place(index)) for index, cell in enumerate(raw.labels)])
 
 
 def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
+    """Return the name of a label that is an index into `names`, and other labels as they are."""
     if names is None or not isinstance(value, int) or value == -1:
         return value
     if not 0 <= value < len(names):
-        raise DataError(f"{where}: label {value} has no name; the file's own list has {len(names)}")
+        raise DataError(f"{where}: label {value} has no name; the file names labels 0 to {len(names) - 1}")
     return names[value]
 
 
 def _adapter_names(labels: list[str], raw: _Raw) -> list[str]:
-    """The names that a file gives itself, where the adapter has none but LABEL_0 and on: both are in index order."""
+    """Return the label names of an adapter, or the file's if the adapter has only LABEL_0, LABEL_1 and so on.
+
+    Both are in index order.
+    """
     unnamed = labels == default_labels(len(labels))
     return raw.class_names if unnamed and raw.class_names and len(raw.class_names) == len(labels) else labels
 
 
-def _names(raw: _Raw, problem_type: ProblemType, known: Sequence[str] | None, columns: Columns) -> list[str]:
-    """Label names in index order; of a regression, the name of what is measured."""
+def _label_names(raw: _Raw, problem_type: ProblemType, known: Sequence[str] | None, columns: Columns) -> list[str]:
+    """Return label names in index order. A regression has one, the name of the predicted value."""
     if problem_type == REGRESSION:
         return list(known or [columns.label or "value"])
-    return _label_names(raw) if known is None else _adapter_names(list(known), raw)
+    return _collect_names(raw) if known is None else _adapter_names(list(known), raw)
 
 
-def _label_names(train: _Raw) -> list[str]:
+def _collect_names(train: _Raw) -> list[str]:
+    """Return the label names of the training rows, in index order."""
     if not train.labels or not (values := set(_each(train.labels))):
         raise DataError(f"{train.where}: no row has a label")
     if train.class_names is not None:
@@ -227,36 +257,48 @@ def _label_names(train: _Raw) -> list[str]:
 
 
 def _each(labels: list[Any]) -> Iterator[str | int]:
-    """The labels of all rows, one after the other."""
+    """Yield the labels of all rows, one after the other."""
     for label in labels:
         yield from label if isinstance(label, list) else [label]
 
 
-def _index(raw: _Raw, names: list[str], problem_type: ProblemType) -> Split:
-    """Labels as class indices. Numbers stand for themselves as names or, where no name is a number, for the index."""
+def _index_labels(raw: _Raw, names: list[str], problem_type: ProblemType) -> Split:
+    """Return a split whose labels are class indices, or numbers for a regression.
+
+    Labels are matched by name. Only if all of them are whole numbers, and no name is a number, are they indices.
+
+    Raises:
+        DataError: a label is not among the names. The message names the row.
+    """
     if raw.labels is None or problem_type == REGRESSION:
         return Split(raw.texts, raw.pairs, raw.labels)
     index = {name: position for position, name in enumerate(names)}
-    plain = {plain_number(name): position for name, position in index.items()}  # so that 1.0 finds 1
-    by_number = all(isinstance(value, int) for value in _each(raw.labels)) and not any(map(is_number, names))
-    places = {str(position): position for position in range(len(names))} if by_number else plain | index
+    plain = {plain_number(name): position for name, position in index.items()}  # so that 1.0 and 1 are the same label
+    by_index = all(isinstance(value, int) for value in _each(raw.labels)) and not any(map(is_number, names))
+    positions = {str(position): position for position in range(len(names))} if by_index else plain | index
 
-    def place(value: str | int, number: int) -> int:
-        position = places.get(str(value), places.get(plain_number(str(value))))
+    def position_of(label: str | int, row: int) -> int:
+        position = positions.get(str(label), positions.get(plain_number(str(label))))
         if position is None:
             known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            raise DataError(f"{raw.at(number)}: label '{value}' is not among the known labels ({known})")
+            raise DataError(f"{raw.place(row)}: label '{label}' is not among the known labels ({known})")
         return position
 
     targets: list[Target] = [
-        tuple(sorted(place(part, number) for part in value)) if problem_type == MULTI else place(value, number)
-        for number, value in enumerate(raw.labels)
+        tuple(sorted(position_of(label, row) for label in value)) if problem_type == MULTI else position_of(value, row)
+        for row, value in enumerate(raw.labels)
     ]
     return Split(raw.texts, raw.pairs, targets)
 
 
 def _check_train(raw: _Raw, data: TextData) -> None:
-    """Whether there is anything to tell apart. A label of a multi-label task may occur once: its rows have others."""
+    """Check that the training rows have different targets, and every class at least two rows.
+
+    A label of a multi-label task may occur once, because its row can have other labels too.
+
+    Raises:
+        DataError: no row has a label, all rows have the same target, or a class has only one row.
+    """
     targets = data.train.labels or []
     counts = Counter(targets)
     if data.problem_type == REGRESSION and not counts:
@@ -272,6 +314,6 @@ def _check_train(raw: _Raw, data: TextData) -> None:
         if count == 1:
             row = targets.index(label)
             raise DataError(
-                f"{raw.at(row)}: label '{raw.labels[row] if raw.labels else label}' occurs once; every label needs at "
-                "least two rows, to learn from and to check with"
+                f"{raw.place(row)}: label '{raw.labels[row] if raw.labels else label}' occurs only once; every label "
+                "needs at least two rows, one for training and one for validation"
             )

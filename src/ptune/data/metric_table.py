@@ -1,6 +1,6 @@
-"""The metrics that ptune reports, in one table: names, titles, and which problem types have them.
+"""The metrics that ptune reports, in one table: names, titles and problem types.
 
-What they are and how they are computed says `ptune.evaluation.metrics`. Free of torch.
+`ptune.evaluation.metrics` defines and computes them. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ MetricName = Literal["accuracy", "f1", "f1_macro", "matthews", "mse", "mae", "pe
 class Metric:
     """One row of the table.
 
-    name: in results and files. title: for people, in the middle of a sentence. hub_name: in a model card's metadata.
-    less_is_better: 0 is perfect. picks: may pick the best epoch. shown: problem types that show it after every epoch.
+    name: the metric's name in results and files.
+    title: its name for people, as it appears in the middle of a sentence.
+    hub_name: its name in the metadata of a model card.
+    problem_types: the problem types that have the metric.
+    less_is_better: whether smaller values are better, down to 0.
+    picks: whether the metric may pick the best epoch.
+    shown: the problem types for which it is shown after every epoch.
     """
 
     name: str
@@ -30,7 +35,7 @@ class Metric:
     shown: tuple[ProblemType, ...] = ()
 
 
-# For each problem type, the first one picks the best epoch by default.
+# The first metric of a problem type picks its best epoch by default.
 METRICS = (
     Metric("accuracy", "accuracy", "accuracy", (SINGLE,), shown=(SINGLE,)),
     Metric("f1", "F1", "f1", (SINGLE, MULTI), shown=(SINGLE, MULTI)),
@@ -50,7 +55,7 @@ METRICS = (
 
 
 def metrics_of(problem_type: ProblemType) -> dict[str, Metric]:
-    """Return the metrics of a problem type by name, the one that picks the best epoch by default first."""
+    """Return the metrics of a problem type by name. The first one picks the best epoch by default."""
     return {metric.name: metric for metric in METRICS if problem_type in metric.problem_types}
 
 
@@ -65,5 +70,5 @@ def shown(problem_type: ProblemType) -> tuple[str, ...]:
 
 
 def less_is_better(name: str) -> bool:
-    """Return whether a smaller value of a metric is the better one."""
+    """Return whether smaller values of a metric are better."""
     return any(metric.less_is_better for metric in METRICS if metric.name == name)

@@ -1,8 +1,8 @@
-"""Rows out of data files, one at a time: CSV, TSV, JSON Lines, JSON, Parquet, plain text.
+"""Read rows from data files, one at a time: CSV, TSV, JSON Lines, JSON, Parquet and plain text.
 
-Files are streamed, so their size does not matter (a .json file is the one
-exception). Rows are counted from 1, a header not counted, and every error
-names the file and the row.
+Files are streamed, so they may be larger than memory; only .json files are
+read at once. Rows are counted from 1, without the header, and every error names
+the file and the row.
 """
 
 from __future__ import annotations
@@ -28,22 +28,26 @@ def read_rows(path: Path, reader: Reader | None = None) -> Iterator[Row]:
     """Yield the rows of a file as dictionaries, in order.
 
     Args:
-        reader: how, such as `read_plain_tsv`; None: as the ending says.
+        path: the data file.
+        reader: the function that reads the file, such as `read_plain_tsv`; None: chosen by the file's ending.
 
     Raises:
-        DataError: no such file, unknown kind, wrong encoding, a row that does not parse or fit the header.
+        DataError: the file does not exist or cannot be read.
+        DataError: the file's ending is unknown.
+        DataError: the file is not UTF-8.
+        DataError: a row cannot be parsed, or it does not fit the header.
     """
-    kind = path.suffix.lower()
+    suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"data file '{path}': there is no such file")
-    if kind not in SUFFIXES:
-        raise DataError(f"data file '{path}': the ending '{kind}' is not known; use one of {', '.join(SUFFIXES)}")
+    if suffix not in SUFFIXES:
+        raise DataError(f"data file '{path}': the ending '{suffix}' is unknown; use one of {', '.join(SUFFIXES)}")
     try:
-        yield from (reader or _READERS[kind])(path)
+        yield from (reader or _READERS[suffix])(path)
     except UnicodeDecodeError as err:
         raise DataError(
             f"data file '{path}' is not UTF-8: byte 0x{err.object[err.start]:02x} does not decode "
-            f"({_where(path)}); convert it, for instance with iconv -t UTF-8"
+            f"({_place_of_bad_byte(path)}); convert it, for instance with iconv -t UTF-8"
         ) from err
     except OSError as err:
         reason = " ".join(str(err.strerror or err).split())
@@ -51,20 +55,23 @@ def read_rows(path: Path, reader: Reader | None = None) -> Iterator[Row]:
 
 
 def read_columns(path: Path) -> list[str]:
-    """Names of the columns of a file that `read_rows` reads, rows or none. JSON names columns in its rows alone: []."""
-    kind = path.suffix.lower()
-    if kind == ".parquet":
+    """Return the column names of a data file, even if it has no rows.
+
+    JSON Lines and JSON have column names only in their rows, so the list is empty for them.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         import pyarrow.parquet as parquet
 
         return list(parquet.read_schema(path).names)
-    if kind in _TABLES:
-        with _TABLES[kind](path) as reader:
-            return _header(path, reader)
-    return ["text"] if kind == ".txt" else []
+    if suffix in _TABLES:
+        with _TABLES[suffix](path) as reader:
+            return _read_header(path, reader)
+    return ["text"] if suffix == ".txt" else []
 
 
 def read_class_names(path: Path) -> dict[str, list[str]]:
-    """Label names that a Parquet file carries in Hugging Face's metadata, by column."""
+    """Return the label names in a Parquet file's Hugging Face metadata, in index order, by column."""
     if path.suffix.lower() != ".parquet":
         return {}
     import pyarrow.parquet as parquet
@@ -78,9 +85,9 @@ def read_class_names(path: Path) -> dict[str, list[str]]:
 
 
 def _names_in(feature: Any) -> list[str] | None:
-    """Those of a ClassLabel, or of lists of them."""
+    """Return the label names of a ClassLabel feature or of lists of it; None for other features."""
     while isinstance(feature, (dict, list)) and feature:
-        if isinstance(feature, list):  # how older files write a list of a feature
+        if isinstance(feature, list):  # older files write a list of a feature like this
             feature = feature[0]
         elif isinstance(feature.get("names"), list):
             return feature["names"]
@@ -107,10 +114,11 @@ def _open_tsv(path: Path) -> Iterator[Any]:
 
 
 def _tsv_quoting(file: Any) -> Any:
-    """GLUE's files use quotation marks as plain letters; spreadsheets wrap fields in them. Look which it is.
+    """Return the csv module's quoting mode for a TSV file, judging by its content.
 
-    They wrap where the whole file parses that way, strictly, with as many fields in every row. A part of the file
-    would not do: one open mark further down would swallow the rows up to the next one.
+    Spreadsheets put fields in quotation marks. In GLUE's files, quotation marks are ordinary characters. The marks
+    enclose fields if the whole file parses strictly that way, with the same number of fields in every row. It takes the
+    whole file to decide: an open mark further down would swallow the rows up to the next mark.
     """
     csv.field_size_limit(sys.maxsize)
     try:
@@ -128,16 +136,20 @@ def _open_plain_tsv(path: Path) -> Iterator[Any]:
 
 
 def read_plain_tsv(path: Path, names: Sequence[str] = (), gaps: bool = False) -> Iterator[Row]:
-    """Rows of a tab-separated file in which quotation marks are letters.
+    """Yield the rows of a tab-separated file in which quotation marks are ordinary characters.
 
     Args:
-        names: of the columns, for a file whose first line is a row; one that has any of them in it is a header.
-        gaps: a row may end early; its last columns are then None.
+        path: the data file.
+        names: column names for a file without a header. A first line that contains any of them is a header.
+        gaps: whether rows may have too few fields. The missing values are None.
+
+    Raises:
+        DataError: a row does not fit the header.
     """
     with _open_plain_tsv(path) as reader:
-        headless = bool(names) and not {*names} & {*next(reader, names)}
+        has_no_header = bool(names) and not {*names} & {*next(reader, names)}
     with _open_plain_tsv(path) as reader:
-        yield from _table_rows(path, reader, names if headless else None, gaps)
+        yield from _table_rows(path, reader, names if has_no_header else None, gaps)
 
 
 def _read_table(path: Path) -> Iterator[Row]:
@@ -146,28 +158,28 @@ def _read_table(path: Path) -> Iterator[Row]:
 
 
 def _table_rows(path: Path, reader: Any, names: Sequence[str] | None = None, gaps: bool = False) -> Iterator[Row]:
-    """names: of the columns, where no header says them."""
+    """Yield the rows of an open table. `names` are its columns; None: the first line is the header."""
     csv.field_size_limit(sys.maxsize)
     number = 0
     try:
-        names = names or _header(path, reader)
+        names = names or _read_header(path, reader)
         for fields in reader:
             if not fields:
                 continue
             number += 1
             if len(fields) != len(names) and not (gaps and len(fields) < len(names)):
-                plain = reader.dialect.quoting == csv.QUOTE_NONE
+                unquoted = reader.dialect.quoting == csv.QUOTE_NONE
                 raise DataError(
-                    f"data file '{path}', row {number} (line {reader.line_num}): {len(fields)} fields where the "
+                    f"data file '{path}', row {number} (line {reader.line_num}): {len(fields)} fields, but the "
                     f"header has {len(names)} ({', '.join(names)}); "
-                    + ("take tabs out of fields" if plain else "put fields with separators in quotation marks")
+                    + ("remove tabs from fields" if unquoted else "put fields with separators in quotation marks")
                 )
             yield dict(zip_longest(names, fields))
     except csv.Error as err:
         raise DataError(f"data file '{path}', row {number + 1} (line {reader.line_num}): {err}") from err
 
 
-def _header(path: Path, reader: Any) -> list[str]:
+def _read_header(path: Path, reader: Any) -> list[str]:
     header = next(reader, None)
     if not header or not any(name.strip() for name in header):
         raise DataError(f"data file '{path}' is empty; its first line must name the columns")
@@ -200,7 +212,7 @@ def _json_object(path: Path, number: int, line: str) -> Row:
 
 def _read_json(path: Path) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8-sig")
-    if not text.lstrip().startswith("["):  # many .json files are JSON Lines by another name
+    if not text.lstrip().startswith("["):  # many .json files are in fact JSON Lines
         yield from _read_json_lines(path)
         return
     try:
@@ -222,7 +234,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
     except pyarrow.ArrowException as err:
-        raise DataError(f"data file '{path}' is not a whole Parquet file: {str(err).splitlines()[0]}") from err
+        raise DataError(f"data file '{path}' is not a complete Parquet file: {str(err).splitlines()[0]}") from err
 
 
 def _read_text(path: Path) -> Iterator[Row]:
@@ -231,8 +243,11 @@ def _read_text(path: Path) -> Iterator[Row]:
             yield {"text": line.rstrip("\r\n")}
 
 
-def _where(path: Path) -> str:
-    """Line and byte of the first thing that is not UTF-8; read again, as the decoder knows only its buffer."""
+def _place_of_bad_byte(path: Path) -> str:
+    """Return the line and the byte of the first thing that is not UTF-8.
+
+    The file is read again for this, because the decoder knows the position only within its buffer.
+    """
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -1,4 +1,4 @@
-"""Splits of labelled text, and how one is parted in two with every class, or every size of target, in both."""
+"""Splits of labelled text, and stratified validation splits and samples of the training rows."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VALIDATION_SHARE = 0.1
-_NONE = -1  # stands for the label of a row without any, where rows are shared out
+_NO_LABEL = -1  # the label of rows without labels while rows are distributed
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split. pairs is None for single texts, labels for rows without labels.
+    """The rows of a split.
 
-    labels: class indices; of a multi-label task, sorted tuples of them; of a regression, numbers.
-    weights: how much each row counts in training, 1 on average; None: all alike.
+    texts: the text of each row.
+    pairs: the second text of each row; None for single texts.
+    labels: class indices, sorted tuples of label indices for a multi-label task, or numbers for a regression; None for
+        rows without labels.
+    weights: how much each row counts in training, 1 on average; None: all rows count the same.
     """
 
     texts: list[str]
@@ -37,7 +40,7 @@ class Split:
         return len(self.texts)
 
     def select(self, rows: Sequence[int]) -> Split:
-        """The given rows, in the given order."""
+        """Return the given rows in the given order."""
         return Split(
             [self.texts[row] for row in rows],
             None if self.pairs is None else [self.pairs[row] for row in rows],
@@ -48,9 +51,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where rows are from, as an adapter notes it.
+    """Where rows come from, as an adapter records it.
 
-    name: a Hub id, or a file's or folder's own name without the way to it. configuration, revision: of a Hub id.
+    name: a Hub id, or the name of a file or folder without its path.
+    hub: whether the rows come from the Hub.
+    configuration: the configuration of a Hub data set.
+    revision: the branch, tag or commit of a Hub data set.
     """
 
     name: str
@@ -61,10 +67,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class TextData:
-    """Splits by name (train, validation, test), label names in index order, and how the rows were read.
+    """Labelled text, and how it was read.
 
-    A regression has one name, that of what is measured. label_separator is what parted the labels of a row in text.
-    metrics are those that the data are judged by, where a benchmark says so; the first picks the best epoch.
+    splits: splits by name: train, validation, test.
+    labels: label names in index order. A regression has one, the name of the predicted value.
+    columns: the columns of text, pair and label.
+    source: where the data were read from, as the caller gave it.
+    notes: what was decided while reading, in words, one decision each.
+    problem_type: the kind of the targets.
+    label_separator: the text between the labels of a row; None if labels were not read from such text.
+    origin: where the data come from, as an adapter records it.
+    metrics: the metrics of the benchmark that the data belong to. The first one picks the best epoch.
     """
 
     splits: dict[str, Split]
@@ -78,7 +91,7 @@ class TextData:
     metrics: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
-        """A split by its name.
+        """Return a split by its name.
 
         Raises:
             DataError: there is no such split.
@@ -100,7 +113,10 @@ class TextData:
         return self.split("test")
 
     def targets(self, name: str) -> Tensor:
-        """What a model should answer for a split's rows: [N] class indices, [N, C] of 0 and 1, or [N] numbers.
+        """Return the targets of a split's N rows as a tensor.
+
+        Its shape is [N] for class indices and for the numbers of a regression, and [N, C] with values 0 and 1 for a
+        multi-label task of C labels.
 
         Raises:
             DataError: there is no such split, or its rows have no labels.
@@ -113,13 +129,16 @@ class TextData:
         if self.problem_type != MULTI:
             return torch.tensor(labels, dtype=torch.float32 if self.problem_type == REGRESSION else torch.long)
         targets = torch.zeros(len(labels), len(self.labels))
-        pairs = [(row, label) for row, own in enumerate(labels) for label in _indices(own)]
-        if pairs:
-            targets[tuple(torch.tensor(pairs).T)] = 1.0
+        positions = [(row, label) for row, target in enumerate(labels) for label in _label_indices(target)]
+        if positions:
+            targets[tuple(torch.tensor(positions).T)] = 1.0
         return targets
 
     def majority_share(self, name: str = "validation") -> float | None:
-        """Accuracy, from 0 to 1, of always answering the split's commonest label or set of labels."""
+        """Return the share of rows, from 0 to 1, that have a split's most frequent label or set of labels.
+
+        It is the accuracy of a model that always predicts this label. A regression has none: None.
+        """
         if self.problem_type == REGRESSION:
             return None
         labels = self.split(name).labels or [0]
@@ -127,30 +146,50 @@ class TextData:
 
 
 def hold_back(data: TextData, seed: int, share: float = VALIDATION_SHARE) -> TextData:
-    """Make a validation split of a stratified share of train, where there is none."""
+    """Return data with a validation split. If there is none, a stratified share of the training rows becomes it.
+
+    Args:
+        seed: seed of the choice of rows.
+        share: share of the training rows, from 0 to 1. The split has at least as many rows as there are labels.
+
+    Raises:
+        DataError: there are too few rows.
+    """
     if "validation" in data.splits:
         return data
     train = data.train
     size = max(2 if data.problem_type == REGRESSION else len(data.labels), round(share * len(train)))
-    kept, held = _part(data, len(train) - size, seed, both=True)
+    kept, held = _split_rows(data, len(train) - size, seed, both=True)
     note = f"split: {len(held)} of {len(train)} rows held back for validation, stratified, seed {seed}"
     splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}
     return replace(data, splits=splits, notes=(*data.notes, note))
 
 
 def sample(data: TextData, seed: int, rows: int | None) -> TextData:
+    """Return data with a stratified sample of the training rows.
+
+    Args:
+        seed: seed of the sample.
+        rows: size of the sample; None, or as many as there are: keep all rows.
+
+    Raises:
+        DataError: the sample is too small for every class to be in it.
+    """
     train = data.train
     if rows is None or rows >= len(train):
         return data
-    kept, _ = _part(data, rows, seed, both=False)
+    kept, _ = _split_rows(data, rows, seed, both=False)
     note = f"sample: {rows} of {len(train)} training rows, stratified, seed {seed}"
     return replace(data, splits={**data.splits, "train": train.select(kept)}, notes=(*data.notes, note))
 
 
-def _part(data: TextData, kept: int, seed: int, both: bool) -> tuple[list[int], list[int]]:
-    """Row numbers of a part of `kept` training rows and of the rest, in file order.
+def _split_rows(data: TextData, kept: int, seed: int, both: bool) -> tuple[list[int], list[int]]:
+    """Split the training rows in two and return the row indices of both parts, in file order.
 
-    With `both`, the rest matters as well as the part.
+    Args:
+        kept: rows in the first part.
+        seed: seed of the choice of rows.
+        both: whether the second part has to be stratified too. A sample needs only the first part.
 
     Raises:
         DataError: there are too few rows.
@@ -160,29 +199,33 @@ def _part(data: TextData, kept: int, seed: int, both: bool) -> tuple[list[int], 
         return _stratified(labels, kept, seed, data.source, both)
     if not 1 <= kept <= len(labels) - both:
         raise DataError(
-            f"data '{data.source}': {len(labels)} rows cannot be parted into {max(0, kept)} and "
+            f"data '{data.source}': {len(labels)} rows cannot be split into {max(0, kept)} and "
             f"{len(labels) - max(0, kept)}; give more rows"
         )
-    first = set(_by_label(labels, kept, seed, both) if data.problem_type == MULTI else _by_size(labels, kept, seed))
+    if data.problem_type == MULTI:
+        first = set(_stratified_by_labels(labels, kept, seed, both))
+    else:
+        first = set(_stratified_by_size(labels, kept, seed))
     return sorted(first), [row for row in range(len(labels)) if row not in first]
 
 
 def _stratified(labels: Sequence[int], kept: int, seed: int, source: str, both: bool) -> tuple[list[int], list[int]]:
-    """Row numbers of a part of `kept` rows and of the rest, in file order, labels shared out by their counts.
+    """Split rows in two so that both parts have the classes in the same proportions. See `_split_rows`.
 
-    The part has every class; with `both`, the rest has too. (scikit-learn's split lets rare classes fall out.)
+    The first part has every class. With `both`, so has the second; scikit-learn's split may lose rare classes.
     """
     rows: dict[int, list[int]] = {}
     for row, label in enumerate(labels):
         rows.setdefault(label, []).append(row)
-    most = {label: len(own) - both for label, own in rows.items()}
+    most = {label: len(indices) - both for label, indices in rows.items()}
     if not len(rows) <= kept <= sum(most.values()):
         raise DataError(
-            f"data '{source}': {len(labels)} rows of {len(rows)} classes cannot be parted into {kept} and "
-            f"{len(labels) - kept} with every class in {'both' if both else 'the first part'}; give more rows"
+            f"data '{source}': {len(labels)} rows of {len(rows)} classes cannot be split into {kept} and "
+            f"{len(labels) - kept} with every class in {'both parts' if both else 'the first part'}; give more rows"
         )
-    due = {label: kept * len(own) / len(labels) for label, own in rows.items()}
+    due = {label: kept * len(indices) / len(labels) for label, indices in rows.items()}
     share = {label: min(max(1, int(due[label])), most[label]) for label in rows}
+    # The rounded shares may not add up. Adjust the class that is furthest from its due, as long as it has rows.
     while (missing := kept - sum(share.values())) != 0:
         step = 1 if missing > 0 else -1
         free = [label for label in rows if 1 <= share[label] + step <= most[label]]
@@ -193,57 +236,64 @@ def _stratified(labels: Sequence[int], kept: int, seed: int, source: str, both: 
     return sorted(first), [row for row in range(len(labels)) if row not in first]
 
 
-def _by_size(targets: Sequence[float], kept: int, seed: int) -> list[int]:
-    """Rows of a regression: one drawn from each of `kept` runs of like targets, so that all sizes are there."""
+def _stratified_by_size(targets: Sequence[float], kept: int, seed: int) -> list[int]:
+    """Return the indices of `kept` rows of a regression, with targets of all sizes.
+
+    Rows are sorted by their targets and cut into `kept` groups. One row of each group is sampled.
+    """
     order = sorted(range(len(targets)), key=lambda row: targets[row])
     generator = random.Random(seed)
     borders = [number * len(order) // kept for number in range(kept + 1)]
     return [generator.choice(order[start:end]) for start, end in pairwise(borders)]
 
 
-def _by_label(labels: Sequence[tuple[int, ...]], kept: int, seed: int, both: bool) -> list[int]:
-    """`kept` rows of a multi-label task by iterative stratification (Sechidis and others, 2011).
+def _stratified_by_labels(labels: Sequence[tuple[int, ...]], kept: int, seed: int, both: bool) -> list[int]:
+    """Return the indices of `kept` rows of a multi-label task, by iterative stratification (Sechidis et al., 2011).
 
-    Labels are shared out from the rarest on, as the few rows of a rare one leave no choice, and rows without any
-    last. A label of two rows or more goes into the part and, with `both`, into the rest too, as long as they have room.
+    Rows are distributed label by label. The rarest label comes first, because its few rows leave the least choice, and
+    rows without labels come last. A label with two rows or more goes into the first part and, with `both`, also into
+    the second part, as long as there is room.
     """
-    sets = [own or (_NONE,) for own in labels]
+    sets = [row_labels or (_NO_LABEL,) for row_labels in labels]
     rows: dict[int, list[int]] = {}
     for row in random.Random(seed).sample(range(len(sets)), len(sets)):
         for label in sets[row]:
             rows.setdefault(label, []).append(row)
-    room = {True: kept, False: len(sets) - kept}
-    due = {label: _due(len(own), kept / len(sets), both) for label, own in rows.items()}
-    side: dict[int, bool] = {}
-    left = {label: len(own) for label, own in rows.items()}
+    room = {True: kept, False: len(sets) - kept}  # in the first part, and in the second
+    due = {label: _due(len(indices), kept / len(sets), both) for label, indices in rows.items()}
+    in_first: dict[int, bool] = {}  # by row
+    left = {label: len(indices) for label, indices in rows.items()}
     while left:
-        rarest = min(left, key=lambda label: (label == _NONE, left[label], label))
+        rarest = min(left, key=lambda label: (label == _NO_LABEL, left[label], label))
         for row in rows[rarest]:
-            if row in side:
+            if row in in_first:
                 continue
-            own = due[rarest]
-            inside = room[False] == 0 or (
-                room[True] > 0 and (own[True], room[True] / kept) >= (own[False], room[False] / (len(sets) - kept))
+            need = due[rarest]
+            first = room[False] == 0 or (
+                room[True] > 0 and (need[True], room[True] / kept) >= (need[False], room[False] / (len(sets) - kept))
             )
-            side[row] = inside
-            room[inside] -= 1
+            in_first[row] = first
+            room[first] -= 1
             for label in sets[row]:
-                due[label][inside] -= 1
+                due[label][first] -= 1
                 if label in left:
                     left[label] -= 1
         del left[rarest]
-    return [row for row, inside in side.items() if inside]
+    return [row for row, first in in_first.items() if first]
 
 
 def _due(count: int, share: float, both: bool) -> dict[bool, float]:
-    """How many of a label's rows either part should get: its share, but one at least where there are two."""
-    inside = max(1.0, share * count)
+    """Return how many of a label's rows the first part (True) and the second part (False) should get.
+
+    The first part gets its share, but at least one. With `both`, so does the second part if there are two rows or more.
+    """
+    first = max(1.0, share * count)
     if both and count > 1:
-        inside = min(inside, count - 1.0)
-    return {True: inside, False: count - inside}
+        first = min(first, count - 1.0)
+    return {True: first, False: count - first}
 
 
-def _indices(target: Target) -> tuple[int, ...]:
-    """A multi-label target."""
+def _label_indices(target: Target) -> tuple[int, ...]:
+    """Return a multi-label target with its precise type, a tuple of label indices."""
     assert isinstance(target, tuple)
     return target

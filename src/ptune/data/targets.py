@@ -1,7 +1,8 @@
-"""What a label column holds: one label a row, several at once, or a number. Free of torch.
+"""Read label columns: one label per row, several labels per row, or a number.
 
-The three kinds have transformers' names. A row's target is the index of its
-class, the sorted indices of its labels (none is a target too), or a number.
+These three problem types have the names that transformers gives them. The
+target of a row is the index of its class, the sorted indices of its labels
+(which may be none), or a number. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -21,33 +22,48 @@ REGRESSION: Final = "regression"
 
 Target = int | float | tuple[int, ...]
 
-# A whole number written the usual way: '007', '+5' and '-0' are names. Longer ones Python itself refuses.
+# A whole number as it is usually written: '007', '+5' and '-0' are names. Python cannot convert much longer ones.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,999}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-LARGEST = 1e15  # of a regression's targets: their squares must fit float32
+LARGEST = 1e15  # the largest target of a regression; its square has to fit float32
 
 
 def settle_problem_type(
     asked: ProblemType | None, separator: str | None, cells: Sequence[Any]
 ) -> tuple[ProblemType, str]:
-    """The problem type of a label column's cells, and why, in words.
+    """Return the problem type of a label column, and the reason in words.
 
-    Lists are several labels at once, numbers of which some are fractions are a regression's targets, and
-    everything else is one label a row.
+    Lists are several labels per row. Numbers are the targets of a regression if any of them is a fraction. Everything
+    else is one label per row.
+
+    Args:
+        asked: the problem type that the caller asks for; None: judge by the cells.
+        separator: text between the labels of a row, if the caller names it.
+        cells: the values of the label column.
 
     Raises:
-        ConfigError: a separator is given for another type than multi-label.
+        ConfigError: the separator is empty, or given for another problem type than multi-label.
     """
     if separator is not None:
         if not separator.strip():
-            raise ConfigError("the label separator is empty; give the character between two labels, such as '|'")
+            raise ConfigError(
+                "`label_separator` is empty; give the character between two labels, such as '|'",
+                field="label_separator",
+                value=separator,
+                expected="the character between two labels",
+            )
         if asked not in (MULTI, None):
-            raise ConfigError(f"a label separator parts several labels of a row, which {asked} has not; leave one out")
+            raise ConfigError(
+                f"`label_separator` is for rows with several labels, but the problem type is {asked}; leave one out",
+                field="label_separator",
+                value=separator,
+                expected=f"None, or `problem_type='{MULTI}'`",
+            )
     if asked is not None:
-        return asked, "as asked"
+        return asked, "as requested"
     if separator is not None:
-        return MULTI, f"labels are parted by '{separator}'"
+        return MULTI, f"labels are separated by '{separator}'"
     present = [cell for cell in cells if not _missing(cell)]
     if present and isinstance(present[0], (list, tuple)):
         return MULTI, "the labels are lists"
@@ -58,27 +74,32 @@ def settle_problem_type(
 
 
 def label_of(value: Any, column: str, where: str) -> str | int:
-    """The label in a cell: a whole number where it is or reads like one, else its name.
+    """Return the label in a cell: an int for a whole number or text that reads like one, otherwise a name.
+
+    Args:
+        value: the cell.
+        column: name of the column, for error messages.
+        where: file and row, for error messages.
 
     Raises:
-        DataError: missing, empty, a list (several labels) or a fraction.
+        DataError: the cell is missing or empty, or holds a list, an object or a fraction.
     """
     if isinstance(value, (list, tuple)):
         raise DataError(
-            f"{where}: column '{column}' holds several labels at once; one label a row is expected. To learn "
+            f"{where}: column '{column}' holds several labels at once; one label per row is expected. To learn "
             f"several, give a list in every row and set `problem_type='{MULTI}'`"
         )
     if isinstance(value, (dict, bytes)):
-        raise DataError(f"{where}: column '{column}' holds {_kind(value)}; names or whole numbers are expected")
+        raise DataError(f"{where}: column '{column}' holds {_describe(value)}; names or whole numbers are expected")
     if _missing(value):
-        raise DataError(f"{where}: column '{column}' has no label; give it one, or leave the row out")
+        raise DataError(f"{where}: column '{column}' has no label; fill it in or remove the row")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         if not value.is_integer():
             raise DataError(
                 f"{where}: label {value} is a fraction; names or whole numbers are expected. To learn numbers, give "
-                f"one in every row, and set `problem_type='{REGRESSION}'`"
+                f"one in every row and set `problem_type='{REGRESSION}'`"
             )
         return int(value)
     if isinstance(value, int):
@@ -88,58 +109,74 @@ def label_of(value: Any, column: str, where: str) -> str | int:
 
 
 def labels_of(value: Any, column: str, where: str, separator: str | None = None) -> list[str | int]:
-    """All labels in a cell: of a list, or of text that a separator parts. None of them is an answer too.
+    """Return all labels in a cell that holds a list, or text that a separator splits. There may be none.
+
+    Args:
+        value: the cell.
+        column: name of the column, for error messages.
+        where: file and row, for error messages.
+        separator: text between the labels; None: the cell has to hold a list.
 
     Raises:
-        DataError: no list and nothing that parts the text, a label twice, or no label among them.
+        DataError: the cell does not hold a list, and there is no separator for its text.
+        DataError: a label occurs twice.
+        DataError: something in the list is not a label.
     """
     if separator is not None and (value is None or isinstance(value, str)):
-        value = [part for part in (value or "").split(separator) if part.strip()]
+        value = [name for name in (value or "").split(separator) if name.strip()]
     if not isinstance(value, (list, tuple)):
         raise DataError(
-            f"{where}: column '{column}' holds {_kind(value)}; a list of labels is expected, [] where there is none. "
-            "In CSV and TSV say with `label_separator` what stands between two labels"
+            f"{where}: column '{column}' holds {_describe(value)}; a list of labels is expected, or [] for none. For "
+            "CSV and TSV, set `label_separator` to the text between two labels"
         )
-    labels = [label_of(part, column, where) for part in value]
+    labels = [label_of(label, column, where) for label in value]
     for label in labels:
         if labels.count(label) > 1:
             raise DataError(
-                f"{where}: column '{column}' holds label '{label}' twice; the names or numbers of the row's labels are "
-                "expected, each once (a row of zeros and ones is not)"
+                f"{where}: column '{column}' holds label '{label}' twice; give the names or numbers of the row's "
+                "labels, each of them once (not a row of zeros and ones)"
             )
     return labels
 
 
 def number_of(value: Any, column: str, where: str) -> float:
-    """The number in a cell.
+    """Return the number in a cell, or in its text.
+
+    Args:
+        value: the cell.
+        column: name of the column, for error messages.
+        where: file and row, for error messages.
 
     Raises:
-        DataError: missing, no number, or one too large to learn.
+        DataError: the cell is missing or empty, not a number, or a number too large to learn.
     """
     if _missing(value):
-        raise DataError(f"{where}: column '{column}' has no number; give it one, or leave the row out")
+        raise DataError(f"{where}: column '{column}' has no number; fill it in or remove the row")
     number = _number(value)
     if number is None:
         raise DataError(
-            f"{where}: column '{column}' holds {_kind(value)}; a number such as 3.5 is expected in every row of a "
+            f"{where}: column '{column}' holds {_describe(value)}; a number such as 3.5 is expected in every row of a "
             f"regression. To learn names, set `problem_type='{SINGLE}'`"
         )
     if not abs(number) <= LARGEST:
         raise DataError(
-            f"{where}: column '{column}' holds {_kind(value)}; numbers up to {LARGEST:g} in size are expected"
+            f"{where}: column '{column}' holds {_describe(value)}; use numbers from {-LARGEST:g} to {LARGEST:g}"
         )
     return number
 
 
 def is_number(name: str) -> bool:
-    """Whether a label's name is a number."""
+    """Return whether the name of a label is a number."""
     return _DECIMAL.fullmatch(name.strip()) is not None
 
 
 def plain_number(name: str) -> str:
-    """A label's name without the zeros behind its point: tables with gaps, and JSON, write 1 as 1.0."""
-    whole, point, rest = name.partition(".")
-    return whole if point and not rest.strip("0") and _WHOLE.fullmatch(whole) else name
+    """Return the name of a label without zeros after its decimal point.
+
+    JSON, and tables with missing values, may write 1 as 1.0.
+    """
+    integer, point, fraction = name.partition(".")
+    return integer if point and not fraction.strip("0") and _WHOLE.fullmatch(integer) else name
 
 
 def _missing(value: Any) -> bool:
@@ -147,7 +184,7 @@ def _missing(value: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A number, or text that reads like one; None for anything else."""
+    """Return the number that a value is, or that its text reads like; None for anything else."""
     if isinstance(value, str) and (is_number(value) or _NOT_FINITE.fullmatch(value.strip())):
         return float(value)
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
@@ -158,8 +195,8 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _kind(value: Any) -> str:
-    """A value as a message shows it."""
+def _describe(value: Any) -> str:
+    """Return a value as an error message shows it."""
     if isinstance(value, (list, tuple, dict, bytes)):
         names = {list: "a list", tuple: "a list", dict: "an object", bytes: "bytes"}
         return names[type(value)]
@@ -170,5 +207,5 @@ def _kind(value: Any) -> str:
 
 
 def default_labels(classes: int) -> list[str]:
-    """Return the names that transformers gives to labels that have none: LABEL_0, LABEL_1 ..."""
+    """Return the names that transformers gives to labels without names: LABEL_0, LABEL_1 and so on."""
     return [f"LABEL_{index}" for index in range(classes)]

@@ -1,8 +1,9 @@
-"""Templates: what is written around a text before a model reads it.
+"""Templates: the words around a text when a model reads it.
 
-"Review: {text}\\nSentiment:" asks a language model for a word. `{text}` and
-`{text_pair}` stand for a row's texts, `{mask}` for the tokenizer's mask token;
-`{{` and `}}` are braces. Braces in the texts themselves mean nothing.
+"Review: {text}\\nSentiment:", for example, asks a language model for a word.
+`{text}` and `{text_pair}` stand for the texts of a row, `{mask}` stands for the
+tokenizer's mask token, and `{{` and `}}` are literal braces. Braces in the texts
+themselves have no meaning.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ from string import Formatter
 
 FIELDS = ("text", "text_pair", "mask")
 
-# Literals and fields in their order: (text in front of the field, the field's name or None at the end).
+# A template as a list of (text in front of a field, name of the field). The name is None for text at the end.
 Parts = list[tuple[str, str | None]]
 
 
 def fields_of(template: str) -> set[str]:
-    """Names of a template's fields.
+    """Return the names of a template's fields.
 
     Raises:
-        ValueError: a lone brace, an unknown or repeated field, no {text}.
+        ValueError: the template has a single brace, or an unknown or repeated field.
+        ValueError: the template does not have {text}.
     """
     fields = [field for _, field in parse(template) if field is not None]
     if "text" not in fields:
-        raise ValueError(f"template {template!r} has no {{text}}, so the text would not be read")
-    twice = sorted({field for field in fields if fields.count(field) > 1})
-    if twice:
-        raise ValueError(f"template {template!r} has {{{twice[0]}}} more than once")
+        raise ValueError(f"template {template!r} has no {{text}}, so the model would not read the text")
+    repeated = sorted({field for field in fields if fields.count(field) > 1})
+    if repeated:
+        raise ValueError(f"template {template!r} has {{{repeated[0]}}} more than once")
     return set(fields)
 
 
@@ -34,22 +36,25 @@ def parse(template: str) -> Parts:
     """Split a template at its fields.
 
     Raises:
-        ValueError: a lone brace, or a field that is none of FIELDS.
+        ValueError: the template has a single brace, or a field that is not in FIELDS.
     """
     known = ", ".join(f"{{{field}}}" for field in FIELDS)
     try:
         parts = list(Formatter().parse(template))
     except ValueError as err:
-        raise ValueError(f"template {template!r}: {err}; it may hold {known}, and {{{{ or }}}} for a brace") from err
-    for _, field, form, conversion in parts:
-        if field is not None and (field not in FIELDS or form or conversion):
-            written = field + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-            raise ValueError(f"template {template!r} has {{{written}}}; it may hold {known}")
+        raise ValueError(f"template {template!r}: {err}; it may contain {known}, and {{{{ or }}}} for a brace") from err
+    for _, field, format_spec, conversion in parts:
+        if field is not None and (field not in FIELDS or format_spec or conversion):
+            written = field + (f"!{conversion}" if conversion else "") + (f":{format_spec}" if format_spec else "")
+            raise ValueError(f"template {template!r} has {{{written}}}; it may contain {known}")
     return [(literal, field) for literal, field, _, _ in parts]
 
 
 def around_answer(template: str) -> tuple[str, bool]:
-    """What stands in front of the answer, texts being "a", and whether the answer is at {mask} or at the end."""
+    """Return the text in front of a template's answer, and whether the answer is at {mask}.
+
+    Without {mask}, the answer is at the end. The texts of the row are replaced by "a".
+    """
     before = ""
     for literal, field in parse(template):
         before += literal
@@ -60,11 +65,14 @@ def around_answer(template: str) -> tuple[str, bool]:
 
 
 class Template:
-    """Writes texts into a template.
+    """A template for the texts of a row.
 
     Args:
-        template: with {text}.
-        mask_token: of the tokenizer, for {mask}.
+        template: text with {text} and, optionally, {text_pair} and {mask}.
+        mask_token: the tokenizer's mask token, which replaces {mask}.
+
+    Raises:
+        ValueError: the template is not valid; see `fields_of`.
     """
 
     def __init__(self, template: str, mask_token: str | None = None) -> None:
@@ -74,13 +82,15 @@ class Template:
         self._mask_token = mask_token or ""
 
     def write(self, text: str, pair: str | None = None, limit: int | None = None) -> tuple[str, int]:
-        """A row as the model reads it, and how often the mask token stands in front of {mask} (in texts that hold it).
+        """Return a row as the model reads it, and the number of mask tokens in front of {mask}.
 
-        Blanks around the texts go. A second text that the template does not place stands on a line of its own behind
-        the first.
+        The number is above 0 if a text in front of {mask} contains the mask token. Whitespace around the texts is
+        removed. If the template has no {text_pair}, the second text follows the first one on a new line.
 
         Args:
-            limit: characters that each text may have; longer ones lose their end.
+            text: the text.
+            pair: the second text; None for single texts.
+            limit: the largest number of characters of each text. Longer texts are cut at the end.
         """
         text, pair = text.strip()[:limit], None if pair is None else pair.strip()[:limit]
         if pair is not None and "text_pair" not in self.fields:

@@ -1,4 +1,4 @@
-"""Texts and pairs of texts as callers hand them over."""
+"""Check texts and pairs of texts that callers pass in."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ Text = str | tuple[str, str]
 
 
 def listed(texts: Text | Sequence[Text]) -> list[Text]:
-    """Return a list of texts, also where a single text or pair is given."""
+    """Return a list of texts or pairs, also for a single text or pair."""
     return [texts] if isinstance(texts, (str, tuple)) else list(texts)  # type: ignore[list-item]
 
 
 def unzip(texts: Sequence[Text], seen: int = 0) -> tuple[list[str], list[str] | None]:
-    """Return first texts and second texts, the latter None for single texts.
+    """Return the first texts, and the second texts or None for single texts.
 
     Args:
-        seen: added to the number by which an error names a text.
+        texts: single texts or (text, text_pair), not both.
+        seen: how many texts came before these. Error messages count texts from 1, including them.
 
     Raises:
-        DataError: an empty text; single texts and pairs mixed.
+        DataError: a text is empty, is not a string, or cannot be encoded.
+        DataError: single texts and pairs are mixed.
     """
     paired = bool(texts) and isinstance(texts[0], tuple)
     for number, row in enumerate(texts, seen + 1):
         if isinstance(row, tuple) != paired:
             raise DataError(f"text {number}: single texts and pairs do not mix in one call")
-        parts: Sequence[str] = row if isinstance(row, tuple) else [row]
-        if any(not isinstance(part, str) or not part.strip() for part in parts):
-            raise DataError(f"text {number} is empty or no text: {row!r}")
-        if not all(map(whole_characters, parts)):
-            raise DataError(f"text {number} holds half a character; is it in another encoding than UTF-8? {row!a}")
+        members: Sequence[str] = row if isinstance(row, tuple) else [row]
+        if any(not isinstance(member, str) or not member.strip() for member in members):
+            raise DataError(f"text {number} is empty or not text: {row!r}")
+        if not all(map(whole_characters, members)):
+            raise DataError(f"text {number} contains half a character; is its encoding not UTF-8? {row!a}")
     if not paired:
         return [str(text) for text in texts], None
     return [row[0] for row in texts], [row[1] for row in texts]

@@ -1,10 +1,12 @@
-"""Predicted rows to files: JSON Lines, CSV, TSV, Parquet. Streamed, and named only when whole.
+"""Write predicted rows to JSON Lines, CSV, TSV or Parquet files.
 
-A writer takes the rows, the file, the labels, and what gives a row with nothing in it: where there are no rows, a
-table still has columns.
+Rows are streamed, and a file gets its name only when it is complete.
 
-In CSV, TSV and Parquet the `scores` of a row become a column a label, `score_<label>`. In CSV and TSV the
-`labels` of a row that may have several are parted by "|".
+A `Writer` takes the rows, the path, the label names, and a function that returns an empty row. The empty row gives a
+table its columns if there are no rows.
+
+In CSV, TSV and Parquet, the `scores` of a row become one column per label, `score_<label>`. In CSV and TSV, the
+`labels` of a row are joined by "|".
 """
 
 from __future__ import annotations
@@ -31,27 +33,45 @@ LABEL_SEPARATOR = "|"
 
 
 def check_output(path: Path) -> None:
-    """Fail early: an unknown ending, or a folder that cannot be written into.
+    """Check that a file can be written, before any work is done. Its folder is created if needed.
 
     Raises:
-        ConfigError: the ending is not known. OutputError: the folder is missing rights.
+        ConfigError: the file's ending is unknown, or the path is a folder.
+        OutputError: the folder cannot be created or written into.
     """
     open_writer(path)
     if path.is_dir():
-        raise ConfigError(f"output '{path}' is a folder; give the name of a file")
+        raise ConfigError(
+            f"output '{path}' is a folder; give the name of a file",
+            field="output",
+            value=str(path),
+            expected="the name of a file",
+        )
     make_folder(path.parent)
 
 
 def open_writer(path: Path) -> Writer:
-    """The writer for a file's ending."""
-    kind = path.suffix.lower()
-    if kind not in _WRITERS:
-        raise ConfigError(f"output '{path}': the ending '{kind}' is not known; use one of {', '.join(_WRITERS)}")
-    return _WRITERS[kind]
+    """Return the writer for a file's ending.
+
+    Raises:
+        ConfigError: the ending is unknown.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise ConfigError(
+            f"output '{path}': the ending '{suffix}' is unknown; use one of {', '.join(_WRITERS)}",
+            field="output",
+            value=str(path),
+            expected=f"a file that ends in one of {', '.join(_WRITERS)}",
+        )
+    return _WRITERS[suffix]
 
 
 def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
-    """One JSON object a line. What is not a number becomes null, and half a character its escape, as JSON has it."""
+    """Write each row as a JSON object on a line of its own.
+
+    NaN and infinities become null, because JSON has neither. Half a surrogate pair is written as its JSON escape.
+    """
     for row in rows:
         try:
             line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
@@ -64,10 +84,11 @@ def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
 
 
 def _with_nulls(value: Any) -> Any:
+    """Return a JSON value with None for every NaN and infinity."""
     if isinstance(value, dict):
-        return {key: _with_nulls(part) for key, part in value.items()}
+        return {key: _with_nulls(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_with_nulls(part) for part in value]
+        return [_with_nulls(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -77,40 +98,49 @@ def _write_json_lines(rows: Iterable[Row], path: Path, _labels: Sequence[str], _
 
 
 def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank, delimiter: str) -> None:
-    flat = (_in_cells(row, path) for row in _flat(rows, path, labels))
-    with _table(path) as file:
+    flat = (_join_labels(row, path) for row in _flatten(rows, path, labels))
+    with _open_table(path) as file:
         first = next(flat, None)
-        columns = list(first or next(_flat([blank()], path, labels)))
+        columns = list(first or next(_flatten([blank()], path, labels)))
         options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n", "restval": ""}
         writer = csv.DictWriter(file, columns, **options)
         quoted = csv.DictWriter(file, columns, quoting=csv.QUOTE_ALL, **options)
         writer.writeheader()
         for row in chain([first] if first else [], flat):
-            # Before Python 3.13 a lone carriage return is not put in quotation marks by itself.
+            # Before Python 3.13, csv does not put a field in quotation marks because of a single carriage return.
             (quoted if any("\r" in str(value) for value in row.values()) else writer).writerow(row)
 
 
 @contextmanager
-def _table(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """`written_file`, for formats that hold whole characters only."""
+def _open_table(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file as `written_file` does, for formats that cannot hold half a character.
+
+    Raises:
+        DataError: a value contains half a surrogate pair.
+    """
     try:
         with written_file(path, mode) as file:
             yield file
     except UnicodeEncodeError as err:
         raise DataError(
-            f"output '{path}': a column of the input holds half a character, such as \\ud800; write .jsonl, which may"
+            f"output '{path}': a column of the input contains half a character, such as \\ud800; write .jsonl, which "
+            "can hold it"
         ) from err
 
 
-def _in_cells(row: Row, path: Path) -> Row:
-    """With several labels as one text, as `label_separator='|'` reads them."""
+def _join_labels(row: Row, path: Path) -> Row:
+    """Return a row whose `labels` are one text, which can be read with `label_separator='|'`.
+
+    Raises:
+        DataError: a label contains the separator.
+    """
     labels = row.get("labels")
     if not isinstance(labels, list):
         return row
-    if parted := [label for label in labels if LABEL_SEPARATOR in str(label)]:
+    if ambiguous := [label for label in labels if LABEL_SEPARATOR in str(label)]:
         raise DataError(
-            f"output '{path}': label '{parted[0]}' holds '{LABEL_SEPARATOR}', which stands between labels there; write "
-            ".jsonl or .parquet"
+            f"output '{path}': label '{ambiguous[0]}' contains '{LABEL_SEPARATOR}', which separates labels in such a "
+            "file; write .jsonl or .parquet"
         )
     return {**row, "labels": LABEL_SEPARATOR.join(map(str, labels))}
 
@@ -119,52 +149,59 @@ def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str], blank
     import pyarrow
     import pyarrow.parquet as parquet
 
-    flat = _flat(rows, path, labels)
-    with _table(path, "wb") as file, ExitStack() as stack:
+    flat = _flatten(rows, path, labels)
+    with _open_table(path, "wb") as file, ExitStack() as stack:
         writer = None
         schema = None
-        while part := list(islice(flat, _PARQUET_ROWS)):
+        while group := list(islice(flat, _PARQUET_ROWS)):
             try:
-                schema = schema or _schema(pyarrow.Table.from_pylist(part).schema)
-                table = pyarrow.Table.from_pylist(part, schema=schema)
+                schema = schema or _settle_schema(pyarrow.Table.from_pylist(group).schema)
+                table = pyarrow.Table.from_pylist(group, schema=schema)
             except (pyarrow.ArrowException, TypeError, OverflowError) as err:
                 reason = " ".join(str(err).split())
                 raise DataError(
-                    f"output '{path}': a column holds several kinds of values, or one that Parquet has no place for "
+                    f"output '{path}': a column has values of several types, or a value that Parquet cannot hold "
                     f"({reason}); write .jsonl"
                 ) from err
-            # Closed whatever happens, while its file still is open.
+            # The stack closes the writer in any case, while its file is still open.
             writer = writer or stack.enter_context(parquet.ParquetWriter(file, schema))
             writer.write_table(table)
         if writer is None:
-            schema = _schema(pyarrow.Table.from_pylist(list(_flat([blank()], path, labels))).schema)
+            schema = _settle_schema(pyarrow.Table.from_pylist(list(_flatten([blank()], path, labels))).schema)
             stack.enter_context(parquet.ParquetWriter(file, schema))
 
 
-def _schema(schema: Any) -> Any:
-    """With text where the first rows of a column, or their lists, hold nothing that would tell its kind."""
+def _settle_schema(schema: Any) -> Any:
+    """Return a schema in which columns of unknown type hold text.
+
+    The type is unknown if the first rows of a column have no values, or only empty lists.
+    """
     import pyarrow
 
-    def settled(kind: Any) -> Any:
-        if pyarrow.types.is_list(kind):
-            return pyarrow.list_(settled(kind.value_type))
-        return pyarrow.string() if pyarrow.types.is_null(kind) else kind
+    def settle(data_type: Any) -> Any:
+        if pyarrow.types.is_list(data_type):
+            return pyarrow.list_(settle(data_type.value_type))
+        return pyarrow.string() if pyarrow.types.is_null(data_type) else data_type
 
-    return pyarrow.schema([field.with_type(settled(field.type)) for field in schema])
+    return pyarrow.schema([field.with_type(settle(field.type)) for field in schema])
 
 
-def _flat(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Row]:
-    """Rows of a table: scores, where there are labels, in columns; columns as the first row has them."""
+def _flatten(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Row]:
+    """Yield rows for a table, with one column per label instead of `scores`, if there are labels.
+
+    Raises:
+        DataError: a row has a column that the first row does not have.
+    """
     columns: set[str] | None = None
     for number, row in enumerate(rows, 1):
         scores = {f"score_{name}": row["scores"][name] for name in labels}
         flat = {new: row[name] for name, new in kept_names(row, scores).items() if not (scores and name == "scores")}
         flat |= scores
         columns = columns or set(flat)
-        if surplus := [name for name in flat if name not in columns]:
+        if unknown := [name for name in flat if name not in columns]:
             raise DataError(
-                f"output '{path}': row {number} has column '{surplus[0]}', which the first row has not, so the table "
-                "has no place for it; write .jsonl"
+                f"output '{path}': row {number} has column '{unknown[0]}', but the first row does not, so the table "
+                "cannot hold it; write .jsonl"
             )
         yield flat
 

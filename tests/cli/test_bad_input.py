@@ -1,4 +1,4 @@
-"""Wrong input on the command line: exit code 2, and one line on stderr that names the thing. Never a traceback."""
+"""Wrong input on the command line: exit code 2 and one line on stderr that names the cause. Never a traceback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ptune.training.config import TrainConfig
 from ptune.training.train import train
 
 Fails = Callable[..., str]
-# What a command may have said on stdout before it failed.
+# What a command may have printed on stdout before it failed.
 NOTES = ("data: ", "columns: ", "problem type: ", "split: ", "sample: ", "method ", "trainable params: ")
 WORDS = ("--verbalizer", "neg=bad;pos=good")
 START = ("--init", "text", "--init-text", "a film")
@@ -36,13 +36,13 @@ GOOD = "text,label\na good film,pos\na bad film,neg\na fine plot,pos\na poor plo
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name says nothing: pytest's own holds the test's name, whose words messages are searched for."""
+    """A folder with a neutral name: pytest's contains the test's name, whose words could match in messages."""
     return tmp_path_factory.mktemp("d")
 
 
 @pytest.fixture
 def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
-    """Run a command that must fail; its one line, without 'ptune: error: '."""
+    """Run a command that must fail; return its one line on stderr, without 'ptune: error: '."""
 
     def run(*arguments: object, notes: bool = False) -> str:
         capsys.readouterr()
@@ -52,8 +52,8 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
         assert caught.value.code == 2
         assert printed.err.startswith("ptune: error: "), printed.err
         assert printed.err.count("\n") == 1, printed.err
-        said = printed.out.splitlines()
-        assert all(line.startswith(NOTES) for line in said) if notes else not said, printed.out
+        lines = printed.out.splitlines()
+        assert all(line.startswith(NOTES) for line in lines) if notes else not lines, printed.out
         return printed.err.removeprefix("ptune: error: ").rstrip("\n")
 
     return run
@@ -66,7 +66,7 @@ def bert(backbone_folder: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Callable[..., Path]:
-    """A data file of the given content."""
+    """Write a data file with the given content; return its path."""
 
     def put(content: str | bytes = GOOD, name: str = "reviews.csv") -> Path:
         path = tmp_path / name
@@ -80,7 +80,7 @@ def data(tmp_path: Path) -> Callable[..., Path]:
 def trained(
     backbone: Callable[..., Backbone], reviews: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """Adapters of one epoch on the tiny BERT: a deep one, and one that PEFT reads too."""
+    """Adapters trained for one epoch on the tiny BERT: a deep one, and one that PEFT can read too."""
     folders = {}
     texts = load_data(reviews)
     for method in ("deep", "p-tuning"):
@@ -93,28 +93,28 @@ def trained(
 
 @pytest.fixture
 def adapter(trained: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy of the deep adapter, to be damaged."""
+    """A copy of the deep adapter that a test may damage."""
     return Path(shutil.copytree(trained["deep"], tmp_path / "adapter"))
 
 
 @pytest.fixture
 def peft_adapter(trained: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy of the adapter that PEFT reads, without ptune's own record, as PEFT would write it."""
+    """A copy of the adapter that PEFT can read, without ptune's record, as PEFT would write it."""
     folder = Path(shutil.copytree(trained["p-tuning"], tmp_path / "peft-adapter"))
     (folder / RECORD_FILE).unlink()
     return folder
 
 
 class TestOptions:
-    """What the command line itself is checked for, before anything is read."""
+    """Options that are checked before anything is read."""
 
     @pytest.mark.parametrize(
         ("wrong", "near"), [("--virtual-token", "--virtual-tokens"), ("--epoch", "--epochs"), ("--ouput", "--output")]
     )
     def test_an_unknown_option_is_named_with_the_nearest_one(self, fails: Fails, wrong: str, near: str) -> None:
-        said = fails("train", "--backbone", "b", "--data", "d", "--output", "o", wrong, "3")
-        assert wrong in said
-        assert re.search(rf"[Dd]id you mean {near}\?", said)
+        message = fails("train", "--backbone", "b", "--data", "d", "--output", "o", wrong, "3")
+        assert wrong in message
+        assert re.search(rf"[Dd]id you mean {near}\?", message)
 
     @pytest.mark.parametrize(
         ("option", "value"),
@@ -131,13 +131,13 @@ class TestOptions:
         ],
     )
     def test_a_wrong_value_is_named_with_its_option(self, fails: Fails, option: str, value: str) -> None:
-        said = fails("train", "--backbone", "b", "--data", "d", "--output", "o", option, value)
-        assert option in said
-        assert value in said
+        message = fails("train", "--backbone", "b", "--data", "d", "--output", "o", option, value)
+        assert option in message
+        assert value in message
 
     def test_options_that_contradict_each_other_are_named(self, fails: Fails) -> None:
-        said = fails("train", "--backbone", "b", "--data", "d", "--output", "o", "--method", "deep", "--tie-first")
-        assert "tie_first" in said
+        message = fails("train", "--backbone", "b", "--data", "d", "--output", "o", "--method", "deep", "--tie-first")
+        assert "tie_first" in message
 
     @pytest.mark.parametrize("missing", ["--backbone", "--data", "--output"])
     def test_a_missing_option_is_named(self, fails: Fails, missing: str) -> None:
@@ -146,9 +146,9 @@ class TestOptions:
         assert missing in fails("train", *(part for pair in given.items() for part in pair))
 
     def test_an_unknown_command_is_named_with_the_nearest_one(self, fails: Fails) -> None:
-        said = fails("trian")
-        assert "trian" in said
-        assert "train" in said.replace("trian", "")
+        message = fails("trian")
+        assert "trian" in message
+        assert "train" in message.replace("trian", "")
 
     @pytest.mark.parametrize("command", ["predict", "evaluate"])
     @pytest.mark.parametrize("size", ["0", "-1"])
@@ -156,9 +156,9 @@ class TestOptions:
         self, fails: Fails, trained: dict[str, Path], reviews: Path, command: str, size: str
     ) -> None:
         what = ("--text", "good") if command == "predict" else ("--data", reviews)
-        said = fails(command, trained["deep"], *what, "--batch-size", size)
-        assert "--batch-size" in said
-        assert size in said
+        message = fails(command, trained["deep"], *what, "--batch-size", size)
+        assert "--batch-size" in message
+        assert size in message
 
 
 class TestConfigFile:
@@ -166,13 +166,13 @@ class TestConfigFile:
 
     def test_every_problem_is_reported_at_once_with_the_nearest_name(self, fails: Fails, data: Any) -> None:
         path = data("epoch: 3\nvirtual_tokens: 0\nlr: fast\nlable: mood\nschedule: steps\nseed: 4\n", "run.yaml")
-        said = fails("train", "--config", path)
-        assert str(path) in said
-        assert "unknown key 'epoch', did you mean 'epochs'?" in said
-        assert "unknown key 'lable', did you mean 'label'?" in said
+        message = fails("train", "--config", path)
+        assert str(path) in message
+        assert "unknown key 'epoch', did you mean 'epochs'?" in message
+        assert "unknown key 'lable', did you mean 'label'?" in message
         for key, value in (("virtual-tokens", "0"), ("lr", "fast"), ("schedule", "steps")):
-            assert re.search(rf"key '{key}': [^;]*given: '?{value}", said)
-        assert "seed" not in said
+            assert re.search(rf"key '{key}': [^;]*given: '?{value}", message)
+        assert "seed" not in message
 
     @pytest.mark.parametrize(
         ("name", "content", "kind"),
@@ -187,27 +187,27 @@ class TestConfigFile:
     def test_a_file_that_does_not_parse_is_named(
         self, fails: Fails, data: Any, name: str, content: str | bytes, kind: str
     ) -> None:
-        said = fails("train", "--config", data(content, name))
-        assert name in said
-        assert f"not valid {kind}" in said
+        message = fails("train", "--config", data(content, name))
+        assert name in message
+        assert f"not valid {kind}" in message
 
     @pytest.mark.parametrize("content", ["- epochs\n- 3\n", "epochs\n", "3\n"])
     def test_a_file_without_options_by_name_is_refused(self, fails: Fails, data: Any, content: str) -> None:
         assert "options by name" in fails("train", "--config", data(content, "run.yaml"))
 
     def test_an_option_without_its_file_is_named(self, fails: Fails) -> None:
-        assert "--config names no file" in fails("train", "--config")
+        assert "--config needs a file" in fails("train", "--config")
 
-    def test_an_empty_file_is_said_to_be_empty(self, fails: Fails, data: Any) -> None:
+    def test_an_empty_file_is_reported_as_empty(self, fails: Fails, data: Any) -> None:
         assert "empty" in fails("train", "--config", data("", "run.yaml"))
 
     def test_a_missing_file_is_named(self, fails: Fails, tmp_path: Path) -> None:
         assert "none.yaml" in fails("train", "--config", tmp_path / "none.yaml")
 
     def test_an_unknown_ending_is_named_with_the_known_ones(self, fails: Fails, data: Any) -> None:
-        said = fails("train", "--config", data("", "run.ini"))
-        assert "run.ini" in said
-        assert ".yaml" in said
+        message = fails("train", "--config", data("", "run.ini"))
+        assert "run.ini" in message
+        assert ".yaml" in message
 
     @pytest.mark.parametrize(
         "line", ["backbone: [a, b]", "backbone: {a: b}", "output: {a: 1}", "resume: maybe", "json: [1, 2]"]
@@ -220,23 +220,23 @@ class TestConfigFile:
 
 
 class TestData:
-    """`ptune train` on data that cannot be used. The backbone is never reached."""
+    """`ptune train` on data that cannot be used. The backbone is never loaded."""
 
     @pytest.fixture
     def complains(self, fails: Fails, tmp_path: Path) -> Fails:
         def run(path: Path | str, *options: object) -> str:
             output = tmp_path / "out"
-            said = fails("train", "--backbone", "none", "--data", path, "--output", output, *options)
+            message = fails("train", "--backbone", "none", "--data", path, "--output", output, *options)
             assert not output.exists()
-            return said
+            return message
 
         return run
 
     def test_an_unknown_column_is_named_with_the_nearest_one(self, complains: Fails, data: Any) -> None:
-        said = complains(data(), "--label", "lable")
-        assert "reviews.csv" in said
-        assert "'lable'" in said
-        assert "did you mean 'label'?" in said
+        message = complains(data(), "--label", "lable")
+        assert "reviews.csv" in message
+        assert "'lable'" in message
+        assert "did you mean 'label'?" in message
 
     def test_an_empty_file_is_named(self, complains: Fails, data: Any) -> None:
         assert "reviews.csv' is empty" in complains(data(""))
@@ -249,22 +249,22 @@ class TestData:
     ) -> None:
         data(GOOD, "train.csv")
         data("text,label\ngood,pos\nbad,negative\n", "validation.csv")
-        said = complains(tmp_path)
-        assert "validation.csv, row 2: label 'negative'" in said
-        assert "neg, pos" in said
+        message = complains(tmp_path)
+        assert "validation.csv, row 2: label 'negative'" in message
+        assert "neg, pos" in message
 
     def test_a_single_class_is_refused(self, complains: Fails, data: Any) -> None:
-        said = complains(data("text,label\ngood,pos\nfine,pos\nwarm,pos\n"))
-        assert "reviews.csv" in said
-        assert "every row has label 'pos'" in said
+        message = complains(data("text,label\ngood,pos\nfine,pos\nwarm,pos\n"))
+        assert "reviews.csv" in message
+        assert "every row has label 'pos'" in message
 
     def test_a_label_that_occurs_once_is_named_by_its_row(self, complains: Fails, data: Any) -> None:
         assert "reviews.csv, row 5: label 'so-so' occurs only once" in complains(data(GOOD + "slow,so-so\n"))
 
     def test_a_wrong_encoding_is_named_by_its_line(self, complains: Fails, data: Any) -> None:
-        said = complains(data((GOOD + "café,pos\n").encode("latin-1")))
-        assert "reviews.csv' is not UTF-8" in said
-        assert "line 6" in said
+        message = complains(data((GOOD + "café,pos\n").encode("latin-1")))
+        assert "reviews.csv' is not UTF-8" in message
+        assert "line 6" in message
 
     def test_a_ragged_row_is_named_by_its_number(self, complains: Fails, data: Any) -> None:
         assert "reviews.csv', row 5 (line 6): 3 fields" in complains(data(GOOD + "good, very good,pos\n"))
@@ -284,18 +284,18 @@ class TestData:
         assert "none.csv" in complains(tmp_path / "none.csv")
 
     def test_a_hub_id_that_cannot_be_had_is_named(self, complains: Fails) -> None:
-        said = complains("no-such-owner/no-such-set")
-        assert "'no-such-owner/no-such-set'" in said
-        assert "Hub" in said
+        message = complains("no-such-owner/no-such-set")
+        assert "'no-such-owner/no-such-set'" in message
+        assert "Hub" in message
 
     def test_too_small_a_sample_is_refused(self, complains: Fails, data: Any) -> None:
         rows = "".join(f"text {n},{'abc'[n % 3]}\n" for n in range(18))
-        said = complains(data("text,label\n" + rows), "--max-train-rows", 2)
-        assert "3 classes" in said
+        message = complains(data("text,label\n" + rows), "--max-train-rows", 2)
+        assert "3 classes" in message
 
 
 class TestProblemTypes:
-    """Labels and options that do not go together: told before a backbone is loaded."""
+    """Labels and options that do not go together: reported before a backbone is loaded."""
 
     @pytest.mark.parametrize(
         ("content", "options", "expected"),
@@ -314,8 +314,8 @@ class TestProblemTypes:
     def test_labels_of_another_kind_are_named_by_their_row(
         self, fails: Fails, data: Any, content: str, options: list[str], expected: list[str]
     ) -> None:
-        said = fails("train", "--backbone", "/none/such", "--data", data(content), "--output", "o", *options)
-        assert all(part in said for part in expected), said
+        message = fails("train", "--backbone", "/none/such", "--data", data(content), "--output", "o", *options)
+        assert all(part in message for part in expected), message
 
     @pytest.mark.parametrize(
         ("options", "expected"),
@@ -341,17 +341,17 @@ class TestProblemTypes:
         self, fails: Fails, trained: dict[str, Path], data: Any
     ) -> None:
         path = data('{"text": "a film", "labels": ["positive", "negative"]}\n', "a.jsonl")
-        said = fails("evaluate", trained["deep"], "--data", path)
-        assert "row 1: column 'labels' holds several labels at once" in said
+        message = fails("evaluate", trained["deep"], "--data", path)
+        assert "row 1: column 'labels' holds several labels at once" in message
 
     def test_single_texts_are_refused_by_an_adapter_of_pairs(
         self, fails: Fails, trained: dict[str, Path], data: Any
     ) -> None:
         path = data("premise,hypothesis,label\na film,a plot,positive\n")
-        said = fails("evaluate", trained["deep"], "--data", path)
-        assert "text 'premise', text pair 'hypothesis'" in said
-        assert "trained on single texts ('text')" in said
-        assert "--text" in said
+        message = fails("evaluate", trained["deep"], "--data", path)
+        assert "text 'premise', text pair 'hypothesis'" in message
+        assert "trained on single texts ('text')" in message
+        assert "--text" in message
 
 
 class TestTraining:
@@ -361,29 +361,29 @@ class TestTraining:
     def test_a_hub_backbone_that_cannot_be_had_is_named(
         self, fails: Fails, data: Any, tmp_path: Path, name: str
     ) -> None:
-        said = fails("train", "--backbone", name, "--data", data(), "--output", tmp_path / "o", notes=True)
-        assert f"'{name}'" in said
-        assert "Hub" in said
-        assert "python:PACKAGE" in said
+        message = fails("train", "--backbone", name, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert f"'{name}'" in message
+        assert "Hub" in message
+        assert "python:PACKAGE" in message
 
     def test_a_missing_backbone_folder_is_named(self, fails: Fails, data: Any, tmp_path: Path) -> None:
         folder = tmp_path / "no-model"
-        said = fails("train", "--backbone", folder, "--data", data(), "--output", tmp_path / "o", notes=True)
-        assert f"'{folder}': there is no such folder" in said
+        message = fails("train", "--backbone", folder, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert f"'{folder}': there is no such folder" in message
 
     def test_a_folder_without_a_model_is_named(self, fails: Fails, data: Any, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
-        said = fails(
+        message = fails(
             "train", "--backbone", tmp_path / "empty", "--data", data(), "--output", tmp_path / "o", notes=True
         )
-        assert str(tmp_path / "empty") in said
-        assert "config.json" in said
+        assert str(tmp_path / "empty") in message
+        assert "config.json" in message
 
     def test_a_backbone_package_that_is_not_installed_is_named(self, fails: Fails, data: Any, tmp_path: Path) -> None:
         name = "python:no-such-package"
-        said = fails("train", "--backbone", name, "--data", data(), "--output", tmp_path / "o", notes=True)
-        assert "package 'no-such-package' is not installed" in said
-        assert "pip install no-such-package" in said
+        message = fails("train", "--backbone", name, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert "package 'no-such-package' is not installed" in message
+        assert "pip install no-such-package" in message
 
     @pytest.mark.parametrize("damage", ["truncated", "missing"])
     def test_a_backbone_with_damaged_weights_is_named(
@@ -395,8 +395,8 @@ class TestTraining:
         weights.unlink()
         if damage == "truncated":
             weights.write_bytes(content[:-100])
-        said = fails("train", "--backbone", folder, "--data", data(), "--output", tmp_path / "o", notes=True)
-        assert str(folder) in said
+        message = fails("train", "--backbone", folder, "--data", data(), "--output", tmp_path / "o", notes=True)
+        assert str(folder) in message
 
     @pytest.mark.parametrize("below", ["", "out"])
     def test_an_output_in_the_place_of_a_file_cannot_be_written(
@@ -404,9 +404,9 @@ class TestTraining:
     ) -> None:
         (tmp_path / "notes").write_text("mine", encoding="utf-8")
         output = tmp_path / "notes" / below
-        said = fails("train", "--backbone", bert, "--data", data(), "--output", output, notes=True)
-        assert f"cannot write '{output}'" in said
-        assert "File exists" not in said
+        message = fails("train", "--backbone", bert, "--data", data(), "--output", output, notes=True)
+        assert f"cannot write '{output}'" in message
+        assert "File exists" not in message
         assert (tmp_path / "notes").read_text(encoding="utf-8") == "mine"
 
     def test_an_output_in_the_home_folder_is_not_looked_for_here(
@@ -421,32 +421,32 @@ class TestTraining:
         self, fails: Fails, data: Any, tmp_path: Path, bert: Path
     ) -> None:
         options = ("--method", "p-tuning", "--virtual-tokens", 57)
-        said = fails("train", "--backbone", bert, "--data", data(), "--output", tmp_path / "o", *options, notes=True)
-        assert "57 virtual tokens" in said
-        assert "64 positions" in said
-        assert "at most 56" in said
+        message = fails("train", "--backbone", bert, "--data", data(), "--output", tmp_path / "o", *options, notes=True)
+        assert "57 virtual tokens" in message
+        assert "64 positions" in message
+        assert "at most 56" in message
 
     def test_a_longer_max_length_than_fits_is_refused(
         self, fails: Fails, data: Any, tmp_path: Path, bert: Path
     ) -> None:
         options = ("--max-length", 60, "--virtual-tokens", 5, "--method", "prompt-tuning")
-        said = fails("train", "--backbone", bert, "--data", data(), "--output", tmp_path / "o", *options, notes=True)
-        assert "max_length 60" in said.replace("--max-length", "max_length")
-        assert "59" in said
+        message = fails("train", "--backbone", bert, "--data", data(), "--output", tmp_path / "o", *options, notes=True)
+        assert "max_length 60" in message.replace("--max-length", "max_length")
+        assert "59" in message
 
     def test_a_deep_prompt_does_not_enter_deberta(
         self, fails: Fails, data: Any, tmp_path: Path, backbone_folder: Callable[..., Path]
     ) -> None:
         folder = backbone_folder("deberta-v2")
         options = ("--method", "deep", "--output", tmp_path / "o")
-        said = fails("train", "--backbone", folder, "--data", data(), *options, notes=True)
-        assert "method 'deep'" in said
-        assert "DeBERTa" in said
-        assert "p-tuning" in said
+        message = fails("train", "--backbone", folder, "--data", data(), *options, notes=True)
+        assert "method 'deep'" in message
+        assert "DeBERTa" in message
+        assert "p-tuning" in message
 
     def test_patience_with_the_last_epoch_is_refused(self, fails: Fails, data: Any, tmp_path: Path, bert: Path) -> None:
         arguments = ("--backbone", bert, "--data", data(), "--output", tmp_path / "o")
-        assert "best 'last' compares none" in fails("train", *arguments, "--best", "last", "--patience", "2")
+        assert "--best last compares none" in fails("train", *arguments, "--best", "last", "--patience", "2")
         assert not (tmp_path / "o").exists()
 
     def test_an_unknown_device_is_named(self, fails: Fails, data: Any, tmp_path: Path, bert: Path) -> None:
@@ -474,9 +474,9 @@ class TestTraining:
 
         monkeypatch.setattr(os, "fsync", fsync)
         options = ("--epochs", 1, "--virtual-tokens", 4, "--seed", 9, "--head-lr", 0.1)
-        said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
-        assert str(adapter) in said
-        assert "No space left on device" in said
+        message = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
+        assert str(adapter) in message
+        assert "No space left on device" in message
         after = {path.name: path.read_bytes() for path in adapter.iterdir()}
         del files["metrics.jsonl"], after["metrics.jsonl"]
         assert after == files
@@ -487,9 +487,9 @@ class TestPredict:
     """`ptune predict`."""
 
     def test_a_text_and_a_file_at_once_are_refused(self, fails: Fails, data: Any) -> None:
-        said = fails("predict", "a", "--text", "good", "--input", data())
-        assert "--text" in said
-        assert "--input" in said
+        message = fails("predict", "a", "--text", "good", "--input", data())
+        assert "--text" in message
+        assert "--input" in message
 
     def test_neither_a_text_nor_a_file_is_refused(self, fails: Fails) -> None:
         assert "--text or --input" in fails("predict", "a")
@@ -506,10 +506,10 @@ class TestPredict:
         )
 
     def test_a_folder_that_is_no_adapter_is_named(self, fails: Fails, tmp_path: Path) -> None:
-        said = fails("predict", tmp_path, "--text", "good")
-        assert str(tmp_path) in said
-        assert RECORD_FILE in said
-        assert PEFT_FILE in said
+        message = fails("predict", tmp_path, "--text", "good")
+        assert str(tmp_path) in message
+        assert RECORD_FILE in message
+        assert PEFT_FILE in message
 
     @pytest.mark.parametrize("text", ["", "  \n"])
     def test_an_empty_text_is_refused(self, fails: Fails, trained: dict[str, Path], text: str) -> None:
@@ -525,37 +525,37 @@ class TestPredict:
     ) -> None:
         output = tmp_path / "out.jsonl"
         path = data("text\ngood\nbad\n \nfine\n")
-        said = fails("predict", trained["deep"], "--input", path, "--output", output)
-        assert "reviews.csv', row 3: column 'text' is empty" in said
+        message = fails("predict", trained["deep"], "--input", path, "--output", output)
+        assert "reviews.csv', row 3: column 'text' is empty" in message
         assert not output.exists()
 
     def test_an_unknown_output_ending_is_named_with_the_known_ones(self, fails: Fails, data: Any) -> None:
-        said = fails("predict", "a", "--input", data(), "--output", "out.xlsx")
-        assert "'.xlsx'" in said
-        assert ".parquet" in said
+        message = fails("predict", "a", "--input", data(), "--output", "out.xlsx")
+        assert "'.xlsx'" in message
+        assert ".parquet" in message
 
     def test_an_output_below_a_file_cannot_be_written(self, fails: Fails, data: Any, tmp_path: Path) -> None:
         path = data()
         assert "cannot write" in fails("predict", "a", "--input", path, "--output", path / "out" / "a.csv")
 
-    def test_an_output_beside_nothing_but_a_file_is_not_said_to_exist(
+    def test_an_output_beside_nothing_but_a_file_is_not_reported_to_exist(
         self, fails: Fails, data: Any, tmp_path: Path
     ) -> None:
         path = data()
-        said = fails("predict", "a", "--input", path, "--output", path / "a.csv")
-        assert "cannot write" in said
-        assert "File exists" not in said
+        message = fails("predict", "a", "--input", path, "--output", path / "a.csv")
+        assert "cannot write" in message
+        assert "File exists" not in message
 
     def test_a_missing_input_is_named(self, fails: Fails, trained: dict[str, Path], tmp_path: Path) -> None:
-        said = fails("predict", trained["deep"], "--input", tmp_path / "none.csv")
-        assert "none.csv': there is no such file" in said
+        message = fails("predict", trained["deep"], "--input", tmp_path / "none.csv")
+        assert "none.csv': there is no such file" in message
 
     def test_an_unknown_text_column_is_named_with_its_option(
         self, fails: Fails, trained: dict[str, Path], data: Any
     ) -> None:
-        said = fails("predict", trained["deep"], "--input", data(), "--text-column", "txet")
-        assert "--text-column" in said
-        assert "did you mean 'text'?" in said
+        message = fails("predict", trained["deep"], "--input", data(), "--text-column", "txet")
+        assert "--text-column" in message
+        assert "did you mean 'text'?" in message
 
     def test_columns_that_cannot_be_guessed_are_asked_for_by_predicts_own_option(
         self, fails: Fails, trained: dict[str, Path], data: Any
@@ -567,7 +567,7 @@ class TestPredict:
         assert "reviews.jsonl', row 2: column 'text'" in fails("predict", trained["deep"], "--input", path)
 
     def test_a_text_in_another_encoding_is_refused(self, fails: Fails, trained: dict[str, Path]) -> None:
-        """Bytes of the command line that are not UTF-8 reach Python as lone surrogates."""
+        """Bytes on the command line that are not UTF-8 reach Python as lone surrogates."""
         assert "text 1" in fails("predict", trained["deep"], "--text", "caf\udce9")
 
     @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -575,43 +575,43 @@ class TestPredict:
         self, fails: Fails, trained: dict[str, Path], data: Any, tmp_path: Path, ending: str
     ) -> None:
         path = data('{"text": "good"}\n{"text": "bad", "note": "late"}\n', "a.jsonl")
-        said = fails("predict", trained["deep"], "--input", path, "--output", tmp_path / f"out.{ending}")
-        assert "'note'" in said
-        assert ".jsonl" in said
+        message = fails("predict", trained["deep"], "--input", path, "--output", tmp_path / f"out.{ending}")
+        assert "'note'" in message
+        assert ".jsonl" in message
 
 
 class TestPrecision:
     def test_a_mistyped_precision_is_named(self, fails: Fails, adapter: Path) -> None:
-        said = fails("predict", adapter, "--text", "a good film", "--precision", "int4")
-        assert "int4" in said
-        assert "int8" in said
+        message = fails("predict", adapter, "--text", "a good film", "--precision", "int4")
+        assert "int4" in message
+        assert "int8" in message
 
     def test_a_missing_library_is_named_with_its_extra(
         self, fails: Fails, adapter: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "openvino", None)
-        said = fails("predict", adapter, "--text", "a good film", "--precision", "int8")
-        assert "pip install 'ptune[openvino]'" in said
+        message = fails("predict", adapter, "--text", "a good film", "--precision", "int8")
+        assert "pip install 'ptune[openvino]'" in message
 
     def test_another_number_type_beside_it_is_named(self, fails: Fails, adapter: Path) -> None:
-        said = fails("predict", adapter, "--text", "a good film", "--precision", "int8", "--dtype", "bfloat16")
-        assert "bfloat16" in said
-        assert "--dtype" in said
+        message = fails("predict", adapter, "--text", "a good film", "--precision", "int8", "--dtype", "bfloat16")
+        assert "bfloat16" in message
+        assert "--dtype" in message
 
 
 class TestEvaluate:
     """`ptune evaluate`."""
 
     def test_rows_without_labels_are_refused(self, fails: Fails, trained: dict[str, Path], data: Any) -> None:
-        said = fails("evaluate", trained["deep"], "--data", data("text,label\ngood,-1\nbad,-1\n"))
-        assert "no labels" in said
+        message = fails("evaluate", trained["deep"], "--data", data("text,label\ngood,-1\nbad,-1\n"))
+        assert "no labels" in message
 
     def test_a_label_that_the_adapter_does_not_know_is_named_by_its_row(
         self, fails: Fails, trained: dict[str, Path], data: Any
     ) -> None:
-        said = fails("evaluate", trained["deep"], "--data", data("text,label\ngood,positive\nbad,so-so\n"))
-        assert "row 2: label 'so-so'" in said
-        assert "negative, positive" in said
+        message = fails("evaluate", trained["deep"], "--data", data("text,label\ngood,positive\nbad,so-so\n"))
+        assert "row 2: label 'so-so'" in message
+        assert "negative, positive" in message
 
     @pytest.mark.parametrize("folder", ["adapter", "peft_adapter"])
     @pytest.mark.parametrize(
@@ -633,16 +633,16 @@ class TestEvaluate:
 
 
 class TestAdapters:
-    """Adapter folders that are damaged or of another backbone."""
+    """Adapter folders that are damaged or belong to another backbone."""
 
     @pytest.fixture(params=["predict", "inspect"])
     def reading(self, request: pytest.FixtureRequest, fails: Fails) -> Fails:
-        """Both commands that open an adapter say the same of a damaged one."""
+        """Run each of the commands that open an adapter: both report a damaged one in the same way."""
 
         def run(folder: Path) -> str:
-            said = fails(request.param, folder, *(("--text", "good") if request.param == "predict" else ()))
-            assert str(folder) in said
-            return said
+            message = fails(request.param, folder, *(("--text", "good") if request.param == "predict" else ()))
+            assert str(folder) in message
+            return message
 
         return run
 
@@ -651,31 +651,33 @@ class TestAdapters:
     ) -> None:
         other = backbone_folder("bert", hidden_size=16)
         for folder in trained.values():
-            said = fails("predict", folder, "--text", "good", "--backbone", other)
-            assert "width 32" in said
-            assert "width 16" in said
-            assert str(other) in said
+            message = fails("predict", folder, "--text", "good", "--backbone", other)
+            assert "width 32" in message
+            assert "width 16" in message
+            assert str(other) in message
 
     def test_a_peft_adapter_of_another_width_is_refused(
         self, fails: Fails, peft_adapter: Path, backbone_folder: Callable[..., Path]
     ) -> None:
-        said = fails("predict", peft_adapter, "--text", "good", "--backbone", backbone_folder("bert", hidden_size=16))
-        assert f"'{PROMPT_KEY}' has shape [3, 32], expected [3, 16]" in said
+        message = fails(
+            "predict", peft_adapter, "--text", "good", "--backbone", backbone_folder("bert", hidden_size=16)
+        )
+        assert f"'{PROMPT_KEY}' has shape [3, 32], expected [3, 16]" in message
 
     def test_an_adapter_of_another_depth_is_refused(
         self, fails: Fails, trained: dict[str, Path], backbone_folder: Callable[..., Path]
     ) -> None:
         other = backbone_folder("bert", num_hidden_layers=3)
-        said = fails("predict", trained["deep"], "--text", "good", "--backbone", other)
-        assert "layers 2" in said
-        assert "layers 3" in said
+        message = fails("predict", trained["deep"], "--text", "good", "--backbone", other)
+        assert "layers 2" in message
+        assert "layers 3" in message
 
     def test_an_adapter_of_another_family_is_refused(
         self, fails: Fails, trained: dict[str, Path], backbone_folder: Callable[..., Path]
     ) -> None:
-        said = fails("predict", trained["deep"], "--text", "good", "--backbone", backbone_folder("roberta"))
-        assert "type bert" in said
-        assert "type roberta" in said
+        message = fails("predict", trained["deep"], "--text", "good", "--backbone", backbone_folder("roberta"))
+        assert "type bert" in message
+        assert "type roberta" in message
 
     def test_an_adapter_whose_backbone_is_gone_names_it(self, fails: Fails, adapter: Path, tmp_path: Path) -> None:
         record = json.loads((adapter / RECORD_FILE).read_text(encoding="utf-8"))
@@ -704,9 +706,9 @@ class TestAdapters:
 
     def test_a_pickle_is_not_opened(self, reading: Fails, peft_adapter: Path) -> None:
         (peft_adapter / WEIGHTS_FILE).rename(peft_adapter / "adapter_model.bin")
-        said = reading(peft_adapter)
-        assert "adapter_model.bin is a pickle" in said
-        assert "safetensors" in said
+        message = reading(peft_adapter)
+        assert "adapter_model.bin is a pickle" in message
+        assert "safetensors" in message
 
     @pytest.mark.parametrize("content", [b"{", b"", b"not json", b"\xff\xfe", b"[" * 100_000])
     @pytest.mark.parametrize("name", [PEFT_FILE, RECORD_FILE])
@@ -714,8 +716,8 @@ class TestAdapters:
         self, reading: Fails, peft_adapter: Path, name: str, content: bytes
     ) -> None:
         (peft_adapter / name).write_bytes(content)
-        said = reading(peft_adapter)
-        assert f"{name} is not JSON" in said
+        message = reading(peft_adapter)
+        assert f"{name} is not JSON" in message
 
     @pytest.mark.parametrize("name", [PEFT_FILE, RECORD_FILE])
     def test_json_that_is_no_object_is_named(self, reading: Fails, peft_adapter: Path, name: str) -> None:
@@ -767,16 +769,16 @@ class TestAdapters:
     ) -> None:
         path = adapter / RECORD_FILE
         path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
-        said = reading(adapter)
-        assert RECORD_FILE in said
-        assert key in said
-        assert ": :" not in said
+        message = reading(adapter)
+        assert RECORD_FILE in message
+        assert key in message
+        assert ": :" not in message
 
     def test_a_peft_folder_without_a_head_is_refused(self, reading: Fails, peft_adapter: Path) -> None:
         save_file({PROMPT_KEY: torch.zeros(3, 32)}, peft_adapter / WEIGHTS_FILE)
-        said = reading(peft_adapter)
-        assert "no classification head" in said
-        assert "peft 0.17" in said
+        message = reading(peft_adapter)
+        assert "no classification head" in message
+        assert "peft 0.17" in message
 
     def test_a_file_without_a_prompt_is_refused(self, reading: Fails, peft_adapter: Path) -> None:
         save_file({"base_model.classifier.weight": torch.zeros(2, 32)}, peft_adapter / WEIGHTS_FILE)
@@ -800,18 +802,18 @@ class TestAdapters:
         self, fails: Fails, adapter: Path, reviews: Path, bert: Path
     ) -> None:
         options = ("--resume", "--epochs", 1, "--virtual-tokens", 3, "--lr", 0.5)
-        said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
-        assert "checkpoint.safetensors" in said
-        assert "without --resume" in said
-        assert "lr" in said
-        assert "0.5" in said
-        assert "batch_size" not in said  # which is the same in both
+        message = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
+        assert "checkpoint.safetensors" in message
+        assert "without --resume" in message
+        assert "lr" in message
+        assert "0.5" in message
+        assert "batch_size" not in message  # which is the same in both
 
     def test_a_damaged_checkpoint_is_not_resumed(self, fails: Fails, adapter: Path, reviews: Path, bert: Path) -> None:
         (adapter / "checkpoint.safetensors").write_bytes(b"junk")
-        said = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, "--resume", notes=True)
-        assert "damaged" in said
-        assert "checkpoint.safetensors" in said
+        message = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, "--resume", notes=True)
+        assert "damaged" in message
+        assert "checkpoint.safetensors" in message
 
 
 @pytest.mark.parametrize(

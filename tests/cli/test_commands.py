@@ -1,4 +1,4 @@
-"""The commands as other programs call them: names, exit codes, stdout and stderr, JSON."""
+"""The commands as other programs use them: names, exit codes, stdout, stderr and JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None
 
 @pytest.fixture(scope="module")
 def trained(backbone_folder, reviews, tmp_path_factory):
-    """The folder of an adapter, trained by the command."""
+    """The folder of an adapter that `ptune train` wrote."""
     folder = tmp_path_factory.mktemp("adapter")
     main([*train_arguments(backbone_folder("bert"), reviews, folder), "--epochs", "3"])
     return folder
@@ -54,7 +54,7 @@ def test_train_prints_one_json_object_and_everything_else_on_stderr(backbone_fol
     assert "columns: text 'text', label 'label'" in err
 
 
-def test_a_task_of_glue_is_judged_by_its_own_figure(backbone_folder, tmp_path, capsys) -> None:
+def test_a_task_of_glue_is_judged_by_the_metric_of_the_benchmark(backbone_folder, tmp_path, capsys) -> None:
     rows = [["x", str(number % 2), "", f"a {word} film"] for number, word in enumerate(["good", "bad"] * 6)]
     for name in ("train.tsv", "dev.tsv"):
         (tmp_path / "CoLA").mkdir(exist_ok=True)
@@ -67,8 +67,8 @@ def test_a_task_of_glue_is_judged_by_its_own_figure(backbone_folder, tmp_path, c
     assert ": validation Matthews " in out
     assert read_adapter(tmp_path / "cola").record.training["best"] == "matthews"
     main(["evaluate", str(tmp_path / "cola"), "--data", str(tmp_path / "CoLA")])
-    figures = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:6]]
-    assert figures == ["matthews", "ece", "ece_raw", "loss", "count"]
+    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:6]]
+    assert printed == ["matthews", "ece", "ece_raw", "loss", "count"]
     with pytest.raises(SystemExit):
         main(["evaluate", str(tmp_path / "cola"), "--data", str(tmp_path / "CoLA"), "--split", "test"])
     assert "the rows of test have no labels" in capsys.readouterr().err
@@ -134,7 +134,7 @@ def test_options_come_from_a_file_and_the_command_line_wins(ending, backbone_fol
     assert record["prompt"]["method"] == "p-tuning"
 
 
-def test_evaluate_gives_the_figures_of_training(trained, reviews, capsys) -> None:
+def test_evaluate_gives_the_metrics_of_training(trained, reviews, capsys) -> None:
     main(["evaluate", str(trained), "--data", str(reviews), "--json"])
     answer = last_json(capsys.readouterr().out)
     recorded = json.loads((trained / "ptune.json").read_text())["metrics"]
@@ -152,7 +152,7 @@ def test_evaluate_prints_a_confusion_matrix(trained, reviews, capsys) -> None:
 
 
 @needs_openvino
-def test_evaluate_in_another_precision_prints_the_figures_of_float32_beside_it(trained, reviews, capsys) -> None:
+def test_evaluate_in_another_precision_also_prints_the_metrics_of_float32(trained, reviews, capsys) -> None:
     arguments = ["evaluate", str(trained), "--data", str(reviews), "--precision", "int8"]
     main([*arguments, "--json"])
     answer = last_json(capsys.readouterr().out)
@@ -219,8 +219,8 @@ def test_predict_one_text(trained, capsys) -> None:
     assert "%" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         main(["predict", str(trained), "--text", "a good film", "--text-pair", "fine"])
-    said = "pairs of texts, but the adapter was trained on single texts ('text'); give only --text"
-    assert said in capsys.readouterr().err
+    message = "pairs of texts, but the adapter was trained on single texts ('text'); give only --text"
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
@@ -324,7 +324,7 @@ def test_a_signal_ends_training_with_a_checkpoint_to_go_on_from(number, backbone
         training.send_signal(number)
         _, err = training.communicate(timeout=60)
     assert training.returncode == 130
-    assert "stopped; go on with --resume" in err
+    assert "stopped; continue with --resume" in err
     assert "Traceback" not in err
     assert (tmp_path / "a" / CHECKPOINT_FILE).exists()
 
@@ -360,7 +360,7 @@ main(["predict", {str(trained)!r}, "--text", "a good film"])
 
 @pytest.fixture(scope="module")
 def topics(backbone_folder, tmp_path_factory):
-    """The folder of an adapter for several labels a row, and the CSV file that it learned from."""
+    """The folder of an adapter for several labels per row, and the CSV file that it was trained on."""
     folder = tmp_path_factory.mktemp("topics")
     path = folder / "topics.csv"
     with path.open("w", newline="") as file:
@@ -374,7 +374,7 @@ def topics(backbone_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stars(backbone_folder, tmp_path_factory):
-    """The folder of an adapter that gives a number, and the file that it learned from."""
+    """The folder of an adapter that predicts a number, and the file that it was trained on."""
     folder = tmp_path_factory.mktemp("stars")
     path = write_jsonl(folder / "stars.jsonl", star_rows(64))
     arguments = train_arguments(backbone_folder("bert"), path, folder / "adapter")
@@ -387,12 +387,12 @@ def test_train_says_what_it_took_the_labels_for(backbone_folder, tmp_path, capsy
         "multi_label_classification (the labels are lists)": (topic_rows(40), "labels"),
         "regression (the labels are fractions)": (star_rows(40), "stars"),
     }
-    for said, (rows, label) in cases.items():
+    for note, (rows, label) in cases.items():
         path = write_jsonl(tmp_path / "a.jsonl", rows)
         arguments = train_arguments(backbone_folder("bert"), path, tmp_path / "a")
         main([*arguments, "--label", label, "--epochs", "1"])
         out, _ = capsys.readouterr()
-        assert f"problem type: {said}" in out
+        assert f"problem type: {note}" in out
         assert "best epoch 1: validation " in out
         assert ("3 labels: color, number, praise" in out) == (label == "labels")
         assert ("targets 'stars' from 100 to 110, mean " in out) == (label == "stars")
@@ -426,15 +426,15 @@ def test_evaluate_several_labels_with_a_table_of_them(topics, capsys) -> None:
 def test_the_separator_of_labels_goes_with_the_adapter_and_the_command_line_wins(topics, tmp_path, capsys) -> None:
     adapter, path = topics
     assert read_adapter(adapter).record.label_separator == "|"
-    figures = []
+    answers = []
     for name, content in (("a.csv", path.read_text()), ("b.csv", path.read_text().replace("|", ";"))):
         (tmp_path / name).write_text(content)
         option = ["--label-separator", ";"] if name == "b.csv" else []
         main(["evaluate", str(adapter), "--data", str(tmp_path / name), "--json", *option])
-        figures.append(last_json(capsys.readouterr().out))
+        answers.append(last_json(capsys.readouterr().out))
     rows = write_jsonl(tmp_path / "c.jsonl", topic_rows(64))  # lists have no separator
     main(["evaluate", str(adapter), "--data", str(rows), "--json"])
-    assert figures[0] == figures[1] == last_json(capsys.readouterr().out)
+    assert answers[0] == answers[1] == last_json(capsys.readouterr().out)
 
 
 def test_evaluate_a_regression(stars, capsys) -> None:

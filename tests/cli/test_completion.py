@@ -1,4 +1,4 @@
-"""Shells complete commands, options, values and files."""
+"""The completion scripts complete commands, options, values and files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ptune.cli import main
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_names_every_command_and_its_options(shell, capsys) -> None:
     main(["completion", shell])
-    script, said = capsys.readouterr()
-    assert said == ""
+    script, errors = capsys.readouterr()
+    assert errors == ""
     for name in (
         "train",
         "evaluate",

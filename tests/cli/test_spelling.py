@@ -1,4 +1,4 @@
-"""Settings in messages become options."""
+"""Settings in the library's messages are shown as options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KNOWN = {"max_length", "method", "resume", "compile", "text", "problem_type", "t
     [
         ("give a greater `max_length`", "give a greater --max-length"),
         ("use `method='p-tuning'` here", "use --method p-tuning here"),
-        ("go on with `resume=True`", "go on with --resume"),
+        ("continue with `resume=True`", "continue with --resume"),
         ("train with `compile=False`", "train with --no-compile"),
         ("use `max_length=40`", "use --max-length 40"),
         ("use `template='a b'`", "use --template 'a b'"),

@@ -246,7 +246,7 @@ def test_what_is_no_label_is_refused(y, message, new) -> None:
         ({"dtype": "float8"}, "dtype: "),
         ({"validation_fraction": 1.0}, "validation_fraction: "),
         ({"init": "text"}, "init_text"),
-        ({"best": "pearson"}, "no metric of"),
+        ({"best": "pearson"}, "is not a metric of"),
         ({"max_length": 1000}, "`max_length` 1000 does not fit"),
         ({"class_weight": "even"}, "class_weight"),
         ({"backbone": 3}, "backbone: "),

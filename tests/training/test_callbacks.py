@@ -1,4 +1,4 @@
-"""transformers' callbacks hear of a run what they would hear of the Trainer's, and may stop it."""
+"""transformers' callbacks receive the events that they would receive from the Trainer, and may stop a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptune.training.callbacks import reporting_callbacks
 
 
 class Diary(TrainerCallback):
-    """Notes every event with the step and what came along."""
+    """A callback that records every event with its step and its values."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, int]] = []
@@ -98,9 +98,9 @@ def test_callbacks_hear_of_a_run_in_the_trainers_order(backbone, reviews, tmp_pa
 
 def test_callbacks_change_nothing_that_is_learned(backbone, reviews, tmp_path) -> None:
     run(backbone("bert"), reviews, tmp_path / "plain")
-    run(backbone("bert"), reviews, tmp_path / "told", Diary)
+    run(backbone("bert"), reviews, tmp_path / "called", Diary)
     for name in ("adapter_model.safetensors", "ptune.json"):
-        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "told" / name).read_bytes()
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "called" / name).read_bytes()
 
 
 def test_early_stopping_ends_a_run_that_gets_no_better(backbone, reviews, tmp_path) -> None:
@@ -126,7 +126,7 @@ def test_a_resumed_run_knows_its_step_and_its_best(backbone, reviews, tmp_path) 
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
-def test_several_seeds_are_told_as_one_run(ensemble, backbone, reviews, tmp_path) -> None:
+def test_several_seeds_are_reported_as_one_run(ensemble, backbone, reviews, tmp_path) -> None:
     diary = Diary()
     result = run(backbone("bert"), reviews, tmp_path, diary, seeds=2, seed=5, ensemble=ensemble)
     for line, metrics in zip(result.history, diary.metrics, strict=True):
@@ -136,14 +136,14 @@ def test_several_seeds_are_told_as_one_run(ensemble, backbone, reviews, tmp_path
     assert len([event for event, _ in diary.events if event == "step"]) == 8
 
 
-def test_a_figure_where_less_is_better_is_told_so(backbone, reviews, tmp_path) -> None:
+def test_a_metric_where_less_is_better_is_reported_as_such(backbone, reviews, tmp_path) -> None:
     diary = Diary()
     run(backbone("bert"), reviews, tmp_path, diary, best="loss")
     assert (diary.arguments.metric_for_best_model, diary.arguments.greater_is_better) == ("eval_loss", False)
 
 
-def test_what_is_no_callback_is_refused(backbone, reviews, tmp_path) -> None:
-    with pytest.raises(ConfigError, match="'tensorboard' is no callback"):
+def test_something_other_than_a_callback_is_refused(backbone, reviews, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="'tensorboard' in `callbacks` is not a callback"):
         run(backbone("bert"), reviews, tmp_path, "tensorboard")
     data = ptune.load_data(reviews)
     model = ptune.PromptClassifier.from_backbone(backbone("bert"), labels=data.labels)
@@ -152,7 +152,7 @@ def test_what_is_no_callback_is_refused(backbone, reviews, tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_tensorboard_gets_losses_and_figures(backbone_folder, reviews, tmp_path, monkeypatch) -> None:
+def test_tensorboard_gets_losses_and_metrics(backbone_folder, reviews, tmp_path, monkeypatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
@@ -178,7 +178,7 @@ def test_a_missing_package_is_named_with_its_command(report, command, monkeypatc
     with pytest.raises(SystemExit) as stop:
         main(["train", "--backbone", "x", "--data", "y", "--output", str(tmp_path), "--report-to", report])
     assert stop.value.code == 2
-    assert f"pip install {command}" in capsys.readouterr().err
+    assert f"run: pip install {command}" in capsys.readouterr().err
 
 
 def test_an_unknown_report_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Where a GPU has no memory for a batch it is read in smaller parts; where it has none for a row, that is said."""
+"""A batch that does not fit into a GPU's memory is split into parts; a single row that does not fit is an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.training.test_train import new_model, run
 
 @pytest.fixture
 def limited(monkeypatch):
-    """Give a backbone memory for so many tokens; returns the sizes of the batches that it was asked for."""
+    """Limit a backbone's memory to a number of tokens; return the sizes of the batches that it receives."""
 
     def limit(backbone: Backbone, tokens: int) -> list[int]:
         asked = []
@@ -104,7 +104,7 @@ def test_prediction_tries_less_and_says_what_fitted(backbone, reviews, tmp_path,
 
 
 def test_one_long_row_that_does_not_fit_is_named_whatever_else_is_read(backbone, tmp_path, limited) -> None:
-    """Shorter rows in its company are not made smaller for ever."""
+    """Shorter rows in the same batch do not make it split without end."""
     names = ("positive", "negative")
     rows = [{"text": " ".join(["good"] * (60 if i < 16 else 3)), "label": names[i % 2]} for i in range(48)]
     for split in ("train", "validation"):
@@ -121,12 +121,14 @@ def test_one_long_row_that_does_not_fit_is_named_whatever_else_is_read(backbone,
     classifier.predict_proba([row["text"] for row in rows[16:]])
 
 
-def test_an_optimizer_without_memory_is_told_apart(backbone, reviews, tmp_path, monkeypatch) -> None:
+def test_an_optimizer_without_memory_has_its_own_error(backbone, reviews, tmp_path, monkeypatch) -> None:
     def no_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(Member, "step", no_memory)
-    with pytest.raises(TrainingError, match="cpu has no memory for the optimizer beside the backbone; use fewer"):
+    with pytest.raises(
+        TrainingError, match="cpu has no memory for the optimizer in addition to the backbone; use fewer"
+    ):
         run(backbone("bert"), reviews, tmp_path)
 
 
@@ -142,9 +144,9 @@ def test_a_backbone_that_does_not_fit_is_named_with_its_size(backbone_folder, mo
 def test_all_that_torch_raises_for_want_of_memory_is_one_error() -> None:
     with pytest.raises(torch.OutOfMemoryError, match="allocate"), memory_errors():
         torch.empty(2**60, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match="size") as found, memory_errors():
+    with pytest.raises(RuntimeError, match="size") as error, memory_errors():
         torch.ones(2) + torch.ones(3)
-    assert not isinstance(found.value, torch.OutOfMemoryError)
+    assert not isinstance(error.value, torch.OutOfMemoryError)
 
 
 def test_another_device_is_a_way_out_for_a_gpu_alone() -> None:

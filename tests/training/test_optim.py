@@ -1,4 +1,4 @@
-"""Rates of their own for prompt and head, and the schedule."""
+"""Separate learning rates for prompt and head, and the schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on several labels a row and on numbers; weights for rare labels; settings that do not fit together."""
+"""Training on several labels per row and on numbers; weights for rare labels; settings that do not fit together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import review_rows, star_rows, topic_rows, write_jsonl
 
 @pytest.fixture(scope="module")
 def topics(tmp_path_factory: pytest.TempPathFactory) -> TextData:
-    """240 and 64 rows with none to three of three labels."""
+    """Training and validation data of 240 and 64 rows, each with none to three of three labels."""
     folder = tmp_path_factory.mktemp("topics")
     write_jsonl(folder / "train.jsonl", topic_rows(240, seed=1))
     write_jsonl(folder / "validation.jsonl", topic_rows(64, seed=2))
@@ -32,7 +32,7 @@ def topics(tmp_path_factory: pytest.TempPathFactory) -> TextData:
 
 @pytest.fixture(scope="module")
 def stars(tmp_path_factory: pytest.TempPathFactory) -> TextData:
-    """160 and 40 rows with a number from 100 to 110."""
+    """Training and validation data of 160 and 40 rows, each with a number from 100 to 110."""
     folder = tmp_path_factory.mktemp("stars")
     write_jsonl(folder / "train.jsonl", star_rows(160, seed=1))
     write_jsonl(folder / "validation.jsonl", star_rows(40, seed=2))
@@ -48,7 +48,7 @@ def run(backbone, data: TextData, output, *, settings: dict[str, Any] | None = N
     return ptune.train(model, data, ptune.TrainConfig(**{**rates, **training}), output=output)
 
 
-def figures(classifier: ptune.TextClassifier, data: TextData) -> dict[str, float]:
+def measure(classifier: ptune.TextClassifier, data: TextData) -> dict[str, float]:
     logits = classifier.split_logits(data.validation)
     return evaluate_logits(logits, data.targets("validation"), data.problem_type)
 
@@ -59,8 +59,8 @@ def test_several_labels_are_learned(backbone, topics, tmp_path) -> None:
     assert topics.majority_share() == 1 / 8
     assert result.metrics["accuracy"] > 0.3  # all of a row's labels right
     assert result.metrics["f1"] > 0.7 > 2 / 3  # of naming all labels always
-    assert figures(result.classifier, topics) == result.metrics
-    assert figures(ptune.load(tmp_path, device="cpu"), topics) == result.metrics
+    assert measure(result.classifier, topics) == result.metrics
+    assert measure(ptune.load(tmp_path, device="cpu"), topics) == result.metrics
     best = max(result.history, key=lambda line: (line["f1"], -line["loss"]))
     assert result.best_epoch == best["epoch"]
     record = json.loads((tmp_path / "ptune.json").read_text())
@@ -86,10 +86,10 @@ def test_numbers_are_learned_in_their_own_unit(family, settings, backbone, stars
     if settings.get("pooling") != "peft" or family != "gpt2":
         assert result.history[0]["train_loss"] < 200  # in the targets' unit, and begun near them
     assert result.majority is None
-    assert figures(result.classifier, stars) == result.metrics
+    assert measure(result.classifier, stars) == result.metrics
     loaded = ptune.load(tmp_path, device="cpu")
     assert float(loaded.model.target_scale) == 1
-    assert figures(loaded, stars) == pytest.approx(result.metrics, rel=1e-3)
+    assert measure(loaded, stars) == pytest.approx(result.metrics, rel=1e-3)
     (answer,) = loaded.predict("good good good good")
     assert answer == {"value": pytest.approx(110, abs=4)}
     record = json.loads((tmp_path / "ptune.json").read_text())
@@ -100,7 +100,7 @@ def test_numbers_are_learned_in_their_own_unit(family, settings, backbone, stars
 def test_training_a_regression_on_goes_on_from_its_answers(backbone, stars, tmp_path) -> None:
     run(backbone("bert"), stars, tmp_path / "first", epochs=4)
     loaded = ptune.load(tmp_path / "first", backbone("bert"))
-    before = figures(loaded, stars)
+    before = measure(loaded, stars)
     config = ptune.TrainConfig(epochs=1, lr=1e-9, head_lr=1e-9)
     again = ptune.train(loaded.model, stars, config, output=tmp_path / "again")
     assert float(loaded.model.target_scale) > 2
@@ -180,13 +180,13 @@ def test_accumulated_batches_are_one_large_batch_under_every_objective(
 
 
 @pytest.mark.parametrize("name", choices(REGRESSION))
-def test_every_figure_can_pick_the_best_epoch(name, backbone, stars, tmp_path) -> None:
+def test_every_metric_can_pick_the_best_epoch(name, backbone, stars, tmp_path) -> None:
     result = run(backbone("bert"), stars, tmp_path, epochs=3, best=name, lr=0.1)
     values = [line[name] for line in result.history]
     assert result.metrics[name] == (min(values) if name in ("loss", "mse", "mae") else max(values))
 
 
-def test_figures_of_a_problem_type_are_those_that_it_is_measured_by() -> None:
+def test_the_metrics_of_a_problem_type_are_computed() -> None:
     logits = torch.tensor([[0.5, 1.0], [2.0, -1.0]])
     measured = {
         SINGLE: evaluate_logits(logits, torch.tensor([0, 1])),
@@ -198,7 +198,7 @@ def test_figures_of_a_problem_type_are_those_that_it_is_measured_by() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem_type", "settings", "said"),
+    ("problem_type", "settings", "message"),
     [
         (REGRESSION, {"best": "accuracy"}, "use one of pearson, spearman, r2, mse, mae, loss"),
         (SINGLE, {"best": "r2"}, "use one of accuracy, f1, f1_macro, matthews, loss"),
@@ -208,9 +208,9 @@ def test_figures_of_a_problem_type_are_those_that_it_is_measured_by() -> None:
         (REGRESSION, {"focal": 2.0}, "`class_weights` and `focal`"),
     ],
 )
-def test_a_setting_that_a_problem_type_has_no_use_for_is_refused(problem_type, settings, said) -> None:
+def test_a_setting_that_a_problem_type_has_no_use_for_is_refused(problem_type, settings, message) -> None:
     task = Task(100, 16, 3, 384, problem_type)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         ptune.TrainConfig(**settings).settle(ptune.PromptConfig(method="deep", encoder="none"), task)
 
 
@@ -225,8 +225,8 @@ def test_a_model_for_other_targets_than_the_datas_is_refused(backbone, stars, to
         ptune.train(model, topics, output=tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "said"), [("topics", "that no label applies"), ("stars", "10")])
-def test_answers_that_are_all_the_same_are_warned_of(kind, said, backbone, topics, stars, tmp_path, caplog) -> None:
+@pytest.mark.parametrize(("kind", "answer"), [("topics", "that no label applies"), ("stars", "10")])
+def test_answers_that_are_all_the_same_are_warned_of(kind, answer, backbone, topics, stars, tmp_path, caplog) -> None:
     data = {"topics": topics, "stars": stars}[kind]
     config = ptune.PromptConfig(virtual_tokens=4, pooling="mean")
     model = ptune.PromptClassifier(backbone("bert"), config, data.labels, problem_type=data.problem_type)
@@ -234,7 +234,7 @@ def test_answers_that_are_all_the_same_are_warned_of(kind, said, backbone, topic
     torch.nn.init.constant_(model.head.linear.bias, -0.1)
     with caplog.at_level(logging.WARNING, "ptune"):
         ptune.train(model, data, ptune.TrainConfig(epochs=1, lr=1e-9, head_lr=1e-9), output=tmp_path)
-    assert f"epoch 1: every prediction is {said}" in caplog.text
+    assert f"epoch 1: every prediction is {answer}" in caplog.text
 
 
 def test_the_objective_of_a_run_takes_its_weights_from_the_training_rows(backbone, topics, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Several prompts trained at once: each becomes what it would have become alone; the best or all of them are kept."""
+"""Several prompts trained in parallel: each becomes what it would have become alone; the best or all are kept."""
 
 from __future__ import annotations
 
@@ -110,5 +110,5 @@ def test_several_seeds_are_resumed_exactly(backbone, reviews, tmp_path) -> None:
 
 
 def test_an_ensemble_of_one_is_refused() -> None:
-    with pytest.raises(ValidationError, match="give seeds 2 or more"):
+    with pytest.raises(ValidationError, match="set `seeds` to 2 or more"):
         ptune.TrainConfig(ensemble=True)

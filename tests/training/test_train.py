@@ -1,4 +1,4 @@
-"""The training loop: the best state is what remains, resuming is exact, and trouble is told."""
+"""The training loop: the best state is kept, resuming is exact, and problems are reported."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(backbone, revie
 
 
 class StopError(Exception):
-    """Stands for a power cut."""
+    """A stand-in for a power cut."""
 
 
 def read_every(steps: int, patch: pytest.MonkeyPatch) -> None:
-    """Let the losses be read as late as on a GPU."""
+    """Read the losses as late as on a GPU."""
     patch.setitem(training_steps.READ_EVERY, "cpu", steps)
 
 
@@ -175,7 +175,7 @@ def test_a_finished_run_is_not_run_again(backbone, reviews, tmp_path) -> None:
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(backbone, reviews, tmp_path) -> None:
     run(backbone("bert"), reviews, tmp_path, epochs=1)
-    with pytest.raises(ConfigError, match=r"of another run: .*training\.epochs was 1, is 4"):
+    with pytest.raises(ConfigError, match=r"belongs to another run: .*training\.epochs was 1 and is now 4"):
         run(backbone("bert"), reviews, tmp_path, resume=True)
 
 
@@ -194,7 +194,7 @@ def test_metrics_are_json_lines_with_one_best_marked_last(backbone, reviews, tmp
 
 
 def test_accumulated_batches_are_one_large_batch(backbone, reviews, tmp_path) -> None:
-    """transformers' Trainer multiplies the loss by the number of batches here; ours must not."""
+    """transformers' Trainer multiplies the loss by the number of batches in this case; ptune must not."""
     whole = {"token_dropout": 0}  # drawn once a batch, so it would differ
     large, _ = run(backbone("bert"), reviews, tmp_path / "large", epochs=1, batch_size=48, settings=whole)
     small, _ = run(backbone("bert"), reviews, tmp_path / "small", epochs=1, batch_size=5, accumulate=10, settings=whole)
@@ -229,7 +229,7 @@ def test_patience_stops_early(backbone, reviews, tmp_path) -> None:
 
 @pytest.mark.parametrize("skipping", [("cpu",), ()])
 @pytest.mark.parametrize("late", [1, 4, 100])
-def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_state(
+def test_a_loss_that_is_not_finite_stops_at_the_step_and_keeps_the_last_good_state(
     late, skipping, backbone, reviews, tmp_path, monkeypatch
 ) -> None:
     read_every(late, monkeypatch)
@@ -312,7 +312,7 @@ def test_a_full_disk_in_mid_training_leaves_the_older_adapter_whole(backbone, re
 
 @pytest.mark.parametrize("full_after", [2, 6])  # the second of the first epoch, and the very last
 def test_a_checkpoint_that_cannot_be_written_ends_the_run(full_after, backbone, reviews, tmp_path, monkeypatch) -> None:
-    """It is written in the background: the error is the run's all the same, and the older checkpoint stays whole."""
+    """It is written in the background, but the error still ends the run, and the previous checkpoint stays whole."""
     written, original = [], checkpoint.write_files
 
     def full(folder, files, *args):
@@ -359,7 +359,9 @@ def test_token_dropout_leaves_out_virtual_tokens_in_training_alone(backbone) -> 
     assert torch.equal(model(ids).logits, model(ids).logits)
 
 
-@pytest.mark.parametrize("settings", [{"method": "deep"}, {"method": "p-tuning"}], ids=lambda own: own["method"])
+@pytest.mark.parametrize(
+    "settings", [{"method": "deep"}, {"method": "p-tuning"}], ids=lambda settings: settings["method"]
+)
 def test_batches_read_in_parts_train_the_same(settings, backbone, reviews, tmp_path, monkeypatch) -> None:
     def train(name: str, tokens: int) -> tuple[dict[str, torch.Tensor], list[int]]:
         monkeypatch.setitem(training_steps.PART_TOKENS, "cpu", tokens)
@@ -394,15 +396,15 @@ def test_batches_read_in_parts_train_the_same(settings, backbone, reviews, tmp_p
         ({"method": "p-tuning", "encoder": "lstm", "encoder_layers": 1, "encoder_hidden_size": 8}, []),
     ],
 )
-def test_a_setting_that_changes_nothing_is_said_to(settings, expected, backbone, reviews, tmp_path, caplog) -> None:
+def test_a_setting_that_changes_nothing_is_reported(settings, expected, backbone, reviews, tmp_path, caplog) -> None:
     data = ptune.load_data(reviews)
     model = ptune.PromptClassifier.from_backbone(
         backbone("bert"), ptune.PromptConfig(virtual_tokens=2, **settings), labels=data.labels
     )
     with caplog.at_level(logging.WARNING, "ptune"):
         ptune.train(model, data, ptune.TrainConfig(epochs=1), output=tmp_path)
-    said = [record.getMessage() for record in caplog.records if "changes nothing" in record.getMessage()]
-    assert [line.split()[0] for line in said] == expected
+    messages = [record.getMessage() for record in caplog.records if "changes nothing" in record.getMessage()]
+    assert [message.split()[0] for message in messages] == expected
 
 
 @pytest.mark.parametrize("labels", [["positive", "negative"], ["a", "b"], ["negative", "neutral", "positive"]])

@@ -1,4 +1,7 @@
-"""The command line: `ptune COMMAND`. One file a subcommand; heavy libraries load when a command runs."""
+"""The command line: `ptune COMMAND`.
+
+Each subcommand has a file of its own. Heavy libraries are imported when a command runs, so that help is fast.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from ptune.cli.spelling import spell
 from ptune.cli.terminal import log_to_stderr, wrong_values
 from ptune.errors import PtuneError
 
-# What the libraries below would say themselves is said here, once and in our words.
+# Silences other libraries: ptune reports their errors and warnings itself, once each.
 _QUIET = {
     "TOKENIZERS_PARALLELISM": "true",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -29,7 +32,13 @@ _QUIET = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. Exits with 2 and one message on stderr where the input is wrong."""
+    """Run a command.
+
+    Wrong input ends the process with exit code 2 and one message on stderr.
+
+    Args:
+        arguments: the command and its options; those of the process by default.
+    """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     for variable, value in _QUIET.items():
         os.environ.setdefault(variable, value)
@@ -45,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(spell(str(err), SETTINGS))
     except CycloptsError as err:
         _fail(str(err))
-    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has stopped reading
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,11 +1,11 @@
-"""The application: its commands, and help made from their docstrings."""
+"""The application: its commands, and their help, which is built from docstrings."""
 
 from __future__ import annotations
 
 import inspect as inspect_source
-from typing import Literal
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ptune.cli.demo import demo
 from ptune.cli.evaluate import evaluate
@@ -15,9 +15,9 @@ from ptune.cli.push import push
 from ptune.cli.train import train
 from ptune.version import __version__
 
-HELP = """Teach a frozen language model to classify text by learning a prompt.
+HELP = """Teach a frozen language model to classify text by training a prompt.
 
-One backbone stays untouched; each task is a file of a few hundred kilobytes.
+The pretrained model (the backbone) stays unchanged. Each task is stored as an adapter of a few hundred kilobytes.
 """
 
 EPILOGUE = """Examples:
@@ -31,41 +31,38 @@ EPILOGUE = """Examples:
 
 
 def make_app() -> App:
-    """The application, fresh: parsing a configuration file leaves marks on it."""
+    """Return a new application. `apply_config_file` changes it, so each run needs its own."""
     app = App(
         name="ptune",
         help=HELP,
         help_epilogue=EPILOGUE,
         version=__version__,
         help_format="plaintext",
-        suppress_keyboard_interrupt=False,  # `main` says something
+        suppress_keyboard_interrupt=False,  # `main` handles it
     )
     for command in (train, evaluate, predict, inspect, push, demo, completion):
-        text, examples = _help_of(command.__doc__ or "")
+        text, examples = _split_docstring(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app
 
 
-def _help_of(docstring: str) -> tuple[str, str]:
-    """The text of a docstring, a line a paragraph, and its examples; its parameters are read elsewhere."""
+def _split_docstring(docstring: str) -> tuple[str, str]:
+    """Return a docstring's text, with one line per paragraph, and its examples. cyclopts reads the parameters."""
     text = inspect_source.cleandoc(docstring).split("\nParameters\n")[0].strip()
     text, _, examples = text.partition("\nExamples:\n")
-    paragraphs = [" ".join(part.split("\n")) for part in text.strip().split("\n\n")]
+    paragraphs = [" ".join(paragraph.split("\n")) for paragraph in text.strip().split("\n\n")]
     return "\n\n".join(paragraphs), f"Examples:\n{examples}"
 
 
-def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print a script with which a shell completes commands, options and their values.
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="The shell to print the script for.")], /
+) -> None:
+    """Print a script that lets a shell complete commands, options and their values.
 
     Examples:
       ptune completion bash > ~/.local/share/bash-completion/completions/ptune
       ptune completion zsh > ~/.zsh/completions/_ptune
       ptune completion fish > ~/.config/fish/completions/ptune.fish
       source <(ptune completion bash)
-
-    Parameters
-    ----------
-    shell
-        Whose script to print.
     """
     print(make_app().generate_completion(shell=shell))

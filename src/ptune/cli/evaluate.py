@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ptune.cli.options import BatchSize, ColumnOptions, Columns, Json, Place, Prediction, PredictionOptions
+from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Columns, Json, Place, Prediction, PredictionOptions
 from ptune.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from ptune.evaluation.evaluate import Evaluation
 
-_ALWAYS = ("ece", "ece_raw", "loss", "count")  # printed beside the metrics that a benchmark judges by
-_LARGEST_MATRIX = 20  # classes up to which the confusion matrix fits a terminal
+_ALWAYS = ("ece", "ece_raw", "loss", "count")  # printed in addition to the metrics of a benchmark's task
+_LARGEST_MATRIX = 20  # most classes for which a confusion matrix is printed: more do not fit a terminal
 
 
 def evaluate(
-    adapter: Place,
+    adapter: Adapter,
     /,
     *,
     data: Place,
@@ -29,12 +29,20 @@ def evaluate(
 ) -> None:
     """Measure an adapter on labelled data.
 
-    Prints accuracy, F1 (binary and macro), Matthews correlation, loss, expected calibration error (of the calibrated
-    probabilities and of the raw ones), count, and the confusion matrix. Where rows may have several labels: the share
-    of rows with all labels right, F1 (micro and macro), and precision, recall and F1 of each label. Of a regression:
-    errors (mse, mae), correlations (pearson, spearman) and r2. Of a task of GLUE or SuperGLUE: what it is judged by.
+    The metrics depend on the kind of labels.
 
-    With --precision the metrics stand beside those of PyTorch in float32, with the difference.
+    One label per row: accuracy, F1 (binary for two classes, otherwise macro), macro F1, Matthews correlation, expected
+    calibration error (ece; ece_raw is the error before calibration), loss, the number of rows, and the confusion
+    matrix.
+
+    Several labels per row: the share of rows with all labels right (accuracy), micro F1, macro F1, and precision,
+    recall and F1 of each label.
+
+    Regression: mean squared and mean absolute error (mse, mae), Pearson and Spearman correlation, and r2.
+
+    A task of GLUE or SuperGLUE: the metrics of the benchmark.
+
+    With --precision, the metrics of PyTorch in float32 and the differences are printed as well.
 
     Examples:
       ptune evaluate mrpc --data glue/mrpc
@@ -46,16 +54,14 @@ def evaluate(
 
     Parameters
     ----------
-    adapter
-        Folder of an adapter, ptune's or PEFT's; or a Hub id, OWNER/NAME or OWNER/NAME@REVISION.
     data
-        A folder with files of the split, one file (read whole), or a Hub id.
+        Labelled data: a folder with a file for the split, a single file, or a Hub id.
     split
-        Which split of a folder or a Hub data set.
+        The split of a folder or a Hub data set. A single file is read as a whole.
     data_revision
         Branch, tag or commit of a Hub data set.
     backbone
-        The backbone, where the adapter's own note of it does not lead to one.
+        The backbone. Default: the one recorded in the adapter.
     """
     from ptune.adapter.folder import read_adapter
     from ptune.backends.openvino.backbone import CompiledBackbone
@@ -65,38 +71,38 @@ def evaluate(
     terminal = Terminal(json)
     options = device or PredictionOptions()
     file = read_adapter(adapter)
-    wanted = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
-    rows = load_evaluation_data(file.record, data, split, **wanted)  # first, as a backbone takes long to load
+    source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
+    rows = load_evaluation_data(file.record, data, split, **source)  # first, because loading a backbone takes longer
     classifier = load(file, backbone, **options.model_dump())
-    if file.record.labels is None:  # PEFT's own adapters leave them to the backbone
-        rows = load_evaluation_data(file.record, data, split, labels=classifier.labels, **wanted)
+    if file.record.labels is None:  # an adapter written by PEFT has no labels; the backbone may know them
+        rows = load_evaluation_data(file.record, data, split, labels=classifier.labels, **source)
     terminal.say(rows.notes[0])
     evaluation = evaluate(classifier, rows, split, batch_size)
     shown = [name for name in evaluation.metrics if not rows.metrics or name in (*rows.metrics, *_ALWAYS)]
     compared: dict[str, Any] = {}
     if isinstance(classifier.model.backbone, CompiledBackbone):
         plain = evaluate(load(file, classifier.model.backbone.original), rows, split, batch_size).metrics
-        _print_beside(terminal, shown, evaluation.metrics, plain, str(options.precision))
+        _print_comparison(terminal, shown, evaluation.metrics, plain, str(options.precision))
         compared = {"precision": options.precision, "fp32": plain}
     else:
-        terminal.table([(name, _shown(name, evaluation.metrics)) for name in shown])
+        terminal.table([(name, _format(name, evaluation.metrics)) for name in shown])
     _print_details(terminal, evaluation)
     terminal.answer({**evaluation.to_dict(), **compared})
 
 
-def _shown(name: str, metrics: dict[str, float]) -> str:
+def _format(name: str, metrics: dict[str, float]) -> str:
     return str(metrics[name]) if name == "count" else f"{metrics[name]:.4f}"
 
 
-def _print_beside(
+def _print_comparison(
     terminal: Terminal, names: list[str], metrics: dict[str, float], plain: dict[str, float], precision: str
 ) -> None:
-    """Print the metrics beside those of PyTorch in float32, and what the precision costs or gains."""
+    """Print the metrics in this precision, those of PyTorch in float32, and the differences."""
     lines = [
         (
             name,
-            _shown(name, metrics),
-            _shown(name, plain),
+            _format(name, metrics),
+            _format(name, plain),
             "" if name == "count" else f"{metrics[name] - plain[name]:+.4f}",
         )
         for name in names
@@ -105,21 +111,21 @@ def _print_beside(
 
 
 def _print_details(terminal: Terminal, evaluation: Evaluation) -> None:
-    """Print the confusion matrix; of a multi-label task the metrics of each label."""
+    """Print the confusion matrix, or for several labels per row the metrics of each label."""
     if evaluation.confusion_matrix is not None:
         _print_matrix(terminal, evaluation.labels, evaluation.confusion_matrix)
     elif evaluation.by_label is not None:
-        heads = ("precision", "recall", "f1")
+        names = ("precision", "recall", "f1")
         lines = [
-            (label, *(f"{metrics[head]:.4f}" for head in heads), str(metrics["support"]))
+            (label, *(f"{metrics[name]:.4f}" for name in names), str(metrics["support"]))
             for label, metrics in evaluation.by_label.items()
         ]
-        terminal.table([("label", *heads, "support"), *lines])
+        terminal.table([("label", *names, "support"), *lines])
 
 
 def _print_matrix(terminal: Terminal, labels: list[str], matrix: list[list[int]]) -> None:
     if len(labels) > _LARGEST_MATRIX:
-        terminal.say(f"confusion matrix of {len(labels)} classes: see --json")
+        terminal.say(f"the confusion matrix of {len(labels)} classes is too large to print; use --json to get it")
         return
     terminal.say("confusion matrix (rows: true, columns: predicted)")
     terminal.table([("", *labels), *((label, *map(str, row)) for label, row in zip(labels, matrix, strict=True))])

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptune.cli.options import Json, Place
+from ptune.cli.options import Adapter, Json
 from ptune.cli.terminal import Terminal
 
 
-def inspect(adapter: Place, /, *, json: Json = False) -> None:
-    """Say what an adapter is: method, backbone, labels, sizes, metrics, and whether PEFT reads it.
+def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
+    """Show an adapter's method, backbone, labels, sizes and metrics, and whether PEFT can load it.
 
-    Reads no weights, and needs no backbone.
+    The backbone is not needed.
 
     Examples:
       ptune inspect mrpc
       ptune inspect from-peft --json
-
-    Parameters
-    ----------
-    adapter
-        Folder of an adapter, ptune's or PEFT's; or a Hub id, OWNER/NAME or OWNER/NAME@REVISION.
     """
     from ptune.adapter.folder import read_adapter
     from ptune.data.targets import default_labels
@@ -49,13 +44,13 @@ def inspect(adapter: Place, /, *, json: Json = False) -> None:
         "peft": file.peft,
     }
     for name, value in facts.items():
-        terminal.say(f"{name:15} {_show(value)}")
+        terminal.say(f"{name:15} {_format(value)}")
     terminal.answer(facts)
 
 
-def _show(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_show(part)}" for key, part in value.items()) or "none"
+        return ", ".join(f"{key} {_format(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value[:12])) + (f", … ({len(value)})" if len(value) > 12 else "")
     if isinstance(value, bool):

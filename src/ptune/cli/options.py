@@ -1,4 +1,4 @@
-"""Options that several commands share. Those of prompts and training are PromptConfig and TrainConfig themselves."""
+"""Options that several commands share. The options for prompts and training come from PromptConfig and TrainConfig."""
 
 from __future__ import annotations
 
@@ -14,47 +14,59 @@ from ptune.training.config import TrainConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
 
-# A folder, a file, or the name of something elsewhere. It arrives as a str; the path in it lets shells offer files.
+# A folder, a file, or a name such as a Hub id. The value is always a str; `Path` in the type makes shells complete
+# file names.
 if TYPE_CHECKING:
     Place = str
 else:
     Place = str | Path
 
+Adapter = Annotated[
+    Place,
+    Parameter(help="An adapter of ptune or PEFT: a folder, or a Hub id, OWNER/NAME or OWNER/NAME@REVISION."),
+]
+
 BatchSize = Annotated[
     int | None,
-    Parameter(help="Rows of a forward pass. Default: as many as suit the device.", validator=validators.Number(gte=1)),
+    Parameter(help="Rows per forward pass. Default: chosen for the device.", validator=validators.Number(gte=1)),
 ]
 
 
 class _Options(BaseModel):
+    """Options that form a group in the help."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ColumnOptions(_Options):
     """Which columns to read."""
 
-    text: str | None = Field(None, description="Column of the text. Default: guessed; in evaluation as in training.")
-    text_pair: str | None = Field(None, description="Column of a second text. Default: likewise.")
-    label: str | None = Field(None, description="Column of the label. Default: likewise.")
+    text: str | None = Field(
+        None, description="Column of the text. Default: guessed in training; the same column in evaluation."
+    )
+    text_pair: str | None = Field(
+        None, description="Column of the second text, for pairs of texts. Default: as for the text."
+    )
+    label: str | None = Field(None, description="Column of the label. Default: as for the text.")
     label_separator: str | None = Field(
         None,
         min_length=1,
-        description="What stands between the labels of a row, such as | in CSV files whose rows may have several. "
-        "Default in evaluation: as in training.",
+        description="Separator of the labels in a cell, such as |, if rows may have several labels. Default: none in "
+        "training; the same separator in evaluation.",
     )
 
 
 class DataOptions(ColumnOptions):
-    """Data to train on."""
+    """The data to train on."""
 
     problem_type: ProblemType | None = Field(
         None,
-        description="What the labels are: one of several, any number of several, or a number to be learned. Default: "
-        "guessed: lists are several labels, fractions are numbers to be learned.",
+        description="What to predict: one label per row, any number of labels per row, or a number. Default: guessed "
+        "from the label column; lists are several labels, decimal fractions a regression.",
     )
 
     max_train_rows: int | None = Field(
-        None, ge=2, description="Train on a stratified sample of so many rows. Default: all."
+        None, ge=2, description="Train on a stratified sample of at most so many rows. Default: all rows."
     )
     data_revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
 
@@ -62,22 +74,22 @@ class DataOptions(ColumnOptions):
 class DeviceOptions(_Options):
     """Where and how the backbone runs."""
 
-    device: str = Field("auto", description="auto (a GPU where there is one), cpu, cuda, cuda:1, mps.")
+    device: str = Field("auto", description="Device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.")
     dtype: DType = Field(
         "auto",
-        description="Number type of the frozen backbone; prompts and heads stay float32. auto: bfloat16 on a GPU that "
-        "computes with it, else float32.",
+        description="Data type of the frozen backbone; prompt and head stay float32. auto: bfloat16 on a GPU that "
+        "supports it, otherwise float32.",
     )
 
 
 class PredictionOptions(DeviceOptions):
-    """The same, where nothing is trained."""
+    """Where and how the backbone runs in prediction and evaluation."""
 
     precision: Precision | None = Field(
         None,
-        description="Let OpenVINO compute the backbone on the CPU: bf16 on CPUs with AMX, int8 on any; fp32 is for "
-        "comparison. A compiled backbone is kept for the next time. Needs pip install 'ptune[openvino]'. Default: "
-        "PyTorch computes it.",
+        description="Run the backbone with OpenVINO on the CPU, in this precision: bf16 needs a CPU with AMX, int8 "
+        "runs on any, fp32 is for comparison. The compiled backbone is stored for the next run. Needs pip install "
+        "'ptune[openvino]'. Default: run it with PyTorch.",
     )
 
 
@@ -88,26 +100,26 @@ class BackboneOptions(DeviceOptions):
     max_length: int | None = Field(
         None,
         ge=3,
-        description="Cut texts to so many tokens. Default: what the backbone holds beside the virtual tokens.",
+        description="Cut texts to this many tokens. Default: as many as fit into the backbone with the prompt.",
     )
     random_weights: bool = Field(
-        False, description="Build the backbone from its config.json with random weights, for tests and benchmarks."
+        False, description="Create the backbone from its config.json with random weights, for tests and benchmarks."
     )
 
 
 class PromptOptions(PromptConfig):
-    """What is learned, as it is typed."""
+    """PromptConfig in the form in which it is typed on the command line."""
 
     verbalizer: Annotated[
         dict[str, list[str]] | None,
-        # A line of text on the command line, a mapping in a configuration file, which arrives as JSON.
+        # A string on the command line. A mapping in a configuration file arrives here as JSON.
         Parameter(accepts_keys=False, n_tokens=1),
     ] = Field(None, description=PromptConfig.model_fields["verbalizer"].description)
 
     @field_validator("template", mode="before")
     @classmethod
     def _break_lines(cls, value: Any) -> Any:
-        return value.replace("\\n", "\n") if isinstance(value, str) else value  # a shell passes two characters
+        return value.replace("\\n", "\n") if isinstance(value, str) else value  # a shell passes \n as two characters
 
 
 Columns = Annotated[ColumnOptions | None, Parameter(name="*", group="Data")]
@@ -117,10 +129,10 @@ BackboneSettings = Annotated[BackboneOptions | None, Parameter(name="*", group="
 PromptSettings = Annotated[PromptOptions | None, Parameter(name="*", group="Prompt")]
 TrainSettings = Annotated[TrainConfig | None, Parameter(name="*", group="Training")]
 
-# The models behind `ptune train`, in the order of its help.
+# The settings models of `ptune train`, in the order of its help.
 TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, PromptOptions, TrainConfig)
 
-# Settings that are options, by the names that the library's messages use.
+# Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
     {"backbone", "data", "output", "resume", "split", "batch_size", "precision"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}

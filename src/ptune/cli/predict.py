@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions
+from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import MULTI, REGRESSION, ProblemType
@@ -25,7 +25,7 @@ _COLUMN_OPTIONS = {"text": "text_column", "text_pair": "text_pair_column"}
 
 
 def predict(
-    adapter: Place,
+    adapter: Adapter,
     /,
     *,
     text: str | None = None,
@@ -39,12 +39,19 @@ def predict(
     json: Json = False,
     device: Prediction = None,
 ) -> None:
-    """Label texts, with the probability of every class.
+    """Predict labels with their probabilities, or numbers, for one text or a file of texts.
 
-    Give one text, or a file; files are streamed, so any size will do. An answer is
-    {"label", "score", "scores": {label: probability}}; {"labels": [those over 0.5], "scores"} where several may
-    apply; {"value"} of a regression. A file's answers come in its order, with the row's other columns kept (a column
-    named as a part of the answer is kept as input_label and so on). CSV and TSV hold several labels as a|b.
+    Files can be of any size: rows are read and written as they are processed, in the order of the input. All columns
+    are kept. A column whose name is also a key of the prediction is renamed, for example from label to input_label.
+
+    The keys of a prediction depend on what the adapter predicts.
+
+    One label per row: label, its probability as score, and the probabilities of all labels as scores.
+
+    Several labels per row: labels, which lists those with a probability above 0.5, and scores. In CSV and TSV files
+    the labels are joined, as in a|b.
+
+    Regression: value.
 
     Examples:
       ptune predict reviews --text "What a film."
@@ -57,53 +64,51 @@ def predict(
 
     Parameters
     ----------
-    adapter
-        Folder of an adapter, ptune's or PEFT's; or a Hub id, OWNER/NAME or OWNER/NAME@REVISION.
     text
-        The text to label.
+        The text to classify.
     text_pair
-        The second text of a pair.
+        The second text, if the adapter was trained on pairs.
     input
-        CSV, TSV, JSON Lines, Parquet, or .txt with a text in each line.
+        A file of texts: CSV, TSV, JSON Lines, Parquet, or .txt with one text per line.
     output
-        Where to write: .jsonl, .csv, .tsv or .parquet. Default: JSON Lines on stdout.
+        File for the predictions: .jsonl, .csv, .tsv or .parquet. Default: JSON Lines on stdout.
     text_column
-        Column of the text. Default: as in training, or guessed.
+        Column of the text in the input. Default: as in training, or guessed.
     text_pair_column
-        Column of the second text. Default: as in training, or guessed.
+        Column of the second text in the input. Default: as in training, or guessed.
     backbone
-        The backbone, where the adapter's own note of it does not lead to one.
+        The backbone. Default: the one recorded in the adapter.
     """
     if (text is None) == (input is None):
-        raise ConfigError("give either --text or --input, not both and not neither")
+        raise ConfigError("give either --text or --input, and not both")
     if input is not None and text_pair is not None:
-        raise ConfigError("--text-pair goes with --text; with --input use --text-pair-column")
+        raise ConfigError("--text-pair can only be used with --text; with --input use --text-pair-column")
     if text is None and output is not None:
         from ptune.data.writers import check_output
 
         check_output(output)
     if text is not None and output is not None:
-        raise ConfigError("--output goes with --input")
+        raise ConfigError("--output can only be used with --input; leave it out to print the prediction")
     from ptune.inference.classifier import load
 
     terminal = Terminal(json)
     options = device or PredictionOptions()
     if input is not None:
-        _peek(input)
+        _check_readable(input)
     classifier = load(adapter, backbone, **options.model_dump())
     if text is not None:
         _predict_one(terminal, classifier, text, text_pair)
     else:
-        assert input is not None  # else the text is there
-        wanted = ColumnOptions(text=text_column, text_pair=text_pair_column)
+        assert input is not None  # checked above
+        columns = ColumnOptions(text=text_column, text_pair=text_pair_column)
         try:
-            _predict_file(terminal, classifier, input, output, wanted, batch_size)
-        except DataError as err:  # here the columns have options of their own
+            _predict_file(terminal, classifier, input, output, columns, batch_size)
+        except DataError as err:  # this command has other names for the options of columns
             raise DataError(spell(str(err), (), _COLUMN_OPTIONS)) from err
 
 
-def _peek(path: Path) -> None:
-    """Fail on an unreadable file before the backbone is loaded."""
+def _check_readable(path: Path) -> None:
+    """Check that the first row of a file can be read, before the backbone is loaded."""
     from ptune.data.readers import read_rows
 
     next(iter(read_rows(path)), None)
@@ -129,13 +134,13 @@ def _predict_file(
     classifier: TextClassifier,
     path: Path,
     output: Path | None,
-    wanted: ColumnOptions,
+    columns: ColumnOptions,
     batch_size: int | None,
 ) -> None:
     from ptune.data.writers import open_writer, print_json_lines
 
     started, tally = time.perf_counter(), _Tally(classifier.model.problem_type)
-    rows = map(tally.add, classifier.stream_file(path, wanted.text, wanted.text_pair, batch_size))
+    rows = map(tally.add, classifier.stream_file(path, columns.text, columns.text_pair, batch_size))
     if output is None:
         print_json_lines(rows, sys.stdout)
     else:
@@ -144,21 +149,20 @@ def _predict_file(
     seconds = time.perf_counter() - started
     print(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}", file=sys.stderr)
     if output is not None:
-        found = {"rows": tally.rows, **tally.answer(), "output": str(output), "seconds": round(seconds, 3)}
-        terminal.answer(found)
+        terminal.answer({"rows": tally.rows, **tally.answer(), "output": str(output), "seconds": round(seconds, 3)})
 
 
 class _Tally:
-    """What was answered, over all rows."""
+    """Counts of the predicted labels, or statistics of the predicted numbers, over all rows."""
 
     def __init__(self, problem_type: ProblemType) -> None:
         self.problem_type = problem_type
         self.rows = 0
         self.labels = Counter[str]()
-        self.sum, self.least, self.most = 0.0, math.inf, -math.inf  # of a regression
+        self.sum, self.least, self.most = 0.0, math.inf, -math.inf  # for a regression
 
     def add(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Count a row, and give it back."""
+        """Count a row and return it unchanged."""
         self.rows += 1
         if self.problem_type == REGRESSION:
             value = row["value"]
@@ -168,7 +172,7 @@ class _Tally:
         return row
 
     def answer(self) -> dict[str, Any]:
-        """For the JSON answer."""
+        """Return the counts or statistics for the JSON answer."""
         if self.problem_type != REGRESSION:
             return {"labels": dict(self.labels)}
         return {"mean": self.sum / self.rows, "min": self.least, "max": self.most} if self.rows else {}

@@ -24,8 +24,8 @@ def push(
 ) -> None:
     """Publish an adapter on the Hugging Face Hub, with a model card.
 
-    One commit takes the adapter's own files up, and nothing else of its folder. A README.md in the folder is taken as
-    the card; else one is written from the record. The repository is made where there is none.
+    The files of the adapter are uploaded in a single commit; other files in its folder are not. The model card is the
+    folder's README.md if there is one, otherwise it is generated. The repository is created if it does not exist.
 
     Examples:
       ptune push reviews my-name/reviews
@@ -36,18 +36,18 @@ def push(
     Parameters
     ----------
     adapter
-        Folder of an adapter, ptune's or PEFT's.
+        Folder of an adapter of ptune or PEFT.
     repository
-        Where to: OWNER/NAME, or a NAME under the token's own user.
+        The repository: OWNER/NAME, or NAME for one of the token's user.
     private
-        Make the repository private.
+        Create the repository as a private one. A repository that exists must be private already.
     revision
-        Branch to push to; it is made where there is none. Default: main.
+        Branch to push to; it is created if it does not exist. Default: main.
     message
-        Message of the commit.
+        The commit message.
     token
-        Token with write access. Default: HF_TOKEN, or the login of `hf auth login`; both are better, as others on the
-        machine may see a running command's options.
+        Token with write access. Default: HF_TOKEN, or the login of `hf auth login`.
+        Both are safer, because other users of the machine may see the options of a running command.
     """
     from ptune.adapter.push import push
 

@@ -1,7 +1,7 @@
-"""Settings as the command line spells them.
+"""The command line's spelling of settings.
 
-The library's messages name a setting in backticks, as Python spells it: `max_length`, `method='deep'`, `resume=True`.
-Here they become options: --max-length, --method deep, --resume.
+The library's messages put a setting in backticks, as Python spells it: `max_length`, `method='deep'`, `resume=True`.
+This module turns them into options: --max-length, --method deep, --resume.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 # `name` or `name=value`; the value may hold anything but a backtick.
 _SETTING = re.compile(r"`(\w+)(?:=([^`]*))?`")
-# A word that a shell takes as it is.
+# A word that needs no quotes in a shell.
 _PLAIN = re.compile(r"[\w.,:/@%+-]+")
 
 
@@ -21,11 +21,12 @@ def option(name: str) -> str:
 
 
 def spell(message: str, settings: Collection[str], renamed: Mapping[str, str] | None = None) -> str:
-    """Return a message with every setting that it names spelled as an option.
+    """Return a message in which every setting in backticks is spelled as an option.
 
     Args:
-        settings: names that are options of the command. What else stands in backticks stays as it is.
-        renamed: options that have another name than their setting.
+        message: a message of the library.
+        settings: names that are options of the command. Other text in backticks stays as it is.
+        renamed: names of options that differ from the setting's, by setting.
     """
     renamed = renamed or {}
 

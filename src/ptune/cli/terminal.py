@@ -1,4 +1,4 @@
-"""What commands print, and where: answers on stdout, everything else on stderr."""
+"""Output of the commands: results on stdout, warnings and progress on stderr."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """Prints for people, or for programs: with `as_json` stdout carries the JSON line alone."""
+    """Output for people or for programs.
+
+    Args:
+        as_json: print only the JSON answer on stdout, and text for people on stderr.
+    """
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
     def say(self, text: str = "") -> None:
-        """A line for people."""
+        """Print a line for people."""
         print(text, file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
     def answer(self, content: Mapping[str, Any]) -> None:
-        """The one JSON object; printed only with `as_json`."""
+        """Print the result as one line of JSON, if `as_json` is set."""
         if self.as_json:
             print(json.dumps(content, ensure_ascii=False, default=str), flush=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Columns under each other, the first flush left, the others right."""
+        """Print rows as a table for people, with the first column aligned left and the others right."""
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
@@ -46,12 +50,16 @@ class Terminal:
 
 @contextmanager
 def progress_bar(epochs: int, enabled: bool = True) -> Iterator[OnStep]:
-    """A bar of each epoch on stderr; without a terminal there, nothing is drawn."""
+    """Show a progress bar for each epoch on stderr, if stderr is a terminal.
+
+    Yields:
+        The function to call after each step.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    enabled = enabled and console.is_terminal  # rich ends even a bar that it never drew with an empty line
+    enabled = enabled and console.is_terminal  # elsewhere rich would still print an empty line at the end
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns, TextColumn("loss {task.fields[loss]:.3f}"), console=console, disable=not enabled, transient=True
@@ -65,7 +73,7 @@ def progress_bar(epochs: int, enabled: bool = True) -> Iterator[OnStep]:
 
 
 def log_to_stderr() -> None:
-    """Send the library's warnings and notes to stderr, a line each."""
+    """Send the library's log messages to stderr, one line each."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Format())
     logger = logging.getLogger("ptune")
@@ -81,6 +89,6 @@ class _Format(logging.Formatter):
 
 
 def wrong_values(err: CycloptsError) -> str:
-    """Return every wrong value of a command line in one sentence, from the settings models behind it."""
+    """Return one sentence that names all wrong values of a command line, as the settings models found them."""
     cause = err.__cause__
-    return describe_problems(cause, option) if isinstance(cause, ValidationError) else str(err)
+    return spell(describe_problems(cause, option), SETTINGS) if isinstance(cause, ValidationError) else str(err)

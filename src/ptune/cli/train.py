@@ -47,9 +47,10 @@ def train(
     prompt: PromptSettings = None,
     training: TrainSettings = None,
 ) -> None:
-    """Learn a prompt and a head for a task; save them as an adapter.
+    """Train a prompt and a classification head for a task, and save them as an adapter.
 
-    Prints the number of trained parameters, evaluates after every epoch and keeps the best.
+    The backbone stays frozen. The model is evaluated on the validation split after every epoch; the adapter holds the
+    best epoch.
 
     Examples:
       ptune train --backbone roberta-large --data glue/mrpc --output mrpc
@@ -64,18 +65,19 @@ def train(
     Parameters
     ----------
     backbone
-        The frozen model: a folder, a .gguf file, python:PACKAGE, or a Hub id.
+        The pretrained model: a folder, a .gguf file, python:PACKAGE, or a Hub id.
     data
-        A folder with train, validation and test files; one file; or a Hub id such as glue/mrpc.
-        CSV, TSV, JSON Lines or Parquet.
+        Labelled data: a folder with train, validation and test files, a single file, or a Hub id such as glue/mrpc.
+        Files may be CSV, TSV, JSON Lines or Parquet.
     output
-        Folder for the adapter.
+        Folder for the adapter, its metrics and its checkpoint.
     resume
-        Go on from the checkpoint in the output folder, exactly.
+        Continue an interrupted run from the checkpoint in the output folder.
+        The result is the same as without the interruption.
     report_to
-        Where losses and metrics are shown along the way. TensorBoard's files go into the output folder.
+        Service that receives losses and metrics during training. TensorBoard's files are written to the output folder.
     config
-        YAML, TOML or JSON file with any of these options; the command line wins.
+        YAML, TOML or JSON file with any of these options. Options on the command line take precedence.
     """
     terminal = Terminal(json)
     training = training or TrainConfig()
@@ -95,7 +97,7 @@ def train(
 
 
 def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> TextData:
-    """Read the data and say what was found."""
+    """Read the data and print a summary of them."""
     from ptune.data.load import load_data
 
     data = load_data(
@@ -114,15 +116,15 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
 
 
 def say_data(terminal: Terminal, data: TextData) -> None:
-    """What was found: sizes, labels, and what was guessed or drawn."""
+    """Print the sizes and labels of the data, and what was guessed or sampled."""
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
     if data.problem_type == REGRESSION:
         targets = data.targets("train")
         low, high, mean = (f"{float(value):g}" for value in (targets.min(), targets.max(), targets.mean()))
-        what = f"targets '{data.labels[0]}' from {low} to {high}, mean {mean}"
+        labels = f"targets '{data.labels[0]}' from {low} to {high}, mean {mean}"
     else:
-        what = f"{len(data.labels)} labels: " + ", ".join(data.labels[:8]) + (", …" if len(data.labels) > 8 else "")
-    terminal.say(f"data: {sizes} rows; {what}")
+        labels = f"{len(data.labels)} labels: " + ", ".join(data.labels[:8]) + (", …" if len(data.labels) > 8 else "")
+    terminal.say(f"data: {sizes} rows; {labels}")
     for note in data.notes:
         terminal.say(note)
 
@@ -138,7 +140,7 @@ def run(
     resume: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> TrainResult:
-    """Train with a bar, and say how it goes."""
+    """Train with a progress bar, and print settings, metrics and results."""
     from ptune.atomic import make_folder
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
@@ -146,7 +148,7 @@ def run(
     from ptune.training.train import train as train_model
 
     output = output.expanduser()
-    make_folder(output)  # better now than after an hour
+    make_folder(output)  # so that a folder that cannot be written is reported before training
     training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)
@@ -176,7 +178,7 @@ def run(
 
 
 def summary(result: TrainResult) -> dict[str, Any]:
-    """The JSON answer."""
+    """Return the JSON answer."""
     return {
         "metrics": result.metrics,
         "best_epoch": result.best_epoch,
@@ -191,11 +193,12 @@ def summary(result: TrainResult) -> dict[str, Any]:
 
 
 def _describe(model: PromptClassifier, training: SettledConfig) -> str:
+    """Return a line with the settings of a run."""
     prompt = model.config
-    words = f" over {prompt.template!r}" if prompt.template else ""
+    template = f" with template {prompt.template!r}" if prompt.template else ""
     return (
         f"method {prompt.method}, {prompt.virtual_tokens} virtual tokens, encoder {prompt.encoder}, softmax "
-        f"{prompt.softmax}, pooling {prompt.pooling}, head {prompt.head}{words}; "
+        f"{prompt.softmax}, pooling {prompt.pooling}, head {prompt.head}{template}; "
         f"epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, head lr {training.head_lr:.3g}, "
         f"weight decay {training.weight_decay:g}, warm-up {training.warmup:.0%}, averaged over about "
         f"{1 / (1 - training.average):.0f} steps, {_kept(training)}, {_seeds(training)}"
@@ -216,7 +219,7 @@ def _by_seed(line: dict[str, Any]) -> str:
 
 
 def _kept(training: SettledConfig) -> str:
-    return "the last epoch kept" if training.best == "last" else f"best epoch by {training.best}"
+    return "last epoch is kept" if training.best == "last" else f"best epoch by {training.best}"
 
 
 def _seeds(training: TrainConfig) -> str:
@@ -227,7 +230,7 @@ def _seeds(training: TrainConfig) -> str:
 
 
 def _metrics(metrics: dict[str, Any], data: TextData) -> dict[str, str]:
-    """Return what is shown of an epoch's metrics, by name."""
+    """Return the metrics to print for an epoch, formatted, by name."""
     table = metrics_of(data.problem_type)
     return {name: f"{table[name].title} {metrics[name]:.4f}" for name in data.metrics or shown(data.problem_type)}
 
@@ -244,5 +247,5 @@ def _best_line(result: TrainResult, data: TextData) -> str:
     metrics = _metrics(result.metrics, data)
     if data.problem_type == SINGLE and "accuracy" in metrics:
         metrics["accuracy"] += f" (majority class {result.majority:.4f})"
-    said = ", ".join(metrics.values())
-    return f"best epoch {result.best_epoch}: validation {said}, loss {result.metrics['loss']:.4f}"
+    values = ", ".join(metrics.values())
+    return f"best epoch {result.best_epoch}: validation {values}, loss {result.metrics['loss']:.4f}"

@@ -1,8 +1,8 @@
-"""YAML whose names stay as they are written.
+"""A YAML loader that keeps yes, no, on and off as text.
 
-YAML 1.1 reads yes, no, on and off as truth values, also where they are labels:
-words for the label `no` would be words for `False`. Here these are text, as in
-YAML 1.2, and whatever stands in front of a colon is text.
+YAML 1.1 reads them as booleans, even if they are names of labels: the words of
+the label `no` would become the words of `False`. This loader reads them as text,
+as YAML 1.2 does. It also reads every key of a mapping as text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# A table of its own, without the truth values of YAML 1.1.
+# Replaces the inherited table, to drop the booleans of YAML 1.1.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -32,9 +32,9 @@ _Loader.add_implicit_resolver(_BOOL, re.compile("true|True|TRUE|false|False|FALS
 
 
 def load_yaml(text: str) -> Any:
-    """What is in a YAML document.
+    """Return the content of a YAML document.
 
     Raises:
-        yaml.YAMLError: it is none.
+        yaml.YAMLError: the text is not valid YAML.
     """
     return yaml.load(text, _Loader)

@@ -46,83 +46,81 @@ class PromptConfig(BaseModel):
 
     method: Method | None = Field(
         None,
-        description="p-tuning: virtual tokens at the input, under PEFT's head. "
-        "deep: keys and values in every layer. prompt-tuning: virtual tokens at the input, under ptune's head. "
-        "Default: deep where the backbone's family allows it, else p-tuning.",
+        description="deep: trained keys and values in every layer. p-tuning: virtual tokens at the input, with a head "
+        "as in PEFT. prompt-tuning: virtual tokens at the input, with ptune's head. Default: deep if the backbone's "
+        "family supports it, otherwise p-tuning.",
     )
     virtual_tokens: int = Field(
         20,
         ge=1,
         le=MAX_VIRTUAL_TOKENS,
-        description="Number of virtual tokens. Under init text the default is the text's own number of tokens, and "
-        f"for deep prompts with softmax separate it is {SEPARATE_TOKENS}, or as many from {FEWEST_TOKENS} on as keep "
-        "what is trained under 1 % of the backbone.",
+        description="Number of virtual tokens. With init text, the default is the number of tokens in the text. With "
+        f"softmax separate it is {SEPARATE_TOKENS}, reduced to no less than {FEWEST_TOKENS} if the trained parameters "
+        "would exceed 1 % of the backbone's.",
     )
     encoder: EncoderKind | None = Field(
         None,
-        description="What makes the virtual tokens while they are trained: none, which learns them as they are, or a "
-        "network, as PEFT's p-tuning has it (mlp, lstm). Default: none; for p-tuning mlp where its width or dropout "
-        "is given.",
+        description="Network that produces the prompt during training: mlp and lstm as in PEFT's p-tuning, residual "
+        "adds an MLP to trained vectors, none trains the vectors directly. Default: none; mlp for p-tuning if its "
+        "hidden size or dropout is set.",
     )
-    encoder_hidden_size: int = Field(128, ge=1, le=65536, description="Width inside the prompt encoder.")
-    encoder_layers: int = Field(2, ge=1, le=16, description="Layers of the LSTM encoder.")
-    encoder_dropout: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Dropout inside the prompt encoder, between its layers."
-    )
+    encoder_hidden_size: int = Field(128, ge=1, le=65536, description="Hidden size of the prompt encoder.")
+    encoder_layers: int = Field(2, ge=1, le=16, description="Number of layers of encoder lstm.")
+    encoder_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout between the layers of the prompt encoder.")
     token_dropout: float | None = Field(
         None,
         ge=0.0,
         lt=1.0,
-        description="Share of the virtual tokens left out of a training step, drawn anew each time, so that none is "
-        "leant on. Default: 0.15 for deep, 0 for the others.",
+        description="Share of the virtual tokens that is left out of each training step, chosen at random. Default: "
+        "0.15 for deep, 0 for the other methods.",
     )
     pooling: Pooling | None = Field(
         None,
-        description="What the head reads: first, mean or last of the text's positions; mask, the template's mask "
-        "token through the masked language model's own transform; or peft, which is PEFT's layout and head. "
-        "Default: peft for p-tuning; else mean for encoders (mask with a verbalizer) and last for decoders.",
+        description="What the head reads: the first token of the text, the last one, the mean of all, the template's "
+        "mask token (mask), or the same as in PEFT, with PEFT's head (peft). Default: peft for p-tuning; otherwise "
+        "last for decoders and mean for encoders, or mask with a verbalizer.",
     )
     head: HeadKind | None = Field(
         None,
-        description="Where the head starts: linear at random; verbalizer at the language model's own rows for the "
-        "words that stand for the labels, so that it answers before it is trained. Default: linear, but verbalizer "
-        "where training rows are few and the backbone has a language-model head.",
+        description="Initial weights of the head. linear: random. verbalizer: the language model's output weights "
+        "for words that stand for the labels, so that predictions make sense before training. Default: linear; "
+        f"verbalizer with at most {FEW_ROWS} training rows, if backbone and labels allow it.",
     )
     verbalizer: dict[str, list[str]] | None = Field(
         None,
-        description="Words that stand for the labels, such as 'negative=bad,awful;positive=great'; a mapping in a "
-        "configuration file. Default: the labels' own names.",
+        description="Words that stand for the labels, such as 'negative=bad,awful;positive=great'. In a "
+        "configuration file, a mapping of labels to words. Default: the names of the labels.",
     )
     template: str | None = Field(
         None,
-        description="Put around each text, such as 'Review: {text}\\nSentiment:'. {text} and {text_pair} are the "
-        "texts, {mask} the mask token. Default: none; for a verbalizer "
-        f"{DECODER_TEMPLATE!r}, or {ENCODER_TEMPLATE!r} where there is a mask token.",
+        description="Template that is filled in with each text, such as 'Review: {text}\\nSentiment:'. {text} and "
+        "{text_pair} stand for the texts, {mask} for the mask token. Default: none; with a verbalizer "
+        f"{DECODER_TEMPLATE!r} for decoders and {ENCODER_TEMPLATE!r} for encoders.",
     )
     softmax: Softmax | None = Field(
         None,
-        description="How text attends to a deep prompt. separate: by a softmax of its own, whose result is added to "
-        "the attention over the text; training starts from the pretrained model exactly. shared: one softmax over "
-        "prompt and text, as in prefix tuning; the only one that PEFT knows. Default: separate where the family "
-        "allows it and pooling is not peft.",
+        description="How the text attends to a deep prompt. separate: the prompt has its own softmax, and the result "
+        "is added to the attention over the text; training starts exactly from the pretrained model. shared: one "
+        "softmax over prompt and text, as in prefix tuning and PEFT. Default: separate if the backbone's family "
+        "supports it, pooling is not peft and init is normal.",
     )
     tie_first: bool = Field(
         False,
-        description="Keep virtual token 0 equal to the embedding of the text's first special token "
-        "(<s>, [CLS]), so that a head over position 0 reads a real one. Input prompts only.",
+        description="Keep virtual token 0 equal to the embedding of the text's first special token (<s>, [CLS]), "
+        "so that a head over position 0 reads the token that it was pretrained on. For prompts at the input only.",
     )
     init: Init | None = Field(
         None,
-        description="Where prompts start: normal, vocabulary (tokens drawn at random) or text. Input prompts start "
-        "at the tokens' embeddings, deep ones at the keys and values that the backbone has for them. "
-        "Default: vocabulary for input prompts but those of p-tuning's mlp and lstm, the first of them at the text's "
-        "first special token where PEFT's head reads it; else normal.",
+        description="Initial prompt: normal (random values), vocabulary (random tokens) or text (a given text). A "
+        "prompt at the input starts from the embeddings of the tokens, a deep prompt from the backbone's keys and "
+        "values for them. Default: normal for deep prompts and for p-tuning with encoder mlp or lstm, otherwise "
+        "vocabulary. A verbalizer with few training rows starts from a description of the task.",
     )
-    init_text: str | None = Field(None, description="The text that starts the prompt (init text).")
+    init_text: str | None = Field(None, description="Text that the prompt starts from, for init text.")
     shift_text: bool | None = Field(
         None,
-        description="Count the text's positions from behind a deep prompt, as if it were text in front. Default: for "
-        "pooling peft, as PEFT does, and for decoders whose prompt starts from tokens.",
+        description="Number the text's positions after a deep prompt, as if the prompt were text in front of it. "
+        "Default: on with pooling peft, as in PEFT, and for decoders if init is vocabulary or text.",
     )
 
     @field_validator("verbalizer", mode="before")

@@ -1,16 +1,19 @@
-"""transformers' callbacks along a run: early stopping, and reports to TensorBoard, W&B, MLflow and Trackio.
+"""Callbacks of transformers: early stopping, and reports to TensorBoard, W&B, MLflow and Trackio.
 
-A callback is told what transformers' Trainer would tell it, with a TrainerState
-and TrainingArguments that describe the run: on_train_begin, on_epoch_begin,
-on_step_begin, on_step_end, on_log (every 10 steps the mean training loss, every
-epoch the metrics as eval_*), on_epoch_end, on_evaluate, on_save, on_train_end.
-On a GPU several steps are told at once, when their losses are read.
+A callback receives the events that it would receive from transformers' Trainer,
+with a TrainerState and TrainingArguments that describe the run: on_train_begin,
+on_epoch_begin, on_step_begin, on_step_end, on_log, on_epoch_end, on_evaluate,
+on_save and on_train_end. on_log reports the mean training loss every 10 steps,
+and the metrics as eval_* after every epoch. On a GPU the events of several steps
+are sent together, when their losses are read.
 
-Of what it may ask for, `should_training_stop` is obeyed: the epoch ends there,
-is evaluated, and was the last. Evaluating and saving follow the run's own plan.
+A callback may stop the run with `should_training_stop`: the epoch ends there, is
+evaluated, and is the last one. All other requests in TrainerControl are ignored,
+because the run has its own schedule for evaluating and saving.
 
-Several seeds are one run: the training loss is their mean, the metrics are of
-what would be kept, with those of each seed beside them as eval_METRIC_seed_N.
+A run over several seeds is reported as one run. The training loss is the mean
+over the seeds. The metrics are those of the model that would be kept; the metric
+of each seed is reported as eval_METRIC_seed_N.
 """
 
 from __future__ import annotations
@@ -30,39 +33,52 @@ if TYPE_CHECKING:
 
 LOG_STEPS = 10
 Report = Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]
-# What a line of the metrics file has beside metrics.
-_NO_METRICS = ("epoch", "step", "train_loss", "best", "seconds", "by_seed")
+# Keys of a line of the metrics file that are not metrics.
+_NOT_METRICS = ("epoch", "step", "train_loss", "best", "seconds", "by_seed")
 
 
 def reporting_callbacks(report: Report) -> list[Any]:
-    """transformers' callback for one of these, ready to be given to `train`.
+    """Return transformers' callbacks that send metrics to a service, ready to pass to `train`.
+
+    Args:
+        report: the service; 'none' gives an empty list.
 
     Raises:
-        ConfigError: no such report, or its package is not installed; gives the command.
+        ConfigError: the report is unknown.
+        ConfigError: its package is not installed; the message gives the command that installs it.
     """
     if report not in get_args(Report):
-        raise ConfigError(f"report '{report}' is unknown; use one of {', '.join(get_args(Report))}")
+        expected = ", ".join(get_args(Report))
+        raise ConfigError(
+            f"report '{report}' is unknown; use one of {expected}", field="report", value=report, expected=expected
+        )
     if report == "none":
         return []
     if importlib.util.find_spec(report) is None:
         package = "'ptune[tensorboard]'" if report == "tensorboard" else f"{report} accelerate"
-        raise ConfigError(f"reports to {report} need a package that is not installed; pip install {package}")
-    _need_accelerate()
+        raise ConfigError(f"reports to {report} need a package that is not installed; run: pip install {package}")
+    _check_accelerate()
     from transformers.integrations import get_reporting_integration_callbacks
 
     return [callback() for callback in get_reporting_integration_callbacks([report])]
 
 
-def _need_accelerate() -> None:
+def _check_accelerate() -> None:
+    """Check that accelerate is installed, which transformers needs to create TrainingArguments."""
     if importlib.util.find_spec("accelerate") is None:
-        raise ConfigError("transformers' callbacks need a package that is not installed; pip install accelerate")
+        raise ConfigError("transformers' callbacks need a package that is not installed; run: pip install accelerate")
 
 
 class TrainerCallbacks(Events):
-    """What a run tells, to callbacks of transformers.
+    """A listener that passes the events of a run on to transformers' callbacks.
+
+    Args:
+        callbacks: instances or subclasses of transformers.TrainerCallback.
 
     Raises:
-        ConfigError: they are no list, or something else than a TrainerCallback is among them.
+        ConfigError: `callbacks` is not a list or tuple.
+        ConfigError: one of them is not a TrainerCallback.
+        ConfigError: accelerate is not installed.
     """
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
@@ -70,18 +86,30 @@ class TrainerCallbacks(Events):
         from transformers.trainer_callback import CallbackHandler
 
         if not isinstance(callbacks, list | tuple):
-            raise ConfigError(f"callbacks is {callbacks!r}; give a list, such as [EarlyStoppingCallback(2)]")
-        made = [callback() if isinstance(callback, type) else callback for callback in callbacks]
-        for callback in made:
+            raise ConfigError(
+                f"`callbacks` is {callbacks!r}; give a list, such as [EarlyStoppingCallback(2)]",
+                field="callbacks",
+                value=callbacks,
+                expected="a list of TrainerCallbacks",
+            )
+        instances = [callback() if isinstance(callback, type) else callback for callback in callbacks]
+        for callback in instances:
             if not isinstance(callback, TrainerCallback):
-                raise ConfigError(f"{callback!r} is no callback; give objects of classes from TrainerCallback")
-        _need_accelerate()
-        self._handler = CallbackHandler([DefaultFlowCallback(), *made], None, None, None, None)
+                raise ConfigError(
+                    f"{callback!r} in `callbacks` is not a callback; give instances or subclasses of "
+                    "transformers.TrainerCallback",
+                    field="callbacks",
+                    value=callback,
+                    expected="a TrainerCallback",
+                )
+        _check_accelerate()
+        self._handler = CallbackHandler([DefaultFlowCallback(), *instances], None, None, None, None)
         self._control = TrainerControl()
         self._losses: list[float] = []
 
     @property
     def stop(self) -> bool:  # type: ignore[override]
+        """True if a callback asked for the end of the run."""
         return bool(self._control.should_training_stop)
 
     def begin(self, info: RunInfo, progress: Progress) -> None:
@@ -97,43 +125,43 @@ class TrainerCallbacks(Events):
             train_batch_size=info.config.batch_size,
         )
         if progress.best_metrics:
-            self._note_best(progress.best_metrics)
+            self._record_best(progress.best_metrics)
         self._handler.model, self._handler.processing_class = info.model, info.encoder.tokenizer
         self._handler.optimizer = info.optimizer
-        self._tell("on_train_begin")
+        self._send("on_train_begin")
 
     def begin_epoch(self) -> None:
-        self._tell("on_epoch_begin")
+        self._send("on_epoch_begin")
 
     def end_step(self, progress: Progress, loss: float) -> None:
         self._losses.append(loss)
-        self._tell("on_step_begin")
+        self._send("on_step_begin")
         self._state.global_step = progress.step
         self._state.epoch = progress.epoch - 1 + progress.rows / self._info.rows
-        self._tell("on_step_end")
+        self._send("on_step_end")
         if self._control.should_log:
             self._log_losses()
 
     def end_epoch(self, line: dict[str, Any]) -> None:
-        self._tell("on_epoch_end")
+        self._send("on_epoch_end")
         self._log_losses()
-        values = {name: value for name, value in line.items() if name not in _NO_METRICS}
+        values = {name: value for name, value in line.items() if name not in _NOT_METRICS}
         metrics = {f"eval_{name}": value for name, value in values.items()}
         for seed, value in line.get("by_seed", {}).items():
             metrics[f"{self._args.metric_for_best_model}_seed_{seed}"] = value
         self._log(metrics)
-        self._tell("on_evaluate", metrics=metrics)
-        if line["best"]:  # afterwards, as callbacks compare with the best before
-            self._note_best(values)
+        self._send("on_evaluate", metrics=metrics)
+        if line["best"]:  # after on_evaluate, in which callbacks compare with the previous best
+            self._record_best(values)
 
     def saved(self) -> None:
-        self._tell("on_save")
+        self._send("on_save")
 
     def end(self, progress: Progress) -> None:
         self._log({"train_runtime": round(progress.seconds, 3)})
-        self._tell("on_train_end")
+        self._send("on_train_end")
 
-    def _note_best(self, metrics: dict[str, float]) -> None:
+    def _record_best(self, metrics: dict[str, float]) -> None:
         self._state.best_metric = metrics[str(self._args.metric_for_best_model).removeprefix("eval_")]
         self._state.best_global_step = self._state.global_step
         self._state.best_model_checkpoint = str(self._info.folder)
@@ -147,14 +175,14 @@ class TrainerCallbacks(Events):
     def _log(self, values: dict[str, float]) -> None:
         values = {**values, "epoch": self._state.epoch}
         self._state.log_history.append({**values, "step": self._state.global_step})
-        self._tell("on_log", logs=values)
+        self._send("on_log", logs=values)
 
-    def _tell(self, event: str, **values: Any) -> None:
+    def _send(self, event: str, **values: Any) -> None:
         self._control = getattr(self._handler, event)(self._args, self._state, self._control, **values)
 
 
 def _arguments(info: RunInfo) -> TrainingArguments:
-    """The run's settings under transformers' names."""
+    """Return the run's settings as transformers' TrainingArguments."""
     from transformers import TrainingArguments
 
     config = info.config

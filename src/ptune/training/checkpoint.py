@@ -1,10 +1,10 @@
-"""What resuming a run exactly needs, in one file, `checkpoint.safetensors`.
+"""The checkpoint of a run: everything that an exact resume needs, in one file, `checkpoint.safetensors`.
 
-Tensors: of every seed the prompt encoder (whole, not folded) and the head, now
-and averaged, AdamW's moments and the generator's state; and the best epoch's
-state. Everything else (data position, metrics so far, settings) is JSON in the
-file's metadata. One file, so that no crash leaves halves that do not belong
-together.
+The tensors of each seed are the current and the averaged state of the prompt
+encoder (not folded) and the head, AdamW's moments, and the generator's state.
+The state of the best epoch is stored once. Everything else (position in the
+data, metrics so far, settings) is JSON in the file's metadata. It is a single
+file, so that a crash cannot leave two files of different steps.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ FORMAT_VERSION = 2
 
 @dataclass
 class Progress:
-    """Where a run stands. epoch and batch name the next batch: epochs from 1, batches from 0."""
+    """How far a run has come.
+
+    `epoch` (from 1) and `batch` (from 0) are the position of the next batch.
+    """
 
     epoch: int = 1
     batch: int = 0
     step: int = 0
-    loss_sum: float = 0.0  # over the rows of this epoch so far
-    rows: int = 0
+    loss_sum: float = 0.0  # sum of the loss over the rows of this epoch so far
+    rows: int = 0  # rows of this epoch so far
     best_epoch: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
-    best_seed: int | None = None  # None of an ensemble
+    best_seed: int | None = None  # None for an ensemble
     best_temperature: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
@@ -50,19 +53,19 @@ class Progress:
 
 @dataclass
 class RunState:
-    """All that changes during a run."""
+    """Everything that changes during a run."""
 
     members: list[Member]
     progress: Progress
-    best: dict[str, Tensor]  # the kept model's averaged state at the best epoch; empty before the first
+    best: dict[str, Tensor]  # averaged state of the kept model at the best epoch; empty before the first epoch ends
 
 
 class CheckpointWriter:
-    """Writes a run's checkpoints one after the other, while training goes on.
+    """A context that writes checkpoints in the background, one at a time, while training continues.
 
     Raises:
-        OutputError: one could not be written; an older one is still whole. Raised by the next `save` or `wait`, or at
-            the end of the context.
+        OutputError: a checkpoint could not be written; the previous one is unchanged. Raised by the next call of
+            `save` or `wait`, or on leaving the context.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,25 +76,39 @@ class CheckpointWriter:
     def __enter__(self) -> CheckpointWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         try:
             self.wait()
         except OutputError as err:
-            if kind is None:
+            if error_type is None:
                 raise
-            logger.warning("%s", err)  # beside what ended the run already
+            logger.warning("%s", err)  # the error that ended the run is the one to raise
         finally:
             self._thread.shutdown()
 
     def save(self, state: RunState, identity: dict[str, Any]) -> None:
-        """Take down the state as it is now, and write it in the background; `identity` says which run it is."""
+        """Copy the current state and write it in the background.
+
+        Waits for the previous checkpoint first.
+
+        Args:
+            state: what to save; it may change as soon as this returns.
+            identity: JSON-compatible facts that a run must share to resume from this checkpoint.
+
+        Raises:
+            OutputError: the previous checkpoint could not be written.
+        """
         self.wait()
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(state).items()}
         content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
         self._last = self._thread.submit(_write, self.folder, tensors, json.dumps(content))
 
     def wait(self) -> None:
-        """Until the last checkpoint is written."""
+        """Wait until the last checkpoint is written.
+
+        Raises:
+            OutputError: it could not be written.
+        """
         last, self._last = self._last, None
         if last is not None:
             last.result()
@@ -100,13 +117,14 @@ class CheckpointWriter:
 def _tensors(state: RunState) -> dict[str, Tensor]:
     tensors = {f"best.{name}": tensor for name, tensor in state.best.items()}
     for number, member in enumerate(state.members):
-        parts = {
+        groups = {
             "model": member.model.trainable_state(),
             "average": member.average,
             "optimizer": _optimizer_tensors(member.optimizer),
             "generator": member.generator,
         }
-        tensors |= {f"{number}.{part}.{name}": x for part, own in parts.items() for name, x in own.items()}
+        for group, group_tensors in groups.items():
+            tensors |= {f"{number}.{group}.{name}": tensor for name, tensor in group_tensors.items()}
     return tensors
 
 
@@ -117,11 +135,16 @@ def _write(folder: Path, tensors: dict[str, Tensor], content: str) -> None:
 
 
 def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:
-    """Put a run back where its checkpoint was written.
+    """Restore the state of a run from the checkpoint in its folder.
+
+    Args:
+        folder: of the run; it holds `checkpoint.safetensors`.
+        state: changed in place.
+        identity: facts of this run, which must equal those that were saved.
 
     Raises:
-        AdapterError: the file is damaged, or of another version.
-        ConfigError: the checkpoint is of a run with other settings or data.
+        AdapterError: the file is damaged, or has another format version.
+        ConfigError: the checkpoint belongs to a run with other settings or data.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -131,10 +154,10 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
             content = json.loads((file.metadata() or {})["ptune"])
             if content["format_version"] != FORMAT_VERSION:
                 raise AdapterError(
-                    f"checkpoint '{path}' has format_version {content['format_version']!r}, this ptune reads "
-                    f"{FORMAT_VERSION}; train without `resume`"
+                    f"checkpoint '{path}' has format_version {content['format_version']!r}, but this version of ptune "
+                    f"reads {FORMAT_VERSION}; train without `resume`"
                 )
-            _same_run(content["identity"], identity, path)
+            _check_same_run(content["identity"], identity, path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         _restore(state, content["progress"], tensors)
     except ConfigError:
@@ -148,34 +171,38 @@ def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tenso
     state.progress = Progress(**progress)
     state.best = {name: tensor.to(device) for name, tensor in _under("best.", tensors).items()}
     for number, member in enumerate(state.members):
-        own = _under(f"{number}.", tensors)
-        member.model.load_trainable_state(_under("model.", own))
-        member.average = {name: tensor.to(device) for name, tensor in _under("average.", own).items()}
-        member.generator = _under("generator.", own)
-        _restore_optimizer(member.optimizer, _under("optimizer.", own))
+        member_tensors = _under(f"{number}.", tensors)
+        member.model.load_trainable_state(_under("model.", member_tensors))
+        member.average = {name: tensor.to(device) for name, tensor in _under("average.", member_tensors).items()}
+        member.generator = _under("generator.", member_tensors)
+        _restore_optimizer(member.optimizer, _under("optimizer.", member_tensors))
 
 
-def _same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
-    """Compare setting by setting."""
-    saved, now = _flat(saved), _flat(json.loads(json.dumps(identity)))  # as JSON, in which a tuple is a list
-    differing = [key for key in sorted(saved.keys() | now.keys()) if saved.get(key) != now.get(key)]
+def _check_same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
+    """Check that two runs have the same identity, and name each setting that differs."""
+    before, now = _flatten(saved), _flatten(json.loads(json.dumps(identity)))  # as in JSON, tuples become lists
+    differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if differing:
-        said = ", ".join(f"{key} was {saved.get(key)!r}, is {now.get(key)!r}" for key in differing)
+        differences = ", ".join(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}" for key in differing)
         raise ConfigError(
-            f"checkpoint '{path}' is of another run: {said}; give the same options, or train without `resume`"
+            f"checkpoint '{path}' belongs to another run: {differences}; give the same options, or train without "
+            "`resume`"
         )
 
 
-def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    """{"training": {"epochs": 4}} -> {"training.epochs": 4}"""
-    flat = {}
+def _flatten(identity: dict[str, Any]) -> dict[str, Any]:
+    """Join nested keys with a dot: {"training": {"epochs": 4}} becomes {"training.epochs": 4}."""
+    flat: dict[str, Any] = {}
     for key, value in identity.items():
-        parts = {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
-        flat.update(parts)
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": item for name, item in value.items()}
+        else:
+            flat[key] = value
     return flat
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without that prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

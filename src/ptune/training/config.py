@@ -1,4 +1,4 @@
-"""Settings of a training run, and the defaults that follow from what is trained."""
+"""Settings of a training run, and the defaults that depend on the task."""
 
 from __future__ import annotations
 
@@ -13,124 +13,162 @@ from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.config import FEW_ROWS, PromptConfig
 
-# Steps from which on compiling on a GPU is by default worth its minute.
+# On a GPU, runs of at least so many steps are compiled by default: shorter ones do not win back the minute it takes.
 COMPILE_STEPS = 1000
+BATCH = 16
+SMALL_ROWS, SMALL_BATCH = 400, 8
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the defaults follow from: rows, classes, the width of what the head reads, what is learned."""
+    """The facts about data and backbone that the defaults depend on.
 
-    rows: int  # to train on
+    rows: number of training rows.
+    validation_rows: number of validation rows.
+    classes: number of classes or labels.
+    width: width of the vector that the head reads.
+    problem_type: what is learned.
+    pairs: True if rows are pairs of texts.
+    metrics: the metrics of a benchmark's task, the main one first; empty for other data.
+    norm_first: True if the backbone's layers normalise their input; see `ptune.model.families`.
+    gpu: True if the backbone is on a GPU.
+    """
+
+    rows: int
     validation_rows: int
     classes: int
     width: int
     problem_type: ProblemType = SINGLE
-    pairs: bool = False  # whether two texts are compared
-    metrics: tuple[str, ...] = ()  # that a benchmark judges by
-    norm_first: bool = False  # whether the backbone's layers normalise what they read; see `families`
-    gpu: bool = False  # whether the backbone is on one
+    pairs: bool = False
+    metrics: tuple[str, ...] = ()
+    norm_first: bool = False
+    gpu: bool = False
 
 
 class TrainConfig(BaseModel):
-    """How a prompt is trained. Fields left None follow from method and task, see `settle`."""
+    """Settings of a training run. Fields left None get a default that depends on method and task; see `settle`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int | None = Field(
-        None, ge=1, le=10_000, description="Passes over the training rows. Default: the fewer the rows, the more."
+        None,
+        ge=1,
+        le=10_000,
+        description=f"Passes over the training rows. Default: {FEWEST_EPOCHS} to {MOST_EPOCHS}, more for fewer rows.",
     )
     batch_size: int | None = Field(
-        None, ge=1, le=65_536, description="Rows of a forward pass. Default: 16; 8 for few rows."
+        None,
+        ge=1,
+        le=65_536,
+        description=f"Rows per training batch. Default: {BATCH}, or {SMALL_BATCH} with fewer than {SMALL_ROWS} rows.",
     )
     accumulate: int = Field(
-        1, ge=1, le=4096, description="Batches whose gradients make one step; the loss stays a mean over rows."
+        1,
+        ge=1,
+        le=4096,
+        description="Batches per step (gradient accumulation). The loss is a mean over all their rows.",
     )
     lr: float | None = Field(
-        None, gt=0, le=1000, description="Peak learning rate of the prompt. Default: by method, its start and family."
+        None,
+        gt=0,
+        le=1000,
+        description="Peak learning rate of the prompt. Default: depends on method, encoder, init and backbone family.",
     )
     head_lr: float | None = Field(
-        None, gt=0, le=1000, description="Peak learning rate of the head. Default: by method and the head's width."
+        None,
+        gt=0,
+        le=1000,
+        description="Peak learning rate of the head. Default: depends on method, encoder, head and backbone width.",
     )
     weight_decay: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="AdamW's decay of weights; biases and norms are spared. Default: 0.1 for deep prompts over pairs "
-        "of texts, which are learned by heart before they are understood; else 0.01.",
+        description="Weight decay of AdamW; biases and norms have none. Default: 0.01, or 0.1 for deep prompts on "
+        "pairs of texts, which overfit more easily.",
     )
     warmup: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Share of the steps in which the rates rise from 0. Default: 0.06; 0.12 for prompts at the input.",
+        description="Share of the steps in which the learning rates rise from 0 to their peak. Default: 0.06 for deep "
+        "prompts, 0.12 for the other methods.",
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="How the rates go from their peak to 0 after the warm-up."
+        "linear",
+        description="Learning rates after the warm-up: linear and cosine fall to 0, constant stays at the peak.",
     )
     average: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Decay of the moving average of prompt and head over the steps, which is what is evaluated and "
-        "kept; 0 keeps the last step's. Default: 0.99, less in short runs.",
+        description="Decay of the moving average of the trained weights over the steps. The average is evaluated and "
+        "saved; 0 uses the weights as they are. Default: 0.99, less in short runs.",
     )
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; longer ones are scaled down to it.")
+    clip: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to this norm.")
     patience: int | None = Field(
-        None, ge=1, description="Stop after so many epochs without a better one. Default: run all epochs."
+        None, ge=1, description="Stop after this many epochs without improvement. Default: run all epochs."
     )
     best: MetricName | Literal["last"] | None = Field(
         None,
-        description="The validation metric that picks the best epoch; ties go to the lower loss. last: the last epoch "
-        "is kept, whatever the metrics. Default: accuracy; f1 of several labels a row; pearson of a regression; of a "
-        "task of GLUE or SuperGLUE, the first that it is judged by.",
+        description="Validation metric that picks the best epoch; the lower loss decides a tie. last: keep the last "
+        "epoch. Default: accuracy, f1 for several labels per row, pearson for a regression, or the main metric of a "
+        "GLUE or SuperGLUE task.",
     )
     class_weights: Literal["balanced"] | None = Field(
         None,
-        description="balanced: rows count by how rare their class is among the training rows, a label that applies by "
-        "how rare it is. Default: all count alike.",
+        description="balanced: rare classes or labels get a larger weight in the loss. Default: equal weights.",
     )
     focal: float = Field(
-        0.0, ge=0, le=10, description="Gamma of the focal loss: the higher, the less count rows that are right already."
+        0.0,
+        ge=0,
+        le=10,
+        description="Gamma of the focal loss: higher values reduce the weight of rows that are already predicted well.",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of a row's class that is spread over all classes (one label a row)."
+        0.0, ge=0, lt=1, description="Share of each target that is spread over all classes. For one label per row only."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Of the split, the start of prompt and head, and the order.")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Random seed for the split, the initial weights, and the order of the rows."
+    )
     seeds: int = Field(
         1,
         ge=1,
         le=100,
-        description="Prompts to train at once over the one backbone, with consecutive seeds; the best is kept.",
+        description="Number of prompts to train in parallel, with consecutive seeds. The best one is kept.",
     )
     ensemble: bool = Field(
         False,
-        description="Keep the prompts of all seeds as one adapter, which answers with the mean of their probabilities.",
+        description="Keep the prompts of all seeds as one adapter, which averages their probabilities. Needs several "
+        "seeds.",
     )
     compile: bool | None = Field(
         None,
-        description="Train through torch.compile: a minute of compiling for faster steps. Needs a C++ compiler on a "
-        f"CPU, Triton on a GPU. Default: on a GPU, for runs of {COMPILE_STEPS} steps and more.",
+        description="Train with torch.compile: compiling takes about a minute, steps are then faster. Needs a C++ "
+        f"compiler on a CPU, Triton on a GPU. Default: on for runs of at least {COMPILE_STEPS} steps on a GPU.",
     )
     checkpoint_steps: int = Field(
         200,
         ge=1,
-        description="Steps between checkpoints, from which a run resumes; the end of each epoch always gets one.",
+        description="Steps between checkpoints, from which a run can be resumed. Each epoch also ends with one.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
         if self.ensemble and self.seeds == 1:
-            raise ValueError("ensemble needs several prompts: give seeds 2 or more, such as 5")
+            raise ValueError("`ensemble` needs several prompts: set `seeds` to 2 or more, such as `seeds=5`")
         if self.best == "last" and self.patience is not None:
-            raise ValueError("patience waits for a better epoch, but best 'last' compares none; leave one of them out")
+            raise ValueError(
+                "`patience` waits for a better epoch, but `best='last'` compares none; leave one of them out"
+            )
         return self
 
     def settle(self, prompt: PromptConfig, task: Task) -> SettledConfig:
-        """Fill in what was left None.
+        """Return the settings with a default for every field that was left None.
 
         Raises:
-            ConfigError: a setting that the problem type has no use for.
+            ConfigError: a setting does not apply to the problem type.
         """
         self.check_use(task.problem_type)
         lr, head_lr = _RATES[(prompt.method, prompt.encoder == "none")]
@@ -141,15 +179,15 @@ class TrainConfig(BaseModel):
             lr = _TEXT_PROMPT_RATE
         elif prompt.method == "deep" and task.norm_first:
             lr = min(lr, _NORM_FIRST_RATE)
-        few = prompt.head == "verbalizer" and prompt.init == "text" and task.rows <= FEW_ROWS
+        few_shot = prompt.head == "verbalizer" and prompt.init == "text" and task.rows <= FEW_ROWS
         batch = self.batch_size or (SMALL_BATCH if task.rows < SMALL_ROWS else BATCH)
-        epochs = self.epochs or (FEW_ROWS_EPOCHS if few else default_epochs(prompt, task))
+        epochs = self.epochs or (FEW_ROWS_EPOCHS if few_shot else default_epochs(prompt, task))
         steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
-        average = FEW_ROWS_AVERAGE if few else default_average(steps)
-        # Of a handful of validation rows no epoch can be told to be better than another.
+        average = FEW_ROWS_AVERAGE if few_shot else default_average(steps)
         metrics = task.metrics or choices(task.problem_type)
-        few_to_check = few and task.validation_rows <= FEW_ROWS and self.patience is None
-        best = "last" if few_to_check else metrics[0]
+        # A handful of validation rows cannot tell whether one epoch is better than another.
+        cannot_compare = few_shot and task.validation_rows <= FEW_ROWS and self.patience is None
+        best = "last" if cannot_compare else metrics[0]
         settled = {
             "epochs": epochs,
             "batch_size": batch,
@@ -164,32 +202,35 @@ class TrainConfig(BaseModel):
         return SettledConfig(**{**self.model_dump(), **settled})
 
     def check_use(self, problem_type: ProblemType) -> None:
-        """Whether the problem type has a use for all settings.
+        """Check that every setting applies to the problem type.
 
         Raises:
-            ConfigError: it has not; names the setting, and those that there are.
+            ConfigError: a setting does not apply; the message names it and what is allowed.
         """
         names = (*choices(problem_type), "last")
         if self.best is not None and self.best not in names:
             raise ConfigError(
-                f"`best` '{self.best}' is no metric of {problem_type}; use one of {', '.join(names)}",
+                f"`best` '{self.best}' is not a metric of {problem_type}; use one of {', '.join(names)}",
                 field="best",
                 value=self.best,
                 expected=", ".join(names),
             )
         if self.label_smoothing and problem_type != SINGLE:
             raise ConfigError(
-                f"`label_smoothing` is for {SINGLE}, but these data are {problem_type}; leave it at 0",
+                f"`label_smoothing` is for {SINGLE}, but the data are {problem_type}; leave it at 0",
                 field="label_smoothing",
                 value=self.label_smoothing,
                 expected="0",
             )
         if (self.class_weights or self.focal) and problem_type == REGRESSION:
-            raise ConfigError("`class_weights` and `focal` are for labels, and a regression has none; leave them out")
+            raise ConfigError(
+                "`class_weights` and `focal` change how labels are weighted, but a regression has no labels; leave "
+                "them out"
+            )
 
 
 class SettledConfig(TrainConfig):
-    """Settings without a gap: what a run works with and what is recorded."""
+    """Settings in which every default is filled in. A run uses and records these."""
 
     epochs: int
     batch_size: int
@@ -202,21 +243,20 @@ class SettledConfig(TrainConfig):
     compile: bool
 
 
-BATCH = 16
-SMALL_ROWS, SMALL_BATCH = 400, 8
-RATES_WIDTH = 384  # of the backbone that the heads' rates below were found on
+RATES_WIDTH = 384  # width of the backbone on which the head rates below were measured
 
-# Rows that training sees over all epochs, and what bounds the epochs. See docs/log.md for the measurements.
+# Rows that training sees over all epochs. See docs/log.md for the measurements.
 ROWS_SEEN, ROWS_SEEN_OF_PAIRS, ROWS_SEEN_AT_THE_INPUT = 50_000, 30_000, 75_000
-FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
-# Of few rows and a verbalizer behind a description of the task, which answers before it is trained. See docs/log.md.
+# For few rows, a verbalizer, and a prompt that starts as a description of the task: such a model already works before
+# it is trained. See docs/log.md.
 FEW_ROWS_EPOCHS, FEW_ROWS_AVERAGE = 12, 0.9
 
 
 def default_epochs(prompt: PromptConfig, task: Task) -> int:
-    """Passes so that about ROWS_SEEN rows are seen; many classes need more, and prompts at the input learn slower.
+    """Return as many epochs as it takes to see about ROWS_SEEN rows.
 
-    Pairs gain nothing by more than ROWS_SEEN_OF_PAIRS, whose weights are pulled back harder; see docs/log.md.
+    Tasks with many classes need more rows, and so do prompts at the input, which learn more slowly. Pairs of texts do
+    not improve after ROWS_SEEN_OF_PAIRS rows, under the stronger weight decay that they get. See docs/log.md.
     """
     rows = ROWS_SEEN_OF_PAIRS if task.pairs else ROWS_SEEN
     if prompt.shallow:
@@ -226,26 +266,29 @@ def default_epochs(prompt: PromptConfig, task: Task) -> int:
 
 
 def default_decay(prompt: PromptConfig, task: Task) -> float:
-    """Pairs gain from a strong pull back to the pretrained model, single texts lose by it; see docs/log.md."""
+    """Return the weight decay: a strong one helps on pairs of texts and hurts on single texts; see docs/log.md."""
     return 0.1 if task.pairs and prompt.method == "deep" else 0.01
 
 
 def default_warmup(prompt: PromptConfig) -> float:
-    """Input prompts that take full steps in the first epoch never get where those that do not end; see docs/log.md."""
+    """Return the share of warm-up steps.
+
+    Prompts at the input that take full steps in the first epoch never catch up with those that do not; see docs/log.md.
+    """
     return 0.12 if prompt.shallow else 0.06
 
 
 def default_average(steps: int) -> float:
-    """Over the last hundred steps, or the last tenth of a shorter run."""
+    """Return the decay that averages over the last hundred steps, or the last tenth of a shorter run."""
     return round(1 - min(1.0, 1 / min(100.0, max(1.0, steps / 10))), 4)
 
 
-# Of heads that start at words and keys and values that start at a text: they know something that larger steps undo.
+# For heads that start from words, and keys and values that start from a text: larger steps would undo what they know.
 _VERBALIZER_RATE = 1e-4
 _TEXT_PROMPT_RATE = 3e-3
-# Of free keys and values in layers that do not normalise what these add: at the others' rate nothing is learned.
+# For keys and values in layers that do not normalise what these add: at the usual rate nothing is learned.
 _NORM_FIRST_RATE = 5e-4
-# Peak rates of (prompt, head), by method and by whether the prompt is made of free vectors. See docs/log.md.
+# Peak rates of (prompt, head), by method and by whether the prompt has no encoder. See docs/log.md.
 _RATES: dict[tuple[str | None, bool], tuple[float, float]] = {
     ("deep", True): (2e-2, 2e-3),
     ("deep", False): (1e-3, 3e-3),

@@ -1,4 +1,4 @@
-"""What a run tells along the way: to functions, and to callbacks (`ptune.training.callbacks`)."""
+"""The events of a run, for functions and for callbacks (`ptune.training.callbacks`)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ if TYPE_CHECKING:
     from ptune.training.checkpoint import Progress
     from ptune.training.config import SettledConfig
 
-# Called after every step, on a GPU after every few: (rows done in this epoch, rows in it, epoch, its mean loss so far).
+# Called after every step, or after every few steps on a GPU, with the rows of the epoch so far, the rows of a whole
+# epoch, the number of the epoch, and its mean loss so far.
 OnStep = Callable[[int, int, int, float], None]
-# Called after every epoch with its line of the metrics file.
+# Called after every epoch with the epoch's line of the metrics file.
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What stays the same during a run.
+    """Facts that stay the same during a run.
 
-    config: settled settings. metric: compares epochs and seeds. folder: of the adapter. steps: of the whole run.
-    rows: to train on. model: what is kept in the end. optimizer: of the first seed.
+    config: the settled settings.
+    metric: the metric that compares epochs and seeds.
+    folder: the adapter's folder.
+    steps: optimizer steps in the whole run.
+    rows: number of training rows.
+    model: the model that is kept at the end.
+    encoder: turns texts into token ids.
+    optimizer: the optimizer of the first seed.
     """
 
     config: SettledConfig
@@ -41,24 +48,24 @@ class RunInfo:
 
 
 class Events:
-    """What a run tells. Here nobody listens."""
+    """A listener to a run. This base class ignores every event."""
 
-    stop = False  # whether a listener wants no further step
+    stop = False  # True ends the run after the current step
 
     def begin(self, info: RunInfo, progress: Progress) -> None:
-        """The run is about to start, or to go on from a checkpoint."""
+        """Handle the start of a run, or its continuation from a checkpoint."""
 
     def begin_epoch(self) -> None:
-        """An epoch is about to start, or to go on."""
+        """Handle the start of an epoch, or its continuation."""
 
     def end_step(self, progress: Progress, loss: float) -> None:
-        """A step was taken; `loss` is its mean over rows."""
+        """Handle the end of a step; `loss` is the mean over its rows."""
 
     def end_epoch(self, line: dict[str, Any]) -> None:
-        """The epoch's steps are taken and it was evaluated; `line` is that of the metrics file."""
+        """Handle the end of an epoch after its evaluation; `line` is its line of the metrics file."""
 
     def saved(self) -> None:
-        """Adapter and checkpoint are up to date."""
+        """Handle a save: adapter and checkpoint are up to date."""
 
     def end(self, progress: Progress) -> None:
-        """The best state is put back and saved."""
+        """Handle the end of the run: the best state is restored and saved."""

@@ -1,4 +1,4 @@
-"""One of the prompts that a run trains side by side: its model, optimizer, average and generator."""
+"""One of the prompts that a run trains in parallel: its model, optimizer, moving average and generator."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ State = dict[str, Tensor]
 
 
 class Member:
-    """A prompt in training. Draws from a generator of its own, so that its neighbours do not change what it becomes.
+    """A prompt in training, with its own random generator.
+
+    The result therefore does not depend on the other prompts of the run.
 
     Args:
-        model: what is trained.
-        seed: of its generator and of the order of its rows.
+        model: the model to train.
+        seed: seeds the generator and the order of the training rows.
+        config: settled settings.
     """
 
     def __init__(self, model: PromptClassifier, seed: int, config: SettledConfig) -> None:
         self.model = model
         self.seed = seed
         self.optimizer = make_optimizer(model, config)
-        self.trained = model.trainable_state()  # the tensors themselves, which change with every step
-        self.average = copy_state(model)  # moving average of the trained state
+        self.trained = model.trainable_state()  # not copies: they change with every step
+        self.average = copy_state(model)  # the moving average of `trained`
         device = model.backbone.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -37,7 +40,7 @@ class Member:
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """Let torch's global generators be this member's for a while."""
+        """Make torch's global generators continue this member's random numbers inside the context."""
         device = self.model.backbone.device
         before = generator_state(device)
         set_generator_state(self.generator, device)
@@ -48,29 +51,35 @@ class Member:
             set_generator_state(before, device)
 
     def training_prompt(self) -> Tensor:
-        """The folded prompt, with dropout in its encoder and of its virtual tokens."""
+        """Return the folded prompt, with dropout in its encoder and of its virtual tokens."""
         with self.drawing():
             return self.model.prompt()
 
     def step(self, config: SettledConfig, step: int, steps: int, finite: Tensor) -> None:
-        """Move along the gradient that was collected, then move the average along.
+        """Take an optimizer step along the accumulated gradient, then update the moving average.
 
-        finite: bool [], on the device; where it is False, nothing moves. The gradient is left as it is.
+        The gradient is not cleared.
+
+        Args:
+            config: settled settings.
+            step: number of the step, from 0.
+            steps: steps in the whole run.
+            finite: bool [], on the device. If it is False, nothing changes.
         """
         set_rates(self.optimizer, config, step, steps)
-        # The fused kernel's own switch, made for training in half precision.
+        # The fused kernel skips the step if this is set. It exists for training in half precision.
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self._move_average(config.average, step, finite)
 
     @torch.no_grad()
     def _move_average(self, decay: float, step: int, finite: Tensor) -> None:
-        """A plain mean over the first steps, exponential later on."""
+        """Update the average: a plain mean over the first steps, exponential after that."""
         share = finite * (max(1 - decay, 1 / (1 + step)) if decay else 1.0)
         for name, tensor in self.trained.items():
             self.average[name].lerp_(tensor, share)
 
 
 def copy_state(model: Model) -> State:
-    """The trained state, apart from the model."""
+    """Return a copy of the trained state, detached from the model."""
     return {name: tensor.detach().clone() for name, tensor in model.trainable_state().items()}

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a run writes down along the way, a line for each epoch."""
+"""metrics.jsonl: the metrics of a run, one line per epoch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsFile:
-    """One JSON line an epoch, in the adapter's folder. A resumed run keeps the lines before it."""
+    """The metrics file in the adapter's folder, with one JSON object per epoch.
+
+    Args:
+        folder: the adapter's folder.
+        history: lines of earlier epochs, which a resumed run keeps.
+    """
 
     def __init__(self, folder: Path, history: list[dict[str, Any]]) -> None:
         self.folder = folder
         self._lines = [json.dumps(line) for line in history]
 
     def add(self, line: dict[str, Any]) -> None:
-        """Append an epoch's metrics.
+        """Append the line of an epoch and write the file.
 
         Raises:
             OutputError: the file cannot be written.

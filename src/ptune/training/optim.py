@@ -1,4 +1,4 @@
-"""Optimizer and schedule: AdamW with rates of their own for prompt and head."""
+"""Optimizer and learning-rate schedule: AdamW with separate rates for prompt and head."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ from ptune.training.config import SettledConfig
 
 
 def make_optimizer(model: PromptClassifier, config: SettledConfig) -> AdamW:
-    """AdamW (arXiv 1711.05101) over prompt encoder and head; each group keeps its peak rate under `peak`."""
+    """Return AdamW (arXiv 1711.05101) over prompt encoder and head.
+
+    Each parameter group keeps its peak learning rate under the key `peak`.
+    """
     groups: list[dict[str, Any]] = []
     for module, rate in ((model.prompt_encoder, config.lr), (model.head, config.head_lr)):
-        decayed, spared = _by_decay(module)
+        decayed, undecayed = _split_by_decay(module)
         groups.append({"params": decayed, "peak": rate, "weight_decay": config.weight_decay})
-        groups.append({"params": spared, "peak": rate, "weight_decay": 0.0})
+        groups.append({"params": undecayed, "peak": rate, "weight_decay": 0.0})
     return AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
 
 
 def set_rates(optimizer: AdamW, config: SettledConfig, step: int, steps: int) -> None:
-    """Set each group's rate for a step (counted from 0) of so many."""
+    """Set the learning rate of each parameter group for step `step` (from 0) of `steps`."""
     share = rate_share(config, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
 
 
 def rate_share(config: SettledConfig, step: int, steps: int) -> float:
-    """The schedule: from 0 to 1 of the peak rate. Warm-up rises to 1, decay ends at 0 after the last step."""
+    """Return the learning rate of a step as a share of the peak rate, from 0 to 1.
+
+    The share rises to 1 in the warm-up. It then follows `config.schedule`; linear and cosine reach 0 after the last
+    step.
+    """
     warmup = math.ceil(config.warmup * steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -44,18 +51,18 @@ def rate_share(config: SettledConfig, step: int, steps: int) -> float:
 
 
 def clip_gradients(model: PromptClassifier, limit: float) -> Tensor:
-    """Scale the gradient down to a norm of at most `limit`; returns the norm [] that it had, on the device."""
+    """Scale the gradient of prompt and head to a norm of at most `limit`; return its norm [] before that."""
     return nn.utils.clip_grad_norm_([*model.prompt_encoder.parameters(), *model.head.parameters()], limit)
 
 
-def _by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices decay; biases and the scales of norms do not."""
+def _split_by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Split the parameters into matrices, which decay, and biases and norm scales, which do not."""
     parameters = list(module.parameters())
     return [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
 
 
 def generator_state(device: torch.device) -> dict[str, Tensor]:
-    """States of the generators that dropout draws from, uint8: the CPU's always, and the GPU's where one is used."""
+    """Return the states of the generators that dropout samples from, uint8: the CPU's, and the GPU's if one is used."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -63,7 +70,7 @@ def generator_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_generator_state(states: dict[str, Tensor], device: torch.device) -> None:
-    """Put back what `generator_state` gave."""
+    """Restore generator states that `generator_state` returned."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,7 +1,7 @@
-"""One training run: batches, steps, an evaluation each epoch, the best state put back at the end.
+"""A training run: steps over batches, an evaluation after each epoch, and the best state at the end.
 
-A run trains one prompt or, with `seeds`, several side by side: their rows share
-each forward pass, and each becomes what it would have become alone.
+A run trains one prompt, or with `seeds` several in parallel. Their rows share
+each forward pass, but each prompt becomes what it would have become alone.
 """
 
 from __future__ import annotations
@@ -44,10 +44,19 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """One training run: the state of `RunState` and the steps that change it.
+    """A training run: a `RunState` and the methods that advance it.
 
-    classifier: holds the model that is kept in the end: with `config.ensemble` the ensemble of `models`, else the
-    first of them, whose state is then that of the best. `go` returns it as it was saved.
+    Args:
+        classifier: holds the model that is kept at the end. With `config.ensemble` this is the ensemble of `models`,
+            otherwise the first of them, which then receives the best state of all.
+        models: the models to train, one per seed.
+        train_rows: rows to train on.
+        validation_rows: rows to evaluate after each epoch.
+        config: settled settings.
+        folder: for the adapter, the metrics file and the checkpoint.
+        on_step: called after each step.
+        on_epoch: called after each epoch.
+        events: the listener for callbacks.
     """
 
     def __init__(
@@ -71,10 +80,10 @@ class Run:
         self.on_step = on_step
         self.on_epoch = on_epoch
         self.events = events or Events()
-        self.most_tokens: int | None = None  # of a pass in evaluation, once the device had no memory for more
+        self.most_tokens: int | None = None  # limit of an evaluation pass, once a larger one ran out of memory
         self.stop = StopSignal()
         self.checkpoints = CheckpointWriter(folder)
-        self.between_steps = False  # whether the state at hand is one that a checkpoint may hold
+        self.between_steps = False  # True while the state may go into a checkpoint
         self.objective = self._objective(models)
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
@@ -84,7 +93,7 @@ class Run:
         self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total)
 
     def _objective(self, models: Sequence[PromptClassifier]) -> Objective:
-        """The loss, with weights and units counted on the training rows."""
+        """Return the loss, with class weights and target scale measured on the training rows."""
         model, targets = models[0], self.train_rows.labels
         if model.problem_type == REGRESSION:
             for member in models:
@@ -95,9 +104,9 @@ class Run:
             weights = balanced_weights(model.problem_type, targets, len(model.labels)).to(model.backbone.device)
         return Objective(model.problem_type, weights, self.config.focal, self.config.label_smoothing)
 
-    @cached_property  # it reads all rows, and every checkpoint carries it
+    @cached_property  # reads all rows, and goes into every checkpoint
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to belong to this run."""
+        """Facts that a checkpoint must share to belong to this run."""
         content = hashlib.sha256()
         for rows in (self.train_rows, self.validation_rows):
             for row, label in zip(rows.encoded, rows.labels.tolist(), strict=True):
@@ -115,37 +124,49 @@ class Run:
         }
 
     def resume(self) -> None:
-        """Go back to where the checkpoint in the folder was written, if there is one.
+        """Restore the state from the checkpoint in the folder, if there is one.
 
         Raises:
-            ConfigError: it is of another run. AdapterError: it is damaged.
+            ConfigError: the checkpoint belongs to another run.
+            AdapterError: the checkpoint is damaged.
         """
         if not (self.folder / CHECKPOINT_FILE).exists():
-            logger.warning("nothing to resume in '%s': there is no %s; starting anew", self.folder, CHECKPOINT_FILE)
+            logger.warning(
+                "nothing to resume in '%s': there is no %s; training starts from the beginning",
+                self.folder,
+                CHECKPOINT_FILE,
+            )
             return
         load_checkpoint(self.folder, self.state, self.identity)
         if self.ended:
-            logger.info("the run in '%s' had ended; nothing is left to train", self.folder)
+            logger.info("the run in '%s' is already finished; nothing is left to train", self.folder)
         else:
             logger.info("resumed at epoch %d, batch %d", self.progress.epoch, self.progress.batch)
 
     @property
     def members(self) -> list[Member]:
+        """The prompts in training, one per seed."""
         return self.state.members
 
     @property
     def progress(self) -> Progress:
+        """How far the run has come."""
         return self.state.progress
 
     @property
     def info(self) -> RunInfo:
-        """What stays the same during the run."""
+        """Facts for listeners that stay the same during the run."""
         encoder, optimizer = self.classifier.encoder, self.members[0].optimizer
         rows = len(self.train_rows.labels)
         return RunInfo(self.config, self.metric, self.folder, self.total, rows, self.kept, encoder, optimizer)
 
     def go(self) -> TextClassifier:
-        """Run the epochs that are left, put the best state back, save it and return its classifier."""
+        """Run the remaining epochs, restore and save the best state, and return its classifier as it was saved.
+
+        Raises:
+            TrainingError: the loss is not a finite number, or the device has no memory for a single row.
+            OutputError: the adapter, the metrics or a checkpoint could not be written.
+        """
         self.events.begin(self.info, self.progress)
         with self.checkpoints:
             self._run_epochs()
@@ -163,16 +184,16 @@ class Run:
                     self._train_epoch()
                     self._end_epoch(log)
         except KeyboardInterrupt:
-            if self.between_steps:  # else a second Ctrl-C came in the middle of something: the older checkpoint holds
+            if self.between_steps:  # otherwise a second Ctrl-C interrupted a step, and the previous checkpoint counts
                 self._checkpoint()
             self.checkpoints.wait()
-            logger.warning("stopped; go on with `resume=True`")
+            logger.warning("stopped; continue with `resume=True`")
             raise
 
     def _train_epoch(self) -> None:
         lengths, size, epoch = self.train_rows.lengths, self.config.batch_size, self.progress.epoch
         orders = [training_batches(lengths, size, member.seed, epoch) for member in self.members]
-        batches = list(zip(*orders, strict=True))  # each with the rows of every member, in batches of like length
+        batches = list(zip(*orders, strict=True))  # in each, the members' rows have similar lengths
         self.ensemble.train()
         self.events.begin_epoch()
         started = time.perf_counter()
@@ -195,12 +216,12 @@ class Run:
         self.progress.seconds += time.perf_counter() - started
 
     def _read_steps(self) -> None:
-        """Move the progress up to the steps that were taken."""
+        """Read the losses of the latest steps and update the progress."""
         for step in self.steps.read():
             if not step.finite:
-                self._diverged(sum(step.losses), self.progress.step + 1)
+                self._raise_diverged(sum(step.losses), self.progress.step + 1)
             mean = sum(step.losses) / len(step.losses)
-            mean *= self.objective.scale**2  # in the targets' own unit
+            mean *= self.objective.scale**2  # from standardised targets back to their unit
             self.progress.loss_sum += mean * step.rows
             self.progress.rows += step.rows
             self.progress.rows_seen += step.rows * len(self.members)
@@ -212,23 +233,26 @@ class Run:
             mean = self.progress.loss_sum / self.progress.rows
             self.on_step(self.progress.rows, len(self.train_rows.labels), self.progress.epoch, mean)
 
-    def _diverged(self, loss: float, step: int) -> None:
-        """Save the state at hand, which such a step does not change, and the best epoch's adapter; then stop."""
+    def _raise_diverged(self, loss: float, step: int) -> None:
+        """Save a checkpoint and the adapter of the best epoch, then raise a TrainingError.
+
+        The checkpoint holds the last good state, because a step without a finite loss changes nothing.
+        """
         self._checkpoint()
         self.checkpoints.wait()
         if self.state.best:
             self.kept.load_trainable_state(self.state.best)
             save_adapter(self.folder, self.kept, self.record())
-            kept = f"the adapter of epoch {self.progress.best_epoch} is saved in '{self.folder}'"
+            saved = f"the adapter of epoch {self.progress.best_epoch} is saved in '{self.folder}'"
         else:
-            kept = f"no epoch was finished; the last good state is in '{self.folder / CHECKPOINT_FILE}'"
+            saved = f"no epoch was finished; the last good state is in '{self.folder / CHECKPOINT_FILE}'"
         raise TrainingError(
-            f"the loss or its gradient is not a finite number at step {step} (loss {loss}); {kept}. "
-            f"Lower the rates: `lr={self.config.lr}` and `head_lr={self.config.head_lr}` are too high here"
+            f"the loss or its gradient is not a finite number at step {step} (loss {loss}); {saved}. "
+            f"Use lower learning rates than `lr={self.config.lr}` and `head_lr={self.config.head_lr}`"
         )
 
     def _end_epoch(self, log: MetricsFile) -> None:
-        """Evaluate the averaged state, keep it if it is the best so far, and go on with the state as trained."""
+        """Evaluate the averaged state, save it if it is the best so far, and restore the state in training."""
         self.between_steps = False
         latest = [copy_state(member.model) for member in self.members]
         for member in self.members:
@@ -237,7 +261,7 @@ class Run:
         for member, state in zip(self.members, latest, strict=True):
             member.model.load_trainable_state(state)
         if not math.isfinite(line["loss"]):
-            self._diverged(line["loss"], self.progress.step)
+            self._raise_diverged(line["loss"], self.progress.step)
         self.progress.history.append(line)
         log.add(line)
         self.events.end_epoch(line)
@@ -251,27 +275,27 @@ class Run:
             self.on_epoch(line)
 
     def _save_best(self) -> None:
-        """Write the best state's adapter, and leave the model as it is in training."""
+        """Write the adapter of the best state, and restore the state in training."""
         latest = copy_state(self.kept)
         self.kept.load_trainable_state(self.state.best)
         save_adapter(self.folder, self.kept, self.record())
         self.kept.load_trainable_state(latest)
 
     def _evaluate_epoch(self) -> dict[str, Any]:
-        """The epoch's line of the metrics file; notes the state if it is the best."""
+        """Return the epoch's line of the metrics file; remember the state if it is the best so far."""
         started = time.perf_counter()
-        members = self.evaluate()
-        measured = [self._measure(logits) for logits in members]
+        member_logits = self.evaluate()
+        measured = [self._measure(logits) for logits in member_logits]
         if self.config.ensemble:
-            logits = combine(members, self.kept.problem_type)
+            logits = combine(member_logits, self.kept.problem_type)
             metrics, temperature = self._measure(logits)
             state, seed = self.ensemble.trainable_state(), None
         else:
-            place = max(range(len(members)), key=lambda number: self._rank(measured[number][0]))
-            logits, (metrics, temperature) = members[place], measured[place]
-            state, seed = self.members[place].average, self.members[place].seed
+            index = max(range(len(measured)), key=lambda number: self._rank(measured[number][0]))
+            logits, (metrics, temperature) = member_logits[index], measured[index]
+            state, seed = self.members[index].average, self.members[index].seed
         self.progress.seconds += time.perf_counter() - started
-        better = math.isfinite(metrics["loss"]) and self._better(metrics)
+        better = math.isfinite(metrics["loss"]) and self._is_better(metrics)
         if better:
             self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, metrics
             self.progress.best_seed, self.progress.best_temperature = seed, temperature
@@ -285,16 +309,20 @@ class Run:
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
-        by_seed = {str(m.seed): own[self.metric] for m, (own, _) in zip(self.members, measured, strict=True)}
+        by_seed = {
+            str(member.seed): member_metrics[self.metric]
+            for member, (member_metrics, _) in zip(self.members, measured, strict=True)
+        }
         return line if len(measured) == 1 else {**line, "by_seed": by_seed}
 
     def _measure(self, logits: Tensor) -> tuple[dict[str, float], float]:
-        """Figures of the validation rows' logits [N, C], and the temperature that was fitted on them."""
+        """Return the metrics of validation logits [N, C], and the temperature fitted on them."""
         labels, problem_type = self.validation_rows.labels, self.kept.problem_type
         temperature = fit_temperature(logits, labels) if problem_type == SINGLE else 1.0
         return evaluate_logits(logits, labels, problem_type, temperature), temperature
 
     def _warn_of_collapse(self, logits: Tensor) -> None:
+        """Log a warning if every validation row gets the same prediction."""
         labels, problem_type = self.validation_rows.labels, self.kept.problem_type
         collapse = describe_collapse(logits, labels, self.kept.labels, problem_type)
         if collapse is not None:
@@ -308,19 +336,23 @@ class Run:
             )
 
     def evaluate(self) -> Tensor:
-        """Return the logits [M, N, C] of the validation rows under every member, from the same batches every time."""
+        """Return the logits [M, N, C] of the validation rows for each of the M members.
+
+        The batches are the same every time.
+        """
         rows, models = self.validation_rows.encoded, [member.model for member in self.members]
-        wanted = [(row, number) for row in range(len(rows)) for number in range(len(models))]
-        outcome = compute_logits(models, rows, wanted, self.classifier.pad_id, most_tokens=self.most_tokens)
+        requests = [(row, number) for row in range(len(rows)) for number in range(len(models))]
+        outcome = compute_logits(models, rows, requests, self.classifier.pad_id, most_tokens=self.most_tokens)
         self.most_tokens = outcome.most_tokens
         return torch.stack(outcome.logits)
 
-    def _better(self, metrics: dict[str, float]) -> bool:
+    def _is_better(self, metrics: dict[str, float]) -> bool:
+        """Return whether an epoch replaces the best one so far."""
         best = self.progress.best_metrics
         return not best or self.config.best == "last" or self._rank(metrics) > self._rank(best)
 
     def _rank(self, metrics: dict[str, float]) -> tuple[float, ...]:
-        """What is compared: the figure that picks the best, then the lower loss; without a finite loss, the last."""
+        """Return a sort key: the metric that picks the best, then the lower loss. A loss that is not finite is last."""
         if not math.isfinite(metrics["loss"]):
             return (-math.inf,)
         sign = -1 if less_is_better(self.metric) else 1
@@ -328,12 +360,12 @@ class Run:
 
     @property
     def metric(self) -> MetricName:
-        """What seeds are compared by; epochs too, unless the last one is kept anyway."""
+        """The metric that compares seeds, and also epochs unless the last epoch is kept anyway."""
         return "loss" if self.config.best == "last" else self.config.best
 
     @property
     def ended(self) -> bool:
-        """All epochs are run, patience ran out, or a callback wants no more."""
+        """True if all epochs are done, patience has run out, or a callback asked to stop."""
         waited = self.progress.epoch - 1 - self.progress.best_epoch
         out_of_patience = self.config.patience is not None and waited >= self.config.patience
         return self.progress.epoch > self.config.epochs or out_of_patience or self.events.stop

@@ -1,8 +1,8 @@
 """Optimizer steps of all members, over batches that they share.
 
-A GPU is not waited for. It decides by itself whether a step's losses and gradients are finite numbers; from the first
-that is not, no step changes anything, so that the state at hand stays the last good one. The host reads the losses of
-several steps at once, and learns then how far the run has come.
+The host does not wait for a GPU after each step. The GPU itself checks that losses and gradients are finite numbers.
+From the first step where they are not, no step changes anything, so the state stays the last good one. The host reads
+the losses of several steps at once, and learns only then how far the run has come.
 """
 
 from __future__ import annotations
@@ -29,23 +29,28 @@ from ptune.training.optim import clip_gradients
 
 logger = logging.getLogger(__name__)
 
-# Steps between two looks at the losses, by the kind of device; of those that are not named, OFTEN_ENOUGH.
+# Number of steps after which the losses are read, by device type. OFTEN_ENOUGH is for other devices.
 READ_EVERY = {"cpu": 1}
 OFTEN_ENOUGH = 16
-# Tokens of one forward pass, by the kind of device; of those that are not named, LARGE_PART_TOKENS. A longer batch is
-# read in parts: the same gradient, less memory for the way back, and on a CPU as fast.
+# Most tokens of a forward pass, by device type. LARGE_PART_TOKENS is for other devices. A longer batch is split into
+# parts: the gradient is the same, the backward pass needs less memory, and on a CPU it is as fast.
 PART_TOKENS = {"cpu": 2048}
 LARGE_PART_TOKENS = 2**15
-# Devices whose fused optimizer leaves everything as it is when told so; on others the host looks before it steps.
+# Devices on which the fused optimizer can skip a step by itself. On others the host reads the losses before each step.
 SKIPPING = ("cpu", "cuda")
 
-# The row numbers of one forward pass, each member's.
+# The row numbers of a batch, one list per member.
 Batch = tuple[list[int], ...]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """An encoded split. labels: what TextData.targets gives. weights: [N], by which rows count; None: all alike."""
+    """An encoded split with N rows.
+
+    encoded: the token ids of each row.
+    labels: the tensor that `TextData.targets` returns.
+    weights: [N], weights of the rows in the loss; None weights all rows equally.
+    """
 
     encoded: list[Encoded]
     labels: Tensor
@@ -53,38 +58,57 @@ class Rows:
 
     @property
     def lengths(self) -> list[int]:
+        """Number of tokens of each row."""
         return [len(row) for row in self.encoded]
 
     @cached_property
     def packed(self) -> Packed:
+        """The rows as flat tensors, from which batches are gathered."""
         return pack(self.encoded)
 
 
 @dataclass(frozen=True)
-class _Taken:
+class _UnreadStep:
+    """A step whose losses are still on the device.
+
+    batches: number of batches of each member.
+    rows: number of rows of each member.
+    generators: the state of each member's generator before the step.
+    measured: [2, M], each member's mean loss and the norm of its gradient.
+    """
+
     batches: int
     rows: int
-    generators: list[State]  # of each member, before the step
-    measured: Tensor  # [2, M]: each member's mean loss, and the norm of its gradient
+    generators: list[State]
+    measured: Tensor
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step as it went: batches and rows of each member, losses [M] over them."""
+    """The outcome of a step.
+
+    batches: number of batches of each member.
+    rows: number of rows of each member.
+    losses: [M], each member's mean loss over its rows.
+    finite: False if the step was skipped, because a loss or a gradient was not a finite number.
+    """
 
     batches: int
     rows: int
     losses: list[float]
-    finite: bool  # False: the step was not taken, as a loss or a gradient is no finite number
+    finite: bool
 
 
 class Steps:
-    """Takes steps, and says later how they went.
+    """Takes optimizer steps, and reports their outcome later.
 
     Args:
-        members: what is trained.
-        rows: to train on.
-        total: steps of the whole run.
+        members: the M prompts to train.
+        rows: rows to train on.
+        pad_id: token id of the padding.
+        objective: the loss.
+        config: settled settings.
+        total: number of steps in the whole run.
     """
 
     def __init__(
@@ -107,143 +131,152 @@ class Steps:
         self._forward = CompiledForward(backbone) if config.compile else None
         self._multiple = max(backbone.length_step, length_step(self.device) if config.compile else 1)
         self._part_tokens = PART_TOKENS.get(self.device.type, LARGE_PART_TOKENS)
-        self._part: Batch = ()  # what is under way
-        self._finite = torch.ones((), dtype=torch.bool, device=self.device)  # whether all was, so far
-        self._unread: list[_Taken] = []
+        self._current: Batch = ()  # the part that is being computed
+        self._finite = torch.ones((), dtype=torch.bool, device=self.device)  # False from the first bad step on
+        self._unread: list[_UnreadStep] = []
 
     @property
     def unread(self) -> int:
-        """Steps that were taken since the last look."""
+        """Number of steps whose losses have not been read yet."""
         return len(self._unread)
 
     @property
     def full(self) -> bool:
-        """Whether it is time for a look."""
+        """True if it is time to read the losses."""
         return self.unread >= READ_EVERY.get(self.device.type, OFTEN_ENOUGH)
 
     def take(self, group: Sequence[Batch], number: int) -> None:
-        """One optimizer step, counted from 0, over a group of batches; a loss is the mean over all its rows.
+        """Take one optimizer step over a group of batches; the loss is the mean over all their rows.
+
+        Args:
+            group: the batches whose gradients are accumulated.
+            number: number of the step, from 0.
 
         Raises:
-            TrainingError: the GPU has no memory for a single row, or for the optimizer.
+            TrainingError: the device has no memory for a single row, or for the optimizer.
         """
         rows = sum(len(batch[0]) for batch in group)
         generators = [member.generator for member in self.members]
-        while (totals := self._gradients(group, rows)) is None:
-            self._take_less_memory()
-            self._begin_again(generators)
+        while (losses := self._accumulate(group, rows)) is None:
+            self._use_smaller_parts()
+            self._rewind(generators)
         try:
             with memory_errors():
-                measured = self._move(totals, number)
+                measured = self._update(losses, number)
         except torch.OutOfMemoryError:
             raise TrainingError(
-                f"{self.device} has no memory for the optimizer beside the backbone; "
+                f"{self.device} has no memory for the optimizer in addition to the backbone; "
                 + ways_out(self.device, "fewer `virtual_tokens`", "fewer `seeds`", "`dtype='bfloat16'`")
             ) from None
         for member in self.members:
             member.optimizer.zero_grad()
-        self._unread.append(_Taken(len(group), rows, generators, measured))
+        self._unread.append(_UnreadStep(len(group), rows, generators, measured))
 
     def read(self) -> list[Step]:
-        """The steps since the last look, up to the first that was not taken. Waits for the device, once.
+        """Return the unread steps, up to the first one that was skipped. Waits for the device once.
 
-        After a step that was not taken the members are where they were before it.
+        After a skipped step the members are in their state from before it.
         """
-        taken, self._unread = self._unread, []
-        measured = torch.stack([step.measured for step in taken]).tolist()
+        unread, self._unread = self._unread, []
+        measured = torch.stack([step.measured for step in unread]).tolist()
         steps = []
-        for step, (losses, norms) in zip(taken, measured, strict=True):
+        for step, (losses, norms) in zip(unread, measured, strict=True):
             finite = all(map(math.isfinite, [*losses, *norms]))
             steps.append(Step(step.batches, step.rows, losses, finite))
             if not finite:
-                self._begin_again(step.generators)
+                self._rewind(step.generators)
                 break
         return steps
 
-    def _move(self, totals: Tensor, number: int) -> Tensor:
-        """Let the members move along their gradients; losses and gradients' norms, [2, M]."""
+    def _update(self, losses: Tensor, number: int) -> Tensor:
+        """Take each member's step along its gradient; return losses and gradient norms, [2, M]."""
         norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
-        measured = torch.stack([totals, torch.stack(norms)])
+        measured = torch.stack([losses, torch.stack(norms)])
         self._finite = self._finite & measured.isfinite().all()
         if self.device.type in SKIPPING or self._finite:
             for member in self.members:
                 member.step(self.config, number, self.total, self._finite)
         return measured
 
-    def _begin_again(self, generators: Sequence[State]) -> None:
-        """Let the members be where they were before a step."""
+    def _rewind(self, generators: Sequence[State]) -> None:
+        """Restore the generators from before a step and clear the gradients."""
         for member, generator in zip(self.members, generators, strict=True):
             member.generator = generator
             member.optimizer.zero_grad()
 
-    def _gradients(self, group: Sequence[Batch], rows: int) -> Tensor | None:
-        """Add up the gradients of a group's batches; their mean loss, [M]. None: there is no memory for it."""
-        totals = torch.zeros(len(self.members), device=self.device)
+    def _accumulate(self, group: Sequence[Batch], rows: int) -> Tensor | None:
+        """Accumulate the gradients of a group; return each member's mean loss [M], or None if memory runs out."""
+        losses = torch.zeros(len(self.members), device=self.device)
         try:
             with memory_errors():
                 for batch in group:
-                    totals += self._learn(batch, rows)
+                    losses += self._backward(batch, rows)
         except torch.OutOfMemoryError:
             return None
-        return totals
+        return losses
 
-    def _take_less_memory(self) -> None:
-        """Read batches in smaller parts from here on: the same gradient.
+    def _use_smaller_parts(self) -> None:
+        """Split batches into smaller parts from now on. The gradient stays the same.
 
         Raises:
-            TrainingError: the part that was under way is a single row already.
+            TrainingError: the current part is already a single row.
         """
-        members, rows, longest = len(self._part), len(self._part[0]), self._longest(self._part)
+        members, rows, longest = len(self._current), len(self._current[0]), self._longest(self._current)
         if rows == 1:
             seeds = ["fewer `seeds`"] if members > 1 else []
             raise TrainingError(
                 f"{self.device} has no memory for a row of {longest} tokens; cut texts with `max_length`, "
                 + ways_out(self.device, "`dtype='bfloat16'`", "fewer `virtual_tokens`", *seeds)
             )
-        self._part_tokens = members * rows * longest // 2  # less than before: a part of several rows kept to that
+        self._part_tokens = members * rows * longest // 2  # less than before, as a part of several rows was within it
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        logger.info("%s has no memory left; batches are read in parts of %d tokens", self.device, self._part_tokens)
+        logger.info(
+            "%s ran out of memory; batches are now split into parts of %d tokens", self.device, self._part_tokens
+        )
 
-    def _learn(self, batch: Batch, rows: int) -> Tensor:
-        """Add the gradients of a batch; its share of each member's loss over so many rows, [M].
+    def _backward(self, batch: Batch, rows: int) -> Tensor:
+        """Add the gradients of a batch; return what it contributes to each member's mean loss over `rows` rows, [M].
 
-        The prompts are made once, however many parts the batch is read in.
+        The prompts are computed once, however many parts the batch is split into.
         """
-        parts = self._parts(batch)
-        self._part = parts[0]
-        made = [member.training_prompt() for member in self.members]
-        prompts = [prompt.detach().requires_grad_() for prompt in made]
+        parts = self._split(batch)
+        self._current = parts[0]
+        outputs = [member.training_prompt() for member in self.members]
+        prompts = [prompt.detach().requires_grad_() for prompt in outputs]
         total = torch.zeros(len(self.members), device=self.device)
         for part in parts:
-            self._part = part
+            self._current = part
             losses = self._losses(part, prompts) * (len(part[0]) / rows)
             losses.sum().backward()
             total += losses.detach()
-        torch.autograd.backward(made, [prompt.grad for prompt in prompts])
+        torch.autograd.backward(outputs, [prompt.grad for prompt in prompts])
         return total
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        """A batch in equal parts of few enough tokens, padding included; at least one row of each member in each."""
+    def _split(self, batch: Batch) -> list[Batch]:
+        """Split a batch into parts of about equal size, each within the limit of tokens, padding included.
+
+        Each part has at least one row of every member.
+        """
         count = len(batch[0])
         fitting = max(1, self._part_tokens // (len(batch) * self._longest(batch)))
         size = math.ceil(count / math.ceil(count / fitting))
         return [tuple(rows[start : start + size] for rows in batch) for start in range(0, count, size)]
 
     def _longest(self, batch: Batch) -> int:
-        """Tokens of the longest row of a batch."""
+        """Return the number of tokens of the longest row of a batch."""
         return max(int(self.rows.packed.lengths[rows].max()) for rows in batch)
 
     def _losses(self, batch: Batch, prompts: Sequence[Tensor]) -> Tensor:
-        """Mean loss of each member over its rows of a batch, [M]; one forward pass for all."""
-        together = [row for rows in batch for row in rows]
-        inputs = collate(self.rows.packed, together, self.pad_id, self._multiple).to(self.device)
+        """Return the mean loss of each member over its rows, [M], from one forward pass for all members."""
+        all_rows = [row for rows in batch for row in rows]
+        inputs = collate(self.rows.packed, all_rows, self.pad_id, self._multiple).to(self.device)
         models = [member.model for member in self.members]
         owners = [number for number, rows in enumerate(batch) for _ in rows]
         logits = start_logits(models, prompts, owners, inputs, self._forward).result()
         count = len(self.members)
-        labels = moved(self.rows.labels[together], self.device).chunk(count)
+        labels = moved(self.rows.labels[all_rows], self.device).chunk(count)
         weights: Sequence[Tensor | None] = [None] * count
         if self.rows.weights is not None:
-            weights = moved(self.rows.weights[together], self.device).chunk(count)
+            weights = moved(self.rows.weights[all_rows], self.device).chunk(count)
         return torch.stack([self.objective(logits[n], labels[n], weights[n]) for n in range(count)])

@@ -1,4 +1,4 @@
-"""Stopping a run between two steps, not in the middle of one."""
+"""Stopping a run between two steps instead of in the middle of one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class StopSignal:
-    """While it is entered, the first Ctrl-C or SIGTERM is noted in `asked`; a second Ctrl-C stops at once.
+    """A context in which the first Ctrl-C or SIGTERM only sets `asked`; the second one stops at once.
 
-    Half an optimizer step is a state that no checkpoint should hold. Outside the main thread, where Python
-    delivers no signals, it does nothing.
+    A run can then finish the current step, because no checkpoint should hold half a step. Python delivers signals to
+    the main thread alone, so in other threads the context does nothing.
     """
 
     def __init__(self) -> None:

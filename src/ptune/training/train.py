@@ -1,4 +1,4 @@
-"""`train`: data and a model in, an adapter on disk and the best epoch's metrics out."""
+"""`train`: takes a model and data, writes an adapter and returns the metrics of the best epoch."""
 
 from __future__ import annotations
 
@@ -29,9 +29,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run gave. metrics are the best epoch's on validation; seconds are of training and evaluation.
+    """The result of a run.
 
-    majority: accuracy of always giving the commonest answer; None of a regression.
+    metrics: validation metrics of the best epoch.
+    best_epoch: its number, from 1.
+    epochs: number of epochs that were run.
+    trainable_params: number of trained parameters.
+    all_params: these and the parameters of the frozen backbone.
+    seconds: time of training and evaluation.
+    examples_per_second: training rows per second of that time.
+    adapter: folder of the adapter.
+    majority: accuracy of always predicting the most frequent answer; None for a regression.
+    history: the lines of the metrics file, one per epoch.
+    classifier: the trained classifier, as loading the adapter would give it.
     """
 
     metrics: dict[str, float]
@@ -59,50 +69,57 @@ def train(
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Any] = (),
 ) -> TrainResult:
-    """Train a prompt and its head; write the best epoch's adapter to `output`.
+    """Train a prompt and its head, and write the adapter of the best epoch to `output`.
 
-    The model holds the best epoch's state when this returns, exactly: evaluating it gives the recorded
-    metrics to the last digit. With `config.seeds` further models are trained beside it and the best state of all
-    ends up in it, with metrics that were measured beside the others and hold to rounding; with `config.ensemble`,
-    `result.classifier.model` is the ensemble of all.
+    When this returns, the model holds exactly the state of the best epoch: evaluating it gives the recorded metrics to
+    the last digit. With `config.seeds`, more models are trained in parallel, and the model receives the best state of
+    all. Its metrics were then measured in batches shared with the other models, and agree up to rounding. With
+    `config.ensemble`, `result.classifier.model` is the ensemble of all models.
 
     Args:
-        model: what to train; only its prompt encoder and head change.
-        data: with the splits train and validation.
+        model: the model to train; only its prompt encoder and head change.
+        data: has the splits train and validation.
         config: settings; those left None follow from the method and the task.
-        output: folder of the adapter, its metrics.jsonl and its checkpoint.
-        max_length: tokens to cut texts to; at most, and by default, what the backbone holds beside the prompt.
-        resume: go on from the checkpoint in `output`, if there is one, as if never stopped.
-        on_step, on_epoch: called along the way.
-        callbacks: transformers' TrainerCallbacks, such as EarlyStoppingCallback; see `ptune.training.callbacks`.
+        output: folder for the adapter, metrics.jsonl and the checkpoint.
+        max_length: tokens to cut texts to. The default is also the maximum: as many as fit into the backbone together
+            with the prompt.
+        resume: continue from the checkpoint in `output`, if there is one, as if the run had never stopped.
+        on_step: called after each step; see `ptune.training.events`.
+        on_epoch: called after each epoch with its line of metrics.jsonl.
+        callbacks: TrainerCallbacks of transformers, such as EarlyStoppingCallback; see `ptune.training.callbacks`.
 
     Raises:
-        TrainingError: the loss is no longer a number. The last good state is in the checkpoint.
-        ConfigError: model and data are of different problem types; a setting does not suit them; `resume` finds a
-            checkpoint of another run; a callback is none.
-        DataError: validation has no labels. OutputError: `output` cannot be written.
+        TrainingError: the loss is not a finite number. The last good state is in the checkpoint.
+        TrainingError: the device has no memory for a single row, or for the optimizer.
+        ConfigError: model and data have different problem types or labels.
+        ConfigError: a setting does not apply to the task.
+        ConfigError: `resume` finds a checkpoint of another run.
+        ConfigError: `callbacks` holds something other than callbacks.
+        AdapterError: `resume` finds a damaged checkpoint.
+        DataError: validation has no labels.
+        OutputError: `output` cannot be written.
     """
     events = TrainerCallbacks(callbacks) if callbacks else Events()
     check_task(model.problem_type, model.labels, data)
-    for sentence in model.config.unused():
-        logger.warning("%s", sentence)
+    for message in model.config.unused():
+        logger.warning("%s", message)
     config = settle(config or TrainConfig(), model, data)
     folder = Path(output).expanduser()
     make_folder(folder)
-    models = [model, *(_another(model, config.seed + number) for number in range(1, config.seeds))]
+    models = [model, *(_new_model_like(model, config.seed + number) for number in range(1, config.seeds))]
     task = TaskInfo(asdict(data.columns), data.label_separator, data.origin)
     classifier = TextClassifier.around(PromptEnsemble(models) if config.ensemble else model, max_length, task=task)
-    rows, held_back = (_encode(classifier, data, name) for name in ("train", "validation"))
-    encoded = [*rows.encoded, *held_back.encoded]
+    train_rows, validation_rows = (_encode(classifier, data, name) for name in ("train", "validation"))
+    encoded = [*train_rows.encoded, *validation_rows.encoded]
     warn_of_cuts(sum(row.cut for row in encoded), len(encoded), classifier.encoder.max_length)
-    run = Run(classifier, models, rows, held_back, config, folder, on_step, on_epoch, events)
+    run = Run(classifier, models, train_rows, validation_rows, config, folder, on_step, on_epoch, events)
     if resume:
         run.resume()
     return _result(run, run.go(), data)
 
 
 def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
-    """Fill in what was left open, for what is trained and the rows that there are; see `TrainConfig.settle`."""
+    """Return the settings with every default filled in for a model and its data; see `TrainConfig.settle`."""
     task = Task(
         rows=len(data.train),
         validation_rows=len(data.validation),
@@ -117,14 +134,15 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> Sett
     return config.settle(model.config, task)
 
 
-def _another(model: PromptClassifier, seed: int) -> PromptClassifier:
-    """A fresh model over the same backbone."""
+def _new_model_like(model: PromptClassifier, seed: int) -> PromptClassifier:
+    """Return an untrained model with the same backbone and configuration."""
     return PromptClassifier.from_backbone(
         model.backbone, model.config, labels=model.labels, seed=seed, problem_type=model.problem_type
     )
 
 
 def _encode(classifier: TextClassifier, data: TextData, name: str) -> Rows:
+    """Return the encoded rows of a split."""
     targets, split = data.targets(name), data.split(name)
     weights = None if split.weights is None else torch.tensor(split.weights)
     return Rows(classifier.encoder.encode(split.texts, split.pairs), targets, weights)

@@ -1,9 +1,8 @@
-"""Write the pages that come from the code and from measurements. `make docs` runs it.
+"""Write the pages that are generated from the code and from measurements. `make docs` runs this.
 
-docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both
-READMEs from the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks, benchmarks/gpu
-among them. A test compares the
-files with what this writes, so that they cannot fall behind.
+docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code. docs/quality.md and the table in both
+READMEs come from the newest results of benchmarks/quality.py, and docs/speed.md from those of the other benchmarks,
+benchmarks/gpu among them. A test compares the files with what this script writes, so that they are always up to date.
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ TASKS = {
     "sms": "SMS spam",
     "qnli": "QNLI",
 }
-SAMPLED = ("sst2", "qnli")  # tasks of which a sample is trained on
+SAMPLED = ("sst2", "qnli")  # only a sample of the training rows is used
 
 
 def cli_page() -> str:
-    """The help of every command, as it is printed."""
+    """Return docs/cli.md: the help of every command, as it is printed."""
     from ptune.cli.app import make_app
 
-    parts = ["# Command line", "", "Made from the code by `make docs`.", ""]
+    parts = ["# Command line", "", "Generated from the code by `make docs`.", ""]
     for command in ((), *((name,) for name in COMMANDS)):
         parts += [f"## {' '.join(('ptune', *command))}", "", "```text", _help(make_app(), list(command)), "```", ""]
     return "\n".join(parts)
@@ -144,7 +143,7 @@ def _prose(docstring: str | None) -> list[str]:
 
 
 def families_page() -> str:
-    """The table of families, with what each column says."""
+    """Return docs/families.md: the table of families, and an explanation of its columns."""
     from ptune.model.families import FAMILIES
 
     rows = [
@@ -172,10 +171,10 @@ def families_page() -> str:
 
 
 def glue_page() -> str:
-    """The table of GLUE's and SuperGLUE's tasks."""
+    """Return docs/glue.md: the table of the tasks of GLUE and SuperGLUE."""
     from ptune.data.glue import TASKS, TITLES
 
-    rows = ["| `--data` | task | text | pair | labels, in index order | judged by |", "|---" * 6 + "|"]
+    rows = ["| `--data` | task | text | pair | labels, in index order | metrics |", "|---" * 6 + "|"]
     for task in TASKS:
         cells = (
             f"`{task.source}`",
@@ -195,7 +194,7 @@ def _refusals(tasks) -> list[str]:
 
 
 def quality_page() -> str:
-    """What each method reaches on each task, with spread, size and time."""
+    """Return docs/quality.md: the results of each method on each task, with spread, size and time."""
     parts = [_QUALITY_TEXT]
     for results in newest_results():
         facts, backbone = results["facts"], results["backbone"]
@@ -215,12 +214,15 @@ def quality_page() -> str:
     return "\n".join(parts)
 
 
-def quality_table(said: dict[str, str], trained: str) -> str:
-    """The README's table: tasks by methods, mean accuracy over seeds on test where there is one, else validation.
+def quality_table(names: dict[str, str], trained: str) -> str:
+    """Return the table of a README: the mean accuracy over seeds of each method on each task.
 
-    Of two number types that with more seeds, or the later one.
+    Accuracy is on test, or on validation if there is no test split. If a method has results in two number types, those
+    with more seeds are shown, or the later ones.
 
-    said: what methods are called. trained: the head of the last column, the share of the parameters that is trained.
+    Args:
+        names: name of each method in the README's language.
+        trained: title of the last column, the share of the parameters that is trained.
     """
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     titles: dict[str, str] = {}
@@ -236,40 +238,40 @@ def quality_table(said: dict[str, str], trained: str) -> str:
     for method in methods:
         cells = [_mean(lines.get((task, method))) for task in tasks]
         share = max(line["trained_percent"] for (_, other), line in lines.items() if other == method)
-        rows.append(f"| {said[method]} | " + " | ".join(cells) + f" | {share:.2f} % |")
+        rows.append(f"| {names[method]} | " + " | ".join(cells) + f" | {share:.2f} % |")
     return "\n".join(rows)
 
 
 def _task(name: str, results: dict[str, Any]) -> str:
-    """A task's name, with the rows that were trained on where they are a sample."""
+    """Return a task's name, with the number of training rows if they are a sample."""
     rows = next(cell["train_rows"] for cell in results["cells"] if cell["task"] == name)
     return TASKS.get(name, name) + (f", {rows:,} rows" if name in SAMPLED else "")
 
 
 def with_quality_table(readme: Path) -> str:
-    """A README with its table as measured."""
+    """Return the text of a README with its table updated."""
     text = readme.read_text(encoding="utf-8")
     return re.sub(f"{BEGIN}.*?{END}", f"{BEGIN}\n{quality_table(*READMES[readme])}\n{END}", text, flags=re.DOTALL)
 
 
 def newest_results() -> list[dict[str, Any]]:
-    """The newest results file of benchmarks/quality.py for each backbone and number type."""
+    """Return the newest results of benchmarks/quality.py for each backbone and number type."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted(RESULTS.glob("*quality-*.json"), key=_by_date):
         results = json.loads(path.read_text(encoding="utf-8"))
         key = results["backbone"], _dtype(results)
-        newest.pop(key, None)  # so that the order is that of the dates
+        newest.pop(key, None)  # keeps the results in the order of their dates
         newest[key] = results
     return list(newest.values())
 
 
 def _dtype(results: dict[str, Any]) -> str:
-    """Of the frozen backbone."""
+    """Return the number type of the frozen backbone."""
     return str(results["cells"][0].get("dtype", "float32"))
 
 
 def speed_page() -> str:
-    """Speed beside PEFT in training and prediction, memory, how long it takes to start, and all of it on a GPU."""
+    """Return docs/speed.md: speed compared with PEFT in training and prediction, memory, startup time, and the GPU."""
     parts = [_SPEED_TEXT]
     for kind, (title, head, columns) in _SPEED_TABLES.items():
         rule = "|" + "---|" * (len(columns) + 1)
@@ -334,7 +336,11 @@ def _rows(table: dict[str, dict[str, Any]], columns: dict[str, str]) -> list[str
 
 
 def newest_tables(kind: str) -> dict[tuple[str, str], tuple[dict[str, Any], str, dict[str, Any]]]:
-    """By model with number type and by machine, the newest table of a benchmark, with the facts of its run."""
+    """Return the newest table of a benchmark for each model with its number type and each machine.
+
+    Returns:
+        By model and machine: facts of the run, number type, table.
+    """
     newest = {}
     for path in sorted(RESULTS.glob(f"*{kind}-[0-9]*.json"), key=_by_date):
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -346,7 +352,7 @@ def newest_tables(kind: str) -> dict[tuple[str, str], tuple[dict[str, Any], str,
 
 
 def _by_date(path: Path) -> tuple[str, str]:
-    """Results in the order of their dates, those of a day by name."""
+    """Return a key that sorts results by date, and those of one day by name."""
     return path.stem[-10:], path.stem
 
 
@@ -376,13 +382,13 @@ def _ordered(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _spread(line: dict[str, Any], split: str) -> str:
     if split not in line:
         return ""
-    own = line[split]
-    spread = f" ± {own['spread']:.1f}" if len(line["seeds"]) > 1 else ""
-    return f"{own['accuracy']:.1f}{spread} / {own['f1']:.1f}"
+    scores = line[split]
+    spread = f" ± {scores['spread']:.1f}" if len(line["seeds"]) > 1 else ""
+    return f"{scores['accuracy']:.1f}{spread} / {scores['f1']:.1f}"
 
 
 def _mean(line: dict[str, Any] | None) -> str:
-    """Accuracy where several seeds stand behind it; one seed alone is marked."""
+    """Return the mean accuracy, with the number of seeds in brackets if there are fewer than three."""
     if line is None:
         return ""
     split = "validation" if line["task"] == "mrpc" or "test" not in line else "test"
@@ -391,58 +397,61 @@ def _mean(line: dict[str, Any] | None) -> str:
 
 _QUALITY_TEXT = """# Quality
 
-Made from the results of `benchmarks/quality.py` by `make docs`.
+Generated from the results of `benchmarks/quality.py` by `make docs`.
 
-Every method sees the same rows and keeps its best epoch on validation. Accuracy and F1 (binary with two classes, else
-macro) in percent, mean over seeds ± standard deviation; "lowest" is the lowest accuracy of any seed on validation.
-Full fine-tuning has four epochs at the best of three learning rates. In bfloat16 ptune's frozen backbone is of that type and the peers
-run under autocast to it; what is trained stays float32.
+All methods see the same rows, and each keeps the epoch that is best on validation. The columns "validation" and "test"
+show accuracy / F1 in percent, as means over seeds. The number after ± is the standard deviation of the accuracy. F1 is
+binary with two classes, and macro F1 with more. "Lowest" is the lowest validation accuracy of any seed.
+
+Full fine-tuning runs four epochs with the best of three learning rates. Under the headings with bfloat16, ptune's
+frozen backbone is in bfloat16, and full fine-tuning and PEFT run under autocast to bfloat16. Trained parameters are
+always float32.
 """
 _SPEED_TEXT = """# Speed
 
-Made from the results of the benchmarks by `make docs`; each table is one run, in which the peer and ptune take turns and
-the best round counts. Commands and every round are in [benchmarks/results](../benchmarks/results), what was tried in
-the [log](log.md). Rows are as long as MRPC's. PEFT is its guide's method: `P_TUNING`, 20 virtual tokens, batches of 32 in
-random order, padded to their longest row.
+Generated from the results of the benchmarks by `make docs`. Each table is one run in which PEFT and ptune take turns,
+and the best round of each counts. [benchmarks/results](../benchmarks/results) has the commands and every round, and the
+[log](log.md) describes what was tried. Rows are as long as those of MRPC. The rows "peft" use the method of PEFT's
+guide: `P_TUNING`, 20 virtual tokens, and batches of 32 in random order, padded to their longest row.
 
-A floor is the time of the matrix products that a step cannot do without, and of nothing else: the share of it that is
-reached cannot come to 1.
+The "floor" of a method is the time of the matrix products that a training step cannot do without, and of nothing else.
+A real step also does other work, so its share of the floor's speed is always below 1.
 """
 _GPU_TEXT = """## On a GPU
 
-Measured by [benchmarks/gpu](../benchmarks/gpu/README.md) in one call, which runs the tests for GPUs as well. The shapes
+Measured by [benchmarks/gpu](../benchmarks/gpu/README.md) in one call, which also runs the tests for GPUs. The shapes
 have random weights. "The guide" is PEFT's recipe as written: float32 in transformers' Trainer. ptune's backbone is in
 bfloat16, which is the default on a GPU. The share of the peak counts the floating-point operations that a step cannot
 do without, and compares them with large bfloat16 products in the same run.
 """
-# Key of a figure: the column's head, and how it is printed.
+# Key of a value: the column's head, and how it is printed.
 _GPU_TRAINING = {
-    "rows_per_second": ("rows a second", "{:,.0f}"),
+    "rows_per_second": ("rows per second", "{:,.0f}"),
     "ratio": ("times the guide", "{:.2f}"),
     "ratio_bfloat16": ("times PEFT in bfloat16", "{:.2f}"),
     "peak_share": ("share of the peak", "{:.2f}"),
     "peak_mb": ("MB at the peak", "{:,}"),
     "idle": ("share of the time idle", "{:.2f}"),
 }
-_GPU_PREDICTION = {"rows_per_second": ("rows a second", "{:,.0f}"), "ratio": ("times the guide", "{:.2f}")}
-# By benchmark: title, head of the table, and its columns with how they are printed.
+_GPU_PREDICTION = {"rows_per_second": ("rows per second", "{:,.0f}"), "ratio": ("times the guide", "{:.2f}")}
+# By benchmark: title, table head, and the format of each column.
 _SPEED_TABLES = {
     "train_speed": (
         "Training",
-        "| rows a second | times PEFT | share of the floor's speed",
+        "| rows per second | times PEFT | share of the floor's speed",
         {"rows_per_second": "{:.1f}", "ratio": "{:.2f}", "floor": "{:.2f}"},
     ),
     "predict_speed": (
         "Prediction of a file",
-        "| rows a second | times PEFT | accuracy, % | time beside no prompt",
+        "| rows per second | times PEFT | accuracy, % | time relative to no prompt",
         {"rows_per_second": "{:.1f}", "ratio": "{:.2f}", "accuracy": "{:.2f}", "over no prompt": "{:.3f}"},
     ),
     "memory": (
         "Memory in training",
-        "| MB when loaded | MB at the peak",
+        "| MB after loading | MB at the peak",
         {"loaded": "{}", "peak": "{}"},
     ),
-    "startup": ("Start", "| seconds", {"seconds": "{:.2f}"}),
+    "startup": ("Startup", "| seconds", {"seconds": "{:.2f}"}),
 }
 _QUALITY_HEAD = """| task | method | validation | test | lowest | trained, % | seconds | seeds |
 |---|---|---|---|---|---|---|---|"""
@@ -458,71 +467,80 @@ def _help(app, tokens: list[str]) -> str:
 
 _FAMILIES_TEXT = """# Families of backbones
 
-Made from `ptune/model/families.py` by `make docs`. A backbone works if its configuration's `model_type` is here.
+Generated from `ptune/model/families.py` by `make docs`. A backbone is supported if the `model_type` of its
+configuration is in the table.
 
-- **head of the `peft` layout**: which of transformers' classification heads the family has. `pooler`: the pretrained
-  pooler over position 0, then a linear layer. `first_token`: dense and output layer over position 0.
-  `pre_classifier`, `context_pooler`, `prediction_head`: the family's own. `score`: one linear layer without bias over
-  the last text token. The other poolings have one linear layer, whatever the family.
-- **deep prompts**: how keys and values reach the layers. Where it says no, use `--method p-tuning`; that is then the
-  default.
-- **PEFT reads deep**: whether PEFT's `PREFIX_TUNING` runs on the family (peft 0.21). `p-tuning` and `prompt-tuning`
-  adapters in the `peft` layout it reads wherever the embeddings are as wide as the hidden states, so not for ALBERT
-  and ELECTRA-small, and not for OPT-350m.
-- **positions**: `zero`: text counts from 0. `after padding`: from one after the embedding's padding position.
-  `none`: the model takes no positions; BLOOM's attention counts distances.
+- **head of the `peft` layout**: the classification head that transformers has for the family. `pooler` is the
+  pretrained pooler over position 0, followed by a linear layer. `first_token` is a dense and an output layer over
+  position 0. `pre_classifier`, `context_pooler` and `prediction_head` belong to single families. `score` is one linear
+  layer without bias over the last text token. With any other pooling, the head is one linear layer in every family.
+- **deep prompts**: how keys and values reach the layers. For families with "no", the default is `--method p-tuning`.
+- **PEFT reads deep**: whether PEFT's `PREFIX_TUNING` works with the family (peft 0.21). PEFT reads `p-tuning` and
+  `prompt-tuning` adapters in the `peft` layout if embeddings and hidden states have the same width. This excludes
+  ALBERT, ELECTRA-small and OPT-350m.
+- **positions**: with `zero`, positions of the text start at 0. With `after padding`, they start one after the padding
+  position of the embedding. With `none`, the model uses no positions: BLOOM's attention uses distances.
 - **segments**: whether the two texts of a pair get segment ids.
-- **norm first**: whether layers normalise what they read and not what they have added up. What a deep prompt adds then
-  stays to the end, and by default it learns at a rate forty times smaller.
-- **language-model head**: what a verbalizer reads words with. `linear`: a decoder's one layer. Else the modules of
-  transformers' masked language model in front of the words' weights. Checkpoints of sentence encoders, classifiers and
-  ELECTRA's discriminator lack it, and those of DeBERTa-v3 keep it in a form that is not read.
+- **norm first**: whether layers normalise their input and not the sum of input and output. In such a family, what a
+  deep prompt adds is never normalised away, and the default learning rate is forty times smaller.
+- **language-model head**: what a verbalizer uses to read words. `linear` is the single layer of a decoder. Otherwise
+  the column lists the modules of transformers' masked language model in front of the weights of the words. Checkpoints
+  of sentence encoders, of classifiers and of ELECTRA's discriminator have no such head. DeBERTa-v3 checkpoints store it
+  in a form that ptune does not read.
 
 Rows are padded on the right in every family. A tokenizer without a padding token pads with its end token, which is
-masked. Tokenizers that set the two texts of a pair side by side with nothing between them (GPT-2, Llama) get a line
-break in between; the adapter records it.
+masked. Some tokenizers (GPT-2, Llama) put nothing between the two texts of a pair. ptune then puts a line break between
+them, and the adapter records it.
 """
 
 _GLUE_TEXT = """# GLUE and SuperGLUE
 
-Made from `ptune/data/glue.py` by `make docs`. The tasks of both benchmarks are known by name: what their columns and
-labels are, and which figures they are judged by. These are what training and evaluation print, and the first of them
-picks the best epoch (`--best` overrules it); `--json` has all figures.
+Generated from `ptune/data/glue.py` by `make docs`. ptune knows the columns, labels and metrics of the tasks of both
+benchmarks. Training and evaluation print the task's metrics, and the first of them picks the best epoch unless `--best`
+says otherwise. With `--json`, all metrics are printed.
 
 ```bash
 ptune train --backbone roberta-large --data glue/mrpc --output mrpc
 ptune evaluate mrpc --data glue/mrpc
 ```
 
-`--data glue/mrpc` comes from the Hub: `nyu-mll/glue`, or `aps/super_glue`. Spelling is free: `GLUE/STS-B`,
-`superglue/BoolQ`. Local copies are recognised, with the same columns and labels, so that adapters are the same:
+`--data glue/mrpc` is downloaded from `nyu-mll/glue` on the Hub, and SuperGLUE from `aps/super_glue`. Names may be
+spelled in other ways, such as `GLUE/STS-B` or `superglue/BoolQ`. Local copies of these files are recognised. They get
+the same columns and labels, so the adapters are the same:
 
-- GLUE's tab-separated files, in which quotation marks are letters: `MRPC/train.tsv` and `dev.tsv`, `CoLA/train.tsv`
-  without a header, `MNLI/dev_matched.tsv`. Rows of QQP's files that lack a question are left out, with a warning.
-- the corpus behind MRPC, in a folder of any name: `msr_paraphrase_train.txt` and `msr_paraphrase_test.txt`. It has no
-  validation file; a tenth of the training rows is held back.
-- SuperGLUE's JSON Lines: `BoolQ/train.jsonl` and `val.jsonl`.
-- Parquet files as on the Hub: `mrpc/train-00000-of-00001.parquet`.
+- The tab-separated files of GLUE, such as `MRPC/train.tsv` and `dev.tsv`, `CoLA/train.tsv` (without a header) and
+  `MNLI/dev_matched.tsv`. Quotation marks in them are ordinary characters. Rows of QQP that lack a question are left out
+  with a warning.
+- The corpus that MRPC comes from, in a folder of any name: `msr_paraphrase_train.txt` and `msr_paraphrase_test.txt`. It
+  has no validation file, so a tenth of the training rows is held back.
+- The JSON Lines files of SuperGLUE, such as `BoolQ/train.jsonl` and `val.jsonl`.
+- Parquet files with the names that they have on the Hub, such as `mrpc/train-00000-of-00001.parquet`.
 
-The folder has the task's name, and its first row the task's columns and a label of it; else it is read as any other
-folder. One file of such a folder is recognised too. Columns that are named (`--text`, `--text-pair`, `--label`) win;
-with another label column the task's labels and figures are not used.
+A folder is recognised if it has the task's name, and its first row has the task's columns and one of its labels. Any
+other folder is read in the usual way. A single file of such a folder is recognised too. `--text`, `--text-pair` and
+`--label` take precedence over the task's columns. With a different label column, the labels and metrics of the task are
+not used.
 
 ```bash
 ptune train --backbone roberta-large --data path/to/MRPC --output mrpc-local
 ptune evaluate mrpc-local --data path/to/MRPC/dev.tsv
 ```
 
-- The test splits have no labels but on the benchmarks' servers, so they are neither read for training nor evaluated;
-  `ptune predict --input` answers their rows. The test file of the corpus behind MRPC has labels: `--split test`.
-- MNLI's validation split is the matched one. The other is `--split validation_mismatched`.
-- AX, AX-b and AX-g are for evaluation alone, with `--split test` and an adapter of MNLI or RTE; AX from
-  `diagnostic/diagnostic-full.tsv`, as the Hub's copy has no labels.
-- What is neither a text nor a pair is written as one. COPA: the premise with the question in words, and `(1) first
-  choice (2) second choice`. MultiRC: the question with an answer, and the paragraph; a row for each answer, so `f1` is
-  the benchmark's F1a, and its exact match over a question's answers is not computed. WiC: `word: first sentence`, and
-  the second sentence. WSC: the text with `*the pronoun*` marked, and the name that it may stand for. Texts for such an
-  adapter are to be written the same way. The benchmarks' mean over two figures (MRPC, QQP, CB) is not computed.
+- **Test splits** have no public labels, so they can be neither trained on nor evaluated. `ptune predict --input` labels
+  their rows. The test file of the corpus that MRPC comes from does have labels: use `--split test`.
+- **MNLI**: the validation split is the matched one. The other one is `--split validation_mismatched`.
+- **AX, AX-b and AX-g** are for evaluation only, with `--split test` and an adapter for MNLI or RTE. AX needs
+  `diagnostic/diagnostic-full.tsv`, because the copy on the Hub has no labels.
+- **Metrics**: the benchmarks also average two metrics for MRPC, QQP and CB. ptune does not compute this average.
+
+Some tasks of SuperGLUE are neither texts nor pairs of texts. ptune writes their rows as pairs. To predict with an
+adapter for such a task, write your texts in the same way:
+
+- **COPA**: the premise followed by the question in words, and `(1) first choice (2) second choice`.
+- **MultiRC**: the question followed by an answer, and the paragraph. Each answer is a row, so `f1` is the F1a of the
+  benchmark. Its exact match over all answers of a question is not computed.
+- **WiC**: `word: first sentence`, and the second sentence.
+- **WSC**: the text with `*the pronoun*` marked, and the name that the pronoun may stand for.
 """
 
 

@@ -1,4 +1,4 @@
-"""A script for PEFT's P-tuning runs with its import changed, under transformers' Trainer."""
+"""A script for PEFT's P-tuning runs under transformers' Trainer after changing one import."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def rows_of(tokenizer: Any, count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def trainer_of(model: Any, folder: Path, output: Path, side: str = "right", **settings: Any) -> Any:
-    """The guide's Trainer, over data of a few words."""
+    """Return the Trainer of PEFT's guide."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     tokenizer = tokenizer_of(folder, side)
@@ -130,7 +130,7 @@ def test_the_guides_script_trains_and_ends_with_its_best_model(family, kind, bac
 
 
 @pytest.mark.parametrize("family", ["roberta", "gpt2"])
-def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(family, backbone_folder, tmp_path) -> None:
+def test_a_resumed_run_continues_as_if_it_had_never_stopped(family, backbone_folder, tmp_path) -> None:
     from transformers import TrainerCallback
 
     class StopAt(TrainerCallback):
@@ -152,7 +152,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(family, backbone_folde
     assert all(torch.equal(parameter, other[name]) for name, parameter in own.items())
 
 
-def test_a_checkpoint_of_the_trainer_is_an_adapter_and_trains_on_with_its_encoder(backbone_folder, tmp_path) -> None:
+def test_a_checkpoint_of_the_trainer_is_an_adapter_that_keeps_its_encoder(backbone_folder, tmp_path) -> None:
     folder = backbone_folder("roberta")
     model = prompted(folder)
     trainer_of(model, folder, tmp_path, num_train_epochs=1, load_best_model_at_end=False).train()
@@ -170,7 +170,7 @@ def test_a_checkpoint_of_the_trainer_is_an_adapter_and_trains_on_with_its_encode
     )
 
 
-def test_a_folded_adapter_trains_on_without_an_encoder(backbone_folder, tmp_path) -> None:
+def test_a_folded_adapter_is_trained_further_without_an_encoder(backbone_folder, tmp_path) -> None:
     folder = backbone_folder("bert")
     model = prompted(folder)
     model.save_pretrained(tmp_path / "out")
@@ -260,7 +260,7 @@ def test_answers_do_not_depend_on_the_side_or_the_amount_of_padding(family, back
 def test_a_text_that_leaves_no_room_for_the_prompt_is_named(backbone_folder) -> None:
     model = prompted(backbone_folder("roberta"))  # 64 positions
     model(torch.full((2, 60), 7))
-    with pytest.raises(DataError, match=r"has 61 tokens.*room for 60 beside 4 virtual tokens.*max_length=60"):
+    with pytest.raises(DataError, match=r"has 61 tokens.*room for 60 in addition to 4 virtual tokens.*max_length=60"):
         model(torch.full((2, 61), 7))
 
 
@@ -269,7 +269,7 @@ def test_a_damaged_checkpoint_is_named(backbone_folder, tmp_path) -> None:
     prompted(folder).save_pretrained(tmp_path, state_dict=None)
     content = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(content[:-9])
-    with pytest.raises(AdapterError, match=r"model.safetensors cannot be gone on from.*remove it"):
+    with pytest.raises(AdapterError, match=r"cannot resume from .*model.safetensors .*remove that file"):
         ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path, is_trainable=True)
     assert ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path)
 
@@ -283,7 +283,7 @@ def test_an_adapter_notes_the_backbones_commit(backbone_folder, tmp_path) -> Non
 
 def test_layers_of_an_mlp_are_ignored_with_a_warning(backbone_folder, caplog) -> None:
     prompted(backbone_folder("bert"), p_tuning(encoder_num_layers=7))
-    assert "encoder_num_layers is of no effect on an MLP" in caplog.text
+    assert "`encoder_num_layers` has no effect on an MLP" in caplog.text
 
 
 def test_several_adapters_share_a_model(backbone_folder, tmp_path) -> None:
@@ -362,22 +362,22 @@ def test_labels_of_other_problem_types_have_transformers_losses(backbone_folder)
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: p_tuning(task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'.*SEQ_CLS"),
-        (lambda: p_tuning(task_type=None), "task_type is None"),
-        (lambda: p_tuning(task_type="SEQ_CLASS"), "task_type is 'SEQ_CLASS'; expected one of SEQ_CLS"),
+        (lambda: p_tuning(task_type="CAUSAL_LM"), "`task_type` is 'CAUSAL_LM'.*SEQ_CLS"),
+        (lambda: p_tuning(task_type=None), "`task_type` is None"),
+        (lambda: p_tuning(task_type="SEQ_CLASS"), "`task_type` is 'SEQ_CLASS'; expected one of SEQ_CLS"),
         (lambda: p_tuning(encoder_dropout=0.1), "which PEFT ignores for an MLP"),
         (lambda: p_tuning(encoder_reparameterization_type="GRU"), "expected one of MLP, LSTM"),
-        (lambda: p_tuning(num_virtual_tokens=None), "num_virtual_tokens is missing"),
+        (lambda: p_tuning(num_virtual_tokens=None), "`num_virtual_tokens` is missing"),
         (lambda: p_tuning(num_virtual_tokens=60), "60 virtual tokens leave no room"),
         (lambda: p_tuning(num_virtual_tokens=0), "num_virtual_tokens: Input should be greater"),
         (lambda: p_tuning(encoder_hidden_size="wide"), "encoder_hidden_size: Input should be a valid integer"),
         (lambda: ours.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2, init_weights="zero"), "deep"),
-        (lambda: ours.PromptTuningConfig(prompt_tuning_init="TEXT"), "needs prompt_tuning_init_text and tokenizer"),
+        (lambda: ours.PromptTuningConfig(prompt_tuning_init="TEXT"), "needs `prompt_tuning_init_text` and `tokenizer"),
         (lambda: ours.PeftConfig(task_type="SEQ_CLS", num_virtual_tokens=3), "names no method"),
         (lambda: {"peft_type": "P_TUNING"}, "builtins.dict; give a PromptEncoderConfig"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(make, said, backbone_folder) -> None:
+def test_an_unsupported_configuration_is_explained(make, said, backbone_folder) -> None:
     with pytest.raises(ConfigError, match=said):
         prompted(backbone_folder("bert"), make())
 
@@ -417,9 +417,9 @@ def test_wrong_calls_say_what_to_use(backbone_folder, tmp_path) -> None:
         model.save_pretrained(tmp_path, safe_serialization=False)
     with pytest.raises(ConfigError, match="use push_to_hub"):
         model.save_pretrained(tmp_path, push_to_hub=True)
-    with pytest.raises(ConfigError, match="save_pretrained takes no selected_adapter; beside its own it knows"):
+    with pytest.raises(ConfigError, match="save_pretrained does not know selected_adapter; besides the parameters"):
         model.save_pretrained(tmp_path, selected_adapter=["default"])
-    with pytest.raises(ConfigError, match="load_adapter takes no is_trainble"):
+    with pytest.raises(ConfigError, match="load_adapter does not know is_trainble"):
         ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path, is_trainble=True)
     with pytest.raises(AdapterError, match="no such folder"):
         ours.PeftModel.from_pretrained(classifier_of(folder), tmp_path / "nothing")

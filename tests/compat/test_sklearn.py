@@ -1,4 +1,4 @@
-"""The classifier keeps scikit-learn's habits, and is what `ptune.train` makes."""
+"""The classifier follows scikit-learn's conventions, and fits the same model as `ptune.train`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ROWS = review_rows(40, seed=3)
 TEXTS, LABELS = [row["text"] for row in ROWS], [row["label"] for row in ROWS]
 PAIRS = [("the plot", text) for text in TEXTS]
 
-# Of the checks of scikit-learn, those that a classifier of texts has no use for.
-_NUMBERS = "it is about arrays of numbers; here they only stand for words"
+# The checks of scikit-learn that do not apply to a classifier of texts, each with its reason.
+_NUMBERS = "it is about arrays of numbers, which only stand for words here"
 _ONE_TEXT = "a text is one feature, however many words it has"
 EXEMPT = {
     "check_n_features_in": _ONE_TEXT,
@@ -41,13 +41,13 @@ EXEMPT = {
     "check_complex_data": _NUMBERS,
     "check_estimators_nan_inf": _NUMBERS,
     "check_fit2d_predict1d": "a column of texts may be an array of one dimension",
-    "check_sample_weight_equivalence_on_dense_data": "a row that is there twice changes the order of batches, and "
-    "each class needs two rows, whatever they weigh",
+    "check_sample_weight_equivalence_on_dense_data": "a repeated row changes the order of batches, and each class "
+    "needs two rows, whatever their weights are",
 }
 
 
 class Numbered(PTuningClassifier):
-    """Reads rows of numbers as rows of words: the checks of scikit-learn know no texts."""
+    """A classifier that reads rows of numbers as rows of words, as the checks of scikit-learn do not use texts."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -112,7 +112,7 @@ def test_it_learns_what_one_word_says(new) -> None:
     assert classifier.metrics_["accuracy"] > 0.7
 
 
-def test_it_is_what_train_makes_of_the_same_rows(new, backbone, tmp_path) -> None:
+def test_fit_gives_the_same_model_as_train_on_the_same_rows(new, backbone, tmp_path) -> None:
     classifier = new(seed=3, output=tmp_path / "a").fit(TEXTS, LABELS)
     path = tmp_path / "rows.csv"
     pd.DataFrame(ROWS).to_csv(path, index=False)
@@ -189,7 +189,7 @@ def test_a_data_frames_columns_are_remembered(new) -> None:
         (["b", "a"], lambda y: pd.Series(y, dtype="category")),
     ],
 )
-def test_answers_are_of_the_labels_own_type(classes, form, new) -> None:
+def test_predictions_have_the_type_of_the_labels(classes, form, new) -> None:
     y = form([classes[label == "positive"] for label in LABELS])
     classifier = new().fit(TEXTS, y)
     assert classifier.classes_.tolist() == sorted(classes)
@@ -215,7 +215,7 @@ def test_answers_are_of_the_labels_own_type(classes, form, new) -> None:
         (TEXTS[:39], r"inconsistent numbers of samples: \[39, 40\]"),
     ],
 )
-def test_what_is_no_text_is_refused(X, message, new) -> None:
+def test_x_that_holds_no_texts_is_refused(X, message, new) -> None:
     with pytest.raises(ValueError, match=message):
         new().fit(X, LABELS)
 
@@ -233,7 +233,7 @@ def test_what_is_no_text_is_refused(X, message, new) -> None:
         ([0.0, np.nan] * 20, "y contains NaN"),
     ],
 )
-def test_what_is_no_label_is_refused(y, message, new) -> None:
+def test_y_that_holds_no_labels_is_refused(y, message, new) -> None:
     with pytest.raises(ValueError, match=message):
         new().fit(TEXTS, y)
 
@@ -264,7 +264,7 @@ def test_a_backbone_that_is_not_there_is_named(new) -> None:
 
 
 @pytest.mark.parametrize("call", ["predict", "predict_proba", "score", "save"])
-def test_nothing_is_answered_before_fit(call, new) -> None:
+def test_predicting_before_fit_raises(call, new) -> None:
     arguments = {"score": (TEXTS, LABELS), "save": ("folder",)}.get(call, (TEXTS,))
     with pytest.raises(NotFittedError):
         getattr(new(), call)(*arguments)
@@ -295,7 +295,7 @@ def by_joblib(classifier):
 @pytest.mark.parametrize(
     "copied", [lambda c: pickle.loads(pickle.dumps(c)), copy.deepcopy, by_joblib], ids=["pickle", "deepcopy", "joblib"]
 )
-def test_a_copy_answers_alike_and_carries_no_backbone(copied, settings, new, backbone) -> None:
+def test_a_copy_predicts_the_same_and_holds_no_backbone(copied, settings, new, backbone) -> None:
     classifier = new(**settings).fit(TEXTS, LABELS)
     before = loads()
     again = copied(classifier)
@@ -327,13 +327,13 @@ def test_the_adapter_is_saved_or_kept_where_it_was_asked_for(new, backbone, tmp_
     assert (tmp_path / "kept" / "metrics.jsonl").exists()
 
 
-def test_the_temporary_folder_goes(new, tmp_path, monkeypatch) -> None:
+def test_the_temporary_folder_is_removed(new, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     copy.deepcopy(new().fit(TEXTS, LABELS)).predict(TEXTS)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_turn_the_answers_and_rows_without_weight_are_left_out(new) -> None:
+def test_weights_change_the_predictions_and_rows_of_weight_zero_are_left_out(new) -> None:
     settings = {"epochs": 4, "head_lr": 0.05}
     positive = np.array(LABELS) == "positive"
     plain = new(**settings).fit(TEXTS, LABELS).predict_proba(TEXTS)[:, 1].mean()
@@ -351,7 +351,7 @@ def test_weights_turn_the_answers_and_rows_without_weight_are_left_out(new) -> N
             new().fit(TEXTS, LABELS, wrong)
 
 
-def test_it_works_where_scikit_learn_puts_estimators_together(new) -> None:
+def test_it_works_in_pipelines_searches_and_ensembles_of_scikit_learn(new) -> None:
     before = loads()
     steps = make_pipeline(FunctionTransformer(lambda texts: [text.upper() for text in texts]), new())
     search = GridSearchCV(steps, {"ptuningclassifier__virtual_tokens": np.array([2, 4])}, cv=2, error_score="raise")

@@ -1,4 +1,4 @@
-"""PromptClassifier under transformers' Trainer: losses and gradients that accumulation leaves as they are."""
+"""PromptClassifier under transformers' Trainer: gradient accumulation does not change losses or gradients."""
 
 from __future__ import annotations
 

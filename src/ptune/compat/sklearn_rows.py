@@ -1,4 +1,4 @@
-"""X, y and weights as scikit-learn has them, as rows of `TextData`. N rows, C classes."""
+"""Turn the X, y and weights of scikit-learn into rows of `TextData`. N is the number of rows, C of classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMS = "a list, array or Series of texts, or a list of pairs, or an array or D
 
 
 def text_table(X: Any) -> NDArray[Any]:
-    """Rows of X as an array of objects [N, 1], of pairs [N, 2]. What is in them is not looked at.
+    """Return the rows of X as an array of objects: [N, 1] for texts, [N, 2] for pairs. Cells are not checked.
 
     Raises:
         DataError: X has another form, or no rows.
@@ -41,10 +41,10 @@ def text_table(X: Any) -> NDArray[Any]:
 
 
 def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The classes [C], sorted, and each row's index among them [N].
+    """Return the sorted classes [C], and for each row the index of its class [N].
 
     Raises:
-        ValueError: y is no column of labels of one type, or some are missing.
+        ValueError: y is not a column of labels of one type, or a label is missing.
     """
     labels = column_or_1d(y, warn=True)
     assert_all_finite(labels, input_name="y")
@@ -52,17 +52,23 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         check_classification_targets(labels)
         return np.unique(labels, return_inverse=True)
     except TypeError as err:
-        kinds = sorted({type(label).__name__ for label in labels.tolist()})
-        raise DataError(f"y holds labels of several types ({', '.join(kinds)}); give labels of one type") from err
+        types = sorted({type(label).__name__ for label in labels.tolist()})
+        raise DataError(f"y holds labels of several types ({', '.join(types)}); give labels of one type") from err
 
 
 def row_weights(
     labels: NDArray[Any], class_weight: dict[Any, float] | str | None, sample_weight: Any
 ) -> NDArray[np.float64] | None:
-    """Weights [N] of rows with these labels [N]: their own times their class's; None where all count alike.
+    """Return the weights of rows [N]: each is the weight of the row times the weight of its class.
+
+    Args:
+        labels: [N].
+
+    Returns:
+        None if all rows have the same weight.
 
     Raises:
-        ValueError: a weight is negative, all are 0, there are not N; no such class weight.
+        ValueError: a weight is negative, all weights are 0, there are not N weights, or `class_weight` is invalid.
     """
     if sample_weight is None and class_weight is None:
         return None
@@ -73,15 +79,15 @@ def row_weights(
 def text_data(
     texts: Sequence[Text], classes: NDArray[Any], targets: NDArray[np.int64], weights: NDArray[np.float64] | None
 ) -> TextData:
-    """Rows to train on, without those of weight 0.
+    """Return training data without the rows of weight 0.
 
     Args:
-        classes: [C], of which some may have no row.
-        targets: [N], indices of the classes.
-        weights: [N]; their mean does not matter.
+        classes: [C]. A class may have no rows.
+        targets: [N], class indices.
+        weights: [N]. Only their ratios matter.
 
     Raises:
-        DataError: an empty text; a class of one row; fewer than two classes.
+        DataError: a text is empty, a class has only one row, or there are fewer than two classes.
     """
     first, second = unzip(list(texts), 0)
     split = Split(first, second, targets.tolist())

@@ -1,10 +1,10 @@
-"""The names of PEFT, so that a script for prompt learning runs with one import changed.
+"""Classes and functions with PEFT's names. A script for prompt learning runs after changing one import.
 
     - from peft import PromptEncoderConfig, get_peft_model
     + from ptune.compat.peft import PromptEncoderConfig, get_peft_model
 
-Everything goes through ptune's own forward pass, in PEFT's layout, and what is
-saved is what PEFT reads. docs/peft.md says what is there and what differs.
+Everything uses ptune's forward pass and PEFT's layout, and PEFT can read the
+saved files. docs/peft.md lists what is supported and what differs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A classifier of transformers in memory, as a script hands it over, as ptune's backbone; and its inputs."""
+"""Use a transformers classifier that a script has loaded as ptune's backbone, and prepare its inputs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from ptune.model.locate import Location
 
 
 def make_backbone(model: Any) -> Backbone:
-    """Freeze a classifier of transformers; new adapters start with a copy of its head.
+    """Freeze a transformers classifier and return it as a backbone. New adapters start with a copy of its head.
 
     Raises:
-        ConfigError: it is no classifier of texts. BackboneError: of a family that ptune does not know.
+        ConfigError: the model is not a transformers model for sequence classification.
+        BackboneError: ptune does not support the model's family.
     """
-    kind = type(model).__name__
-    if not kind.endswith("ForSequenceClassification") or not hasattr(model, "base_model_prefix"):
+    class_name = type(model).__name__
+    if not class_name.endswith("ForSequenceClassification") or not hasattr(model, "base_model_prefix"):
         raise ConfigError(
-            f"the model is a {kind}; give one that AutoModelForSequenceClassification.from_pretrained made"
+            f"the model is a {class_name}; give one that AutoModelForSequenceClassification.from_pretrained made"
         )
     name = model.config.name_or_path
-    if family_of(model.config.model_type, name or kind).deep == "attention":
+    if family_of(model.config.model_type, name or class_name).deep == "attention":
         model.set_attn_implementation(attention.register())
     prefix = model.base_model_prefix + "."
     head = {
@@ -41,25 +42,33 @@ def make_backbone(model: Any) -> Backbone:
 
 
 def problem_type_of(config: Any) -> ProblemType:
-    """As transformers takes it, as long as no label was seen."""
+    """Return the problem type that transformers assumes before it has seen a label."""
     return config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE)
 
 
 def let_learn(classifier: PromptClassifier, learn: bool) -> None:
-    """Let an adapter's prompt and head learn, or stay as they are."""
+    """Make an adapter's prompt and head trainable, or freeze them."""
     classifier.prompt_encoder.requires_grad_(learn)
     classifier.head.requires_grad_(learn)
 
 
 def check_options(call: str, options: Iterable[str], known: Sequence[str]) -> None:
-    """Whether a call knows the options that it was given by name.
+    """Check that a call knows all the options that it was given.
+
+    Args:
+        call: name of the method, for the message.
+        options: names that the method's signature does not list.
+        known: further names that the method accepts.
 
     Raises:
-        ConfigError: one is unknown.
+        ConfigError: an option is unknown.
     """
-    wrong = sorted(set(options) - set(known))
-    if wrong:
-        raise ConfigError(f"{call} takes no {', '.join(wrong)}; beside its own it knows {', '.join(known)}")
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{call} does not know {', '.join(unknown)}; besides the parameters in its signature it takes "
+            f"{', '.join(known)}"
+        )
 
 
 def text_first(
@@ -69,25 +78,25 @@ def text_first(
     config: PromptConfig,
     room: int | None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Ids, mask and segments [B, T], with padding behind the text, from wherever a tokenizer put it.
+    """Return ids, mask and segments [B, T] with all padding moved behind the text.
 
     Args:
-        room: tokens that a text may have; None where nothing limits them.
+        room: most tokens that a text may have. None: no limit.
 
     Raises:
-        DataError: a text is longer.
+        DataError: a text is too long.
     """
     length = input_ids.shape[1]
     if attention_mask is not None:
         order = attention_mask.long().argsort(dim=1, descending=True, stable=True)
-        if room is not None and length > room:  # it may be padding alone
+        if room is not None and length > room:  # only the padding may be too long
             length = int((attention_mask != 0).sum(dim=1).max())
             order = order[:, :length]
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
         token_type_ids = None if token_type_ids is None else token_type_ids.gather(1, order)
     if room is not None and length > room:
         raise DataError(
-            f"a text has {length} tokens, but the model has room for {room} beside {config.virtual_tokens} virtual "
-            f"tokens; tokenize with truncation=True, max_length={room}"
+            f"a text has {length} tokens, but the model has room for {room} in addition to {config.virtual_tokens} "
+            f"virtual tokens; tokenize with truncation=True, max_length={room}"
         )
     return input_ids, attention_mask, token_type_ids

@@ -1,6 +1,6 @@
-"""PEFT's configurations of prompt learning, and what they mean in ptune.
+"""PEFT's configurations for prompt learning, and their translation to ptune.
 
-Names, fields and defaults are those of peft 0.21.2, so that a script's calls stay as they are.
+Names, fields and defaults are those of peft 0.21.2, so that scripts need not change their calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class TaskType(StrEnum):
-    """PEFT's tasks; ptune does SEQ_CLS."""
+    """The task types of PEFT. ptune supports SEQ_CLS."""
 
     SEQ_CLS = "SEQ_CLS"
     SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
@@ -36,7 +36,7 @@ class TaskType(StrEnum):
 
 
 class PeftType(StrEnum):
-    """The methods of PEFT that learn prompts."""
+    """The PEFT methods for prompt learning that ptune supports."""
 
     P_TUNING = "P_TUNING"
     PREFIX_TUNING = "PREFIX_TUNING"
@@ -44,14 +44,14 @@ class PeftType(StrEnum):
 
 
 class PromptEncoderReparameterizationType(StrEnum):
-    """The network that makes the virtual tokens of P-tuning."""
+    """The network that computes the virtual tokens of P-tuning."""
 
     MLP = "MLP"
     LSTM = "LSTM"
 
 
 class PromptTuningInit(StrEnum):
-    """Where the virtual tokens of prompt tuning start."""
+    """The initialization of the virtual tokens of prompt tuning."""
 
     TEXT = "TEXT"
     SAMPLE_VOCAB = "SAMPLE_VOCAB"
@@ -60,12 +60,13 @@ class PromptTuningInit(StrEnum):
 
 @dataclass
 class PeftConfig:
-    """What all of PEFT's prompt-learning configurations have. Sizes left None are filled in from the model.
+    """The fields that all configurations for prompt learning share. Sizes left None are filled in from the model.
 
-    modules_to_save is recorded and of no effect: the classification head is always trained and saved, nothing else is.
+    modules_to_save is recorded but has no effect: the prompt and the classification head are trained and saved, and
+    nothing else.
 
     Raises:
-        ConfigError: a value that cannot be meant.
+        ConfigError: a value is invalid.
     """
 
     task_type: TaskType | str | None = None
@@ -89,23 +90,30 @@ class PeftConfig:
             self.task_type = _choice(TaskType, "task_type", self.task_type)
 
     def to_prompt(self, backbone: Backbone) -> PromptConfig:
-        """What ptune trains for this configuration.
+        """Return the prompt settings of ptune that match this configuration.
 
         Raises:
-            ConfigError: it asks for what ptune does otherwise; says what to use instead.
+            ConfigError: ptune does not support a setting. The message says what to use instead.
         """
         if self.task_type != TaskType.SEQ_CLS:
-            said = None if self.task_type is None else TaskType(self.task_type).value
+            task_type = None if self.task_type is None else TaskType(self.task_type).value
             raise ConfigError(
-                f"task_type is {said!r}, but ptune classifies texts: give task_type='SEQ_CLS', or stay with PEFT for "
-                "other tasks"
+                f"`task_type` is {task_type!r}, but ptune classifies texts; use `task_type='SEQ_CLS'`, or stay with "
+                "PEFT for other tasks",
+                field="task_type",
+                value=task_type,
+                expected="SEQ_CLS",
             )
         if self.num_virtual_tokens is None:
-            raise ConfigError("num_virtual_tokens is missing; give a number, such as 20")
-        own = self._prompt_settings(backbone)
+            raise ConfigError(
+                "`num_virtual_tokens` is missing; give a number, such as 20",
+                field="num_virtual_tokens",
+                expected="a positive whole number",
+            )
         common = {"virtual_tokens": self.num_virtual_tokens, "pooling": "peft", "token_dropout": 0.0}
+        settings = common | self._prompt_settings(backbone)
         try:
-            return PromptConfig(**{**common, **own})
+            return PromptConfig(**settings)
         except ValidationError as err:
             names = {"virtual_tokens": "num_virtual_tokens", "encoder_layers": "encoder_num_layers"}
             raise ConfigError(describe_problems(err, lambda name: names.get(name, name))) from err
@@ -114,7 +122,7 @@ class PeftConfig:
         raise ConfigError(f"{type(self).__name__} names no method; give one of {', '.join(sorted(_names()))}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, as adapter_config.json has them."""
+        """Return the fields as adapter_config.json stores them."""
         content = asdict(self)
         return {key: value.value if isinstance(value, Enum) else value for key, value in content.items()}
 
@@ -125,10 +133,10 @@ class PeftConfig:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> PeftConfig:
-        """Read the adapter_config.json of an adapter, whatever the class it is called on.
+        """Read the adapter_config.json of an adapter. The result has the class of the adapter's method.
 
         Raises:
-            AdapterError: there is none, the adapter is damaged, or of a method that ptune does not have.
+            AdapterError: there is no such file, the adapter is damaged, or ptune does not support its method.
         """
         file = read_adapter(pretrained_model_name_or_path)
         if not file.peft:
@@ -141,7 +149,7 @@ class PeftConfig:
 
 @dataclass
 class PromptEncoderConfig(PeftConfig):
-    """P-tuning: virtual tokens at the input, made by an MLP or an LSTM."""
+    """P-tuning: an MLP or an LSTM computes virtual tokens at the input."""
 
     encoder_reparameterization_type: PromptEncoderReparameterizationType | str = PromptEncoderReparameterizationType.MLP
     encoder_hidden_size: int | None = None
@@ -152,18 +160,21 @@ class PromptEncoderConfig(PeftConfig):
         super().__post_init__()
         self.peft_type = PeftType.P_TUNING
         name = "encoder_reparameterization_type"
-        kind = _choice(PromptEncoderReparameterizationType, name, self.encoder_reparameterization_type)
-        self.encoder_reparameterization_type = kind
+        encoder_type = _choice(PromptEncoderReparameterizationType, name, self.encoder_reparameterization_type)
+        self.encoder_reparameterization_type = encoder_type
 
     def _prompt_settings(self, backbone: Backbone) -> dict[str, Any]:
         mlp = self.encoder_reparameterization_type == PromptEncoderReparameterizationType.MLP
         if mlp and self.encoder_dropout:
             raise ConfigError(
-                f"encoder_dropout is {self.encoder_dropout}, which PEFT ignores for an MLP; leave it out for what PEFT "
-                "does, or use ptune.PromptConfig(method='p-tuning', encoder_dropout=...) for a dropout that works"
+                f"`encoder_dropout` is {self.encoder_dropout}, which PEFT ignores for an MLP; leave it out to get what "
+                "PEFT does, or use ptune.PromptConfig(method='p-tuning', encoder_dropout=...) for a dropout that works",
+                field="encoder_dropout",
+                value=self.encoder_dropout,
+                expected="0 for an MLP",
             )
         if mlp and self.encoder_num_layers != 2:
-            logger.warning("encoder_num_layers is of no effect on an MLP, as in PEFT")
+            logger.warning("`encoder_num_layers` has no effect on an MLP, as in PEFT")
         return {
             "method": "p-tuning",
             "encoder": "mlp" if mlp else "lstm",
@@ -188,8 +199,11 @@ class PrefixTuningConfig(PeftConfig):
     def _prompt_settings(self, backbone: Backbone) -> dict[str, Any]:
         if self.init_weights is not None:
             raise ConfigError(
-                f"init_weights is {self.init_weights!r}; for a prefix that starts without effect use "
-                "ptune.PromptConfig(method='deep'), whose default it is"
+                f"`init_weights` is {self.init_weights!r}, which ptune does not support; for a prefix that has no "
+                "effect at first, use ptune.PromptConfig(method='deep')",
+                field="init_weights",
+                value=self.init_weights,
+                expected="None",
             )
         return {
             "method": "deep",
@@ -201,7 +215,7 @@ class PrefixTuningConfig(PeftConfig):
 
 @dataclass
 class PromptTuningConfig(PeftConfig):
-    """Prompt tuning: free virtual tokens at the input."""
+    """Prompt tuning: virtual tokens at the input that are learned directly."""
 
     prompt_tuning_init: PromptTuningInit | str = PromptTuningInit.RANDOM
     prompt_tuning_init_text: str | None = None
@@ -215,7 +229,8 @@ class PromptTuningConfig(PeftConfig):
         needed = ("prompt_tuning_init_text", "tokenizer_name_or_path")
         missing = [name for name in needed if not getattr(self, name)]
         if self.prompt_tuning_init == PromptTuningInit.TEXT and missing:
-            raise ConfigError(f"prompt_tuning_init 'TEXT' needs {' and '.join(missing)}")
+            names = " and ".join(f"`{name}`" for name in missing)
+            raise ConfigError(f"`prompt_tuning_init='TEXT'` needs {names}", field=missing[0], expected="text")
 
     def _prompt_settings(self, backbone: Backbone) -> dict[str, Any]:  # noqa: ARG002
         inits = {"TEXT": "text", "SAMPLE_VOCAB": "vocabulary", "RANDOM": "normal"}
@@ -233,17 +248,14 @@ _CONFIGS: dict[str, type[PeftConfig]] = {
 
 
 def peft_content(file: AdapterFile) -> dict[str, Any]:
-    """What adapter_config.json says, of an adapter that has one; it was checked when the adapter was read."""
+    """Return the content of adapter_config.json, which was checked when the adapter was read."""
     return json.loads((file.folder / PEFT_FILE).read_text(encoding="utf-8"))
 
 
 def from_content(content: dict[str, Any]) -> PeftConfig:
-    """A configuration from the content of an adapter_config.json of P-tuning, prefix or prompt tuning.
-
-    Keys that it does not know are left out.
-    """
+    """Return the configuration that an adapter_config.json describes. Unknown keys are ignored."""
     config_class = _CONFIGS[content["peft_type"]]
-    known = {own.name for own in fields(config_class) if own.init}
+    known = {parameter.name for parameter in fields(config_class) if parameter.init}
     return config_class(**{key: value for key, value in content.items() if key in known})
 
 
@@ -252,13 +264,15 @@ def _names() -> set[str]:
 
 
 def _choice(choices: type[Enum], name: str, value: Any) -> Any:
-    """A member of an enumeration by its value.
+    """Return the member of an enumeration that has a value.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such member.
     """
     try:
         return choices(value)
     except ValueError:
         known = ", ".join(choice.value for choice in choices)
-        raise ConfigError(f"{name} is {value!r}; expected one of {known}") from None
+        raise ConfigError(
+            f"`{name}` is {value!r}; expected one of {known}", field=name, value=value, expected=f"one of {known}"
+        ) from None

@@ -1,4 +1,4 @@
-"""`get_peft_model` and the model that it gives."""
+"""`get_peft_model` and the model that it returns."""
 
 from __future__ import annotations
 
@@ -28,35 +28,36 @@ from ptune.model.locate import Location
 from ptune.model.room import text_room
 from ptune.model.tokenizer import load_tokenizer
 
-# Options of PEFT's and transformers' methods of the same names that mean nothing here, and two that do.
+# Options that the methods of the same names have in PEFT and transformers. Most of them have no effect here.
 _LOAD_OPTIONS = ("subfolder", "config", "torch_device", "autocast_adapter_dtype", "low_cpu_mem_usage")
 _PUSH_OPTIONS = ("private", "token", "revision")
 _SAVE_OPTIONS = ("state_dict", "push_to_hub", "save_embedding_layers", "max_shard_size", "save_function", "variant")
 
 
 class PeftModel(PreTrainedModel):  # type: ignore[misc]
-    """A frozen classifier of transformers with prompts on it, by name, of which one is active.
+    """A frozen transformers classifier with named adapters, one of which is active.
 
-    It is a PreTrainedModel, because transformers' Trainer lets those save themselves; a checkpoint then holds both
-    what PEFT reads and what training goes on from.
+    It is a PreTrainedModel because transformers' Trainer calls `save_pretrained` only on such models. A checkpoint then
+    holds both the files that PEFT reads and the state from which training resumes.
 
     Args:
-        model: from AutoModelForSequenceClassification; frozen by this.
-        peft_config: of the first adapter; None: adapters are added later.
-        adapter_name: of the first adapter.
+        model: from AutoModelForSequenceClassification. It gets frozen.
+        peft_config: configuration of the first adapter. None: adapters are added later.
+        adapter_name: name of the first adapter.
 
     Raises:
-        ConfigError: what ptune does not do, with what to use instead. BackboneError: an unknown family.
+        ConfigError: ptune does not support a setting. The message says what to use instead.
+        BackboneError: ptune does not support the model's family.
     """
 
     backbone: Backbone
 
     def __init__(self, model: Any, peft_config: PeftConfig | None = None, adapter_name: str = DEFAULT) -> None:
         if isinstance(model, PeftModel):
-            raise ConfigError("the model is a PeftModel already; give it another adapter with add_adapter")
+            raise ConfigError("the model is already a PeftModel; give it another adapter with add_adapter")
         backbone = make_backbone(model)
         super().__init__(model.config)
-        # Neither is a part of this model's own: the adapters hold the backbone, and nothing holds the old head.
+        # Not registered as submodules: the adapters hold the backbone, and the old head belongs to no state.
         object.__setattr__(self, "_wrapped", model)
         object.__setattr__(self, "backbone", backbone)
         self.adapters = nn.ModuleDict()
@@ -71,7 +72,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
     def from_pretrained(
         cls, model: Any, model_id: str | Path, adapter_name: str = DEFAULT, is_trainable: bool = False, **options: Any
     ) -> PeftModel:
-        """Put a saved adapter, of ptune or PEFT, on a classifier of transformers; see `load_adapter`."""
+        """Load an adapter that ptune or PEFT saved onto a transformers classifier; see `load_adapter`."""
         peft_model = cls(model, adapter_name=adapter_name)
         peft_model.load_adapter(model_id, adapter_name, is_trainable, **options)
         peft_model.set_adapter(adapter_name, inference_mode=not is_trainable)
@@ -87,15 +88,18 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,
         **options: Any,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
-        """Logits of the active adapter, and the loss; see `PromptClassifier.forward`. Padding may be on either side.
+        """Compute the logits of the active adapter, and the loss if there are labels; see `PromptClassifier.forward`.
+
+        Padding may be on either side.
 
         Raises:
-            ConfigError: another input than these. DataError: a text has more tokens than there is room for.
+            ConfigError: an input is not supported, or input_ids is missing.
+            DataError: a text has more tokens than there is room for.
         """
-        wrong = sorted(name for name, value in options.items() if value is not None and value is not False)
-        if wrong or input_ids is None:
+        unsupported = sorted(name for name, value in options.items() if value is not None and value is not False)
+        if unsupported or input_ids is None:
             raise ConfigError(
-                f"{', '.join(wrong) or 'no input_ids'} given; a prompted model takes input_ids, attention_mask, "
+                f"{', '.join(unsupported) or 'no input_ids'} given; a prompted model takes input_ids, attention_mask, "
                 "token_type_ids and labels"
             )
         if self._disabled:
@@ -114,14 +118,14 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def accepts_loss_kwargs(self) -> bool:
-        """Whether transformers' Trainer is to give `num_items_in_batch`; see `PromptClassifier`."""
+        """True if transformers' Trainer should pass `num_items_in_batch`; see `PromptClassifier`."""
         return self.adapter(self.active_adapter).accepts_loss_kwargs
 
     def adapter(self, name: str) -> PromptClassifier:
-        """The classifier behind an adapter's name.
+        """Return the classifier of an adapter.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is no adapter of that name.
         """
         if name not in self.adapters:
             known = ", ".join(self.adapters) or "none"
@@ -129,10 +133,10 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         return self.adapters[name]  # type: ignore[return-value]
 
     def add_adapter(self, adapter_name: str, peft_config: PeftConfig) -> None:
-        """Add a fresh adapter, which starts with the classifier's own head. Not active until `set_adapter`.
+        """Add a new adapter that starts with a copy of the classifier's head. `set_adapter` makes it active.
 
         Raises:
-            ConfigError: the name is taken, or the configuration asks for what ptune does not do.
+            ConfigError: the name is taken, or ptune does not support a setting.
         """
         if not isinstance(peft_config, PeftConfig):
             raise ConfigError(
@@ -149,7 +153,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
             peft_config.to_prompt(self.backbone),
             labels,
             tokenizer,
-            seed=None,  # so that the same seed draws what it draws in PEFT
+            seed=None,  # uses torch's global generator, so that a seed gives the same start as in PEFT
             problem_type=problem_type_of(self.config),
         )
         for name, value in to_peft(classifier.config, self.backbone).items():
@@ -160,17 +164,18 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
     def load_adapter(
         self, model_id: str | Path, adapter_name: str = DEFAULT, is_trainable: bool = False, **options: Any
     ) -> None:
-        """Read an adapter; one of the same name is replaced.
+        """Load an adapter. An adapter of the same name is replaced.
 
-        With `is_trainable` training goes on: with the prompt encoder if the folder is a checkpoint of a Trainer, else
-        with the prompt itself.
+        With `is_trainable`, the adapter can be trained further. A Trainer's checkpoint brings its prompt encoder back;
+        from any other folder the prompt itself is trained, without an encoder.
 
         Args:
-            model_id: folder, of ptune or PEFT.
-            options: subfolder, inside the folder; others that PEFT has are of no effect.
+            model_id: folder that ptune or PEFT saved.
+            options: `subfolder` names a folder inside `model_id`. Other options of PEFT have no effect.
 
         Raises:
-            AdapterError: missing, damaged, or for another model. ConfigError: an unknown option.
+            AdapterError: the adapter is missing, damaged, or for another model.
+            ConfigError: an option is unknown.
         """
         check_options("load_adapter", options, _LOAD_OPTIONS)
         if adapter_name not in self.adapters:
@@ -185,8 +190,8 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
     def _check_name(self, name: str) -> None:
         if name in self.adapters or not name or "." in name or "/" in name:
-            why = "is taken" if name in self.adapters else "cannot be used: it becomes the name of a folder"
-            raise ConfigError(f"the adapter name {name!r} {why}; choose another")
+            reason = "is taken" if name in self.adapters else "cannot be used, because it becomes a folder's name"
+            raise ConfigError(f"the adapter name {name!r} {reason}; choose another")
 
     def _add(self, name: str, classifier: PromptClassifier, peft_config: PeftConfig) -> None:
         let_learn(classifier, False)
@@ -194,10 +199,10 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         self.peft_config[name] = peft_config
 
     def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Make an adapter the active one, and the only one that learns; with `inference_mode` none does.
+        """Make an adapter the active and only trainable one. With `inference_mode`, no adapter is trainable.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is no adapter of that name.
         """
         self.adapter(adapter_name)
         self.active_adapter = adapter_name
@@ -205,10 +210,10 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
             let_learn(self.adapter(name), name == adapter_name and not inference_mode)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Remove an adapter. If it was active, the first of the others is afterwards.
+        """Remove an adapter. If it was active, the first remaining adapter becomes active.
 
         Raises:
-            ConfigError: there is none of that name, or it is the last.
+            ConfigError: there is no adapter of that name, or it is the only one.
         """
         self.adapter(adapter_name)
         if len(self.adapters) == 1:
@@ -219,7 +224,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def active_adapters(self) -> list[str]:
-        """The active adapter's name; never more than one."""
+        """Return the name of the active adapter in a list. There is never more than one."""
         return [self.active_adapter]
 
     @property
@@ -232,7 +237,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Answer as the classifier without any prompt, with the head it had."""
+        """Use the original classifier, with its own head and without any prompt, inside the `with` block."""
         self._disabled = True
         try:
             yield
@@ -240,7 +245,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
             self._disabled = False
 
     def get_base_model(self) -> Any:
-        """The classifier that was wrapped, with the head it had."""
+        """Return the original classifier with its own head."""
         return self._wrapped.to(self.device)
 
     @property
@@ -258,19 +263,26 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         is_main_process: bool = True,
         **options: Any,
     ) -> None:
-        """Write adapters as PEFT reads them, prompts folded: `default` into the folder, others into folders inside.
+        """Write adapters with folded prompts, in files that PEFT reads.
 
-        transformers' Trainer, and nobody else, gives a `state_dict`. It gets `model.safetensors` as well, from which
-        it resumes and restores the best model: the prompt encoders are in there.
+        The adapter `default` goes into the folder itself, all others go into subfolders of their names. If a
+        `state_dict` is passed, as transformers' Trainer does, `model.safetensors` is written as well. It holds the
+        prompt encoders, and the Trainer uses it to resume and to restore the best model.
 
         Raises:
-            ConfigError: pickles are asked for, an unknown adapter or option. OutputError: the folder cannot be written.
+            ConfigError: a pickle is asked for, or an adapter or option is unknown.
+            OutputError: the folder cannot be written.
         """
         check_options("save_pretrained", options, _SAVE_OPTIONS)
         if not safe_serialization:
-            raise ConfigError("safe_serialization is False, but ptune writes no pickles; leave it out")
+            raise ConfigError(
+                "`safe_serialization` is False, but ptune writes no pickles; leave it out",
+                field="safe_serialization",
+                value=safe_serialization,
+                expected="True",
+            )
         if options.get("push_to_hub"):
-            raise ConfigError("save_pretrained pushes nothing; use push_to_hub(repo_id)")
+            raise ConfigError("save_pretrained does not push; use push_to_hub(repo_id)")
         if is_main_process:
             names = list(self.adapters) if selected_adapters is None else selected_adapters
             state = self.state_dict() if "state_dict" in options else None
@@ -280,24 +292,25 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         """Publish the active adapter on the Hub, with a model card, in one commit.
 
         Args:
-            options: private, token and revision; see `ptune.adapter.push.push`.
+            options: `private`, `token` and `revision`; see `ptune.adapter.push.push`.
 
         Raises:
-            ConfigError: an unknown option. HubError: no permission, no network, not a name.
+            ConfigError: an option is unknown.
+            HubError: the name is invalid, or permission or a network connection is missing.
         """
         check_options("push_to_hub", options, _PUSH_OPTIONS)
         with TemporaryDirectory() as folder:
             save_adapters({self.active_adapter: self.adapter(self.active_adapter)}, Path(folder))
-            where = Path(folder) if self.active_adapter == DEFAULT else Path(folder) / self.active_adapter
-            return push(where, repo_id, message=commit_message, **options)
+            adapter_folder = Path(folder) if self.active_adapter == DEFAULT else Path(folder) / self.active_adapter
+            return push(adapter_folder, repo_id, message=commit_message, **options)
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """(trained, all): the backbone's, and those of the adapters."""
+        """Return the numbers of trainable and of all parameters: those of the backbone and of all adapters."""
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return trained, sum(p.numel() for p in self.parameters())
 
     def print_trainable_parameters(self) -> None:
-        """Print both, and their ratio, in PEFT's words."""
+        """Print both numbers and their ratio, in PEFT's format."""
         trained, total = self.get_nb_trainable_parameters()
         share = 100 * trained / total
         print(f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {share:.4f}")  # noqa: T201
@@ -307,14 +320,15 @@ PeftModelForSequenceClassification = PeftModel
 
 
 def get_peft_model(model: Any, peft_config: PeftConfig, adapter_name: str = DEFAULT) -> PeftModel:
-    """Freeze a classifier of transformers and put a fresh prompt on it.
+    """Freeze a transformers classifier and add a new prompt to it.
 
     Args:
         model: from AutoModelForSequenceClassification.
         peft_config: a PromptEncoderConfig, PrefixTuningConfig or PromptTuningConfig.
-        adapter_name: of the adapter that this makes.
+        adapter_name: name of the new adapter.
 
     Raises:
-        ConfigError: what ptune does not do, with what to use instead. BackboneError: an unknown family.
+        ConfigError: ptune does not support a setting. The message says what to use instead.
+        BackboneError: ptune does not support the model's family.
     """
     return PeftModel(model, peft_config, adapter_name)

@@ -1,8 +1,8 @@
-"""Prompts on disk.
+"""Save and load the adapters of a `PeftModel`.
 
-An adapter's folder is ptune's: PEFT's two files, and the record. Beside them
-transformers' Trainer finds `model.safetensors`, the whole state of all
-adapters: prompt encoders, which PEFT's files do not have, and heads.
+An adapter's folder is an ordinary adapter of ptune: PEFT's two files and the
+record. A checkpoint of transformers' Trainer also has `model.safetensors` with
+the state of all adapters: heads, and the prompt encoders that PEFT's files lack.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 
-STATE_FILE = "model.safetensors"  # the name by which transformers' Trainer looks for weights to go on with
+STATE_FILE = "model.safetensors"  # where transformers' Trainer looks for weights when it resumes
 DEFAULT = "default"
 
 
 def save_adapters(
     adapters: Mapping[str, PromptClassifier], folder: Path, state: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write adapters, `default` into the folder itself, others into folders of their names inside.
+    """Write adapters: `default` into the folder itself, all others into subfolders of their names.
 
     Args:
         adapters: by name.
-        state: also written, where it is given: what training goes on from.
+        state: state dict from which training resumes. None: no such file is written.
 
     Raises:
         OutputError: a file cannot be written.
@@ -49,23 +49,27 @@ def save_adapters(
 def load_classifier(
     file: AdapterFile, backbone: Backbone, classes: int, problem_type: ProblemType, is_trainable: bool
 ) -> PromptClassifier:
-    """An adapter as a classifier.
+    """Build a classifier from an adapter.
 
-    To be trained it has its prompt encoder again, where a Trainer's checkpoint kept it; else the prompt itself is
-    trained, without an encoder.
+    If it is going to be trained and the folder is a Trainer's checkpoint, the classifier has its prompt encoder again.
+    Otherwise it has the prompt itself, without an encoder.
+
+    Args:
+        classes: number of classes of the model that the adapter is loaded onto.
+        problem_type: used for PEFT's adapters, which do not record it.
 
     Raises:
-        AdapterError: it does not fit the model, or is damaged.
+        AdapterError: the adapter does not fit the model, or is damaged.
     """
     if file.record.classes != classes:
         raise AdapterError(
             f"adapter '{file.folder}' has {file.record.classes} classes, but the model was loaded with "
-            f"num_labels={classes}; load it with num_labels={file.record.classes}"
+            f"num_labels={classes}; load the model with num_labels={file.record.classes}"
         )
     classifier = build_classifier(file, backbone)
     if not isinstance(classifier, PromptClassifier):
         raise AdapterError(f"adapter '{file.folder}' is an ensemble of {file.record.members}; use ptune.load")
-    if file.record.weights_sha256 is None:  # PEFT does not note the problem type
+    if file.record.weights_sha256 is None:  # PEFT wrote it, and PEFT does not record the problem type
         classifier.problem_type = problem_type
     if is_trainable and (file.folder / STATE_FILE).is_file():
         return _with_encoder(file, classifier)
@@ -78,11 +82,13 @@ def _with_encoder(file: AdapterFile, folded: PromptClassifier) -> PromptClassifi
 
     path = file.folder / STATE_FILE
     config = file.record.prompt.model_copy(update={"init": "normal", "init_text": None})
-    whole = PromptClassifier(folded.backbone, config, folded.labels, problem_type=folded.problem_type)
+    classifier = PromptClassifier(folded.backbone, config, folded.labels, problem_type=folded.problem_type)
     try:
         prefix = f"adapters.{DEFAULT}."
         state = {name.removeprefix(prefix): x for name, x in load_file(path).items() if name.startswith(prefix)}
-        whole.load_trainable_state(state)
+        classifier.load_trainable_state(state)
     except (SafetensorError, OSError, ValueError, RuntimeError) as err:
-        raise AdapterError(f"{path} cannot be gone on from ({err}); remove it to train the prompt itself") from err
-    return whole
+        raise AdapterError(
+            f"training cannot resume from {path} ({err}); remove that file to train the prompt itself"
+        ) from err
+    return classifier

@@ -1,4 +1,4 @@
-"""Prompts as dictionaries of tensors, under PEFT's names."""
+"""Get and set an adapter's tensors under PEFT's names."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from ptune.model.classifier import PromptClassifier
 
 
 def get_peft_model_state_dict(model: PeftModel, adapter_name: str = DEFAULT) -> dict[str, Tensor]:
-    """The folded prompt and the head, under the names that adapter_model.safetensors has."""
+    """Return the folded prompt and the head, under the names that adapter_model.safetensors uses."""
     return adapter_tensors(model.adapter(adapter_name))
 
 
 def set_peft_model_state_dict(
     model: PeftModel, peft_model_state_dict: dict[str, Any], adapter_name: str = DEFAULT
 ) -> None:
-    """Put in what `get_peft_model_state_dict` gave, here or in PEFT.
+    """Load the tensors that `get_peft_model_state_dict` returned, here or in PEFT.
 
-    What is put in is the prompt itself. An adapter with a prompt encoder therefore has none afterwards: make
-    optimizers after this call.
+    They hold the prompt itself, so an adapter with a prompt encoder loses its encoder. Create optimizers after this
+    call.
 
     Raises:
-        AdapterError: other names or shapes than the adapter has.
+        AdapterError: names or shapes differ from those of the adapter.
     """
-    given = {plain_name(name): tensor for name, tensor in peft_model_state_dict.items()}
+    tensors = {plain_name(name): tensor for name, tensor in peft_model_state_dict.items()}
     classifier = model.adapter(adapter_name)
     expected = {plain_name(name): tuple(tensor.shape) for name, tensor in adapter_tensors(classifier).items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected:
         raise AdapterError(f"the state has {shapes}, but adapter '{adapter_name}' needs {expected}")
     if classifier.config.encoder != "none":
         trained = any(parameter.requires_grad for parameter in classifier.head.parameters())
-        free = classifier.config.model_copy(update={"encoder": "none", "init": "normal", "init_text": None})
+        config = classifier.config.model_copy(update={"encoder": "none", "init": "normal", "init_text": None})
         classifier = PromptClassifier(
-            classifier.backbone, free, classifier.labels, problem_type=classifier.problem_type
+            classifier.backbone, config, classifier.labels, problem_type=classifier.problem_type
         ).train(classifier.training)
         let_learn(classifier, trained)
         model.adapters[adapter_name] = classifier
-    prompt = given.pop(PROMPT_KEY)
-    head = {f"head.{name}": tensor for name, tensor in given.items()}
+    prompt = tensors.pop(PROMPT_KEY)
+    head = {f"head.{name}": tensor for name, tensor in tensors.items()}
     classifier.load_trainable_state({"prompt_encoder.embedding.weight": prompt, **head})

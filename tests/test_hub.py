@@ -1,4 +1,4 @@
-"""Adapters, backbones and data by Hub id, by the Hub's own client against a server that speaks its protocol."""
+"""Adapters, backbones and data by Hub id: the Hub's own client against a server that speaks its protocol."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WHOLE = {".gitattributes", "README.md", RECORD_FILE, WEIGHTS_FILE}
 
 @pytest.fixture(scope="module")
 def adapters(backbone, reviews, tmp_path_factory) -> dict[str, Path]:
-    """Trained adapters by method; PEFT reads the one for p-tuning."""
+    """Trained adapters by method. PEFT can load the one for p-tuning."""
     folders, data = {}, load_data(reviews)
     for method in ("deep", "p-tuning"):
         folders[method] = tmp_path_factory.mktemp(method)
@@ -50,7 +50,7 @@ def adapters(backbone, reviews, tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
-def test_a_push_is_one_commit_of_the_adapters_own_files(hub, adapters) -> None:
+def test_a_push_is_one_commit_with_only_the_adapters_files(hub, adapters) -> None:
     folder = adapters["deep"]
     assert push(folder, "owner/reviews", message="first try") == f"{hub.url}/owner/reviews"
     repository = hub.repositories["models/owner/reviews"]
@@ -68,19 +68,19 @@ def files_of(hub: HubServer, name: str, revision: str = "main") -> dict[str, byt
     return commit.files
 
 
-def test_a_push_of_the_same_adds_no_commit(hub, adapters, capsys) -> None:
+def test_pushing_the_same_adapter_again_adds_no_commit(hub, adapters, capsys) -> None:
     for _ in range(2):
         main(["push", str(adapters["deep"]), "owner/reviews", "--json"])
         assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"url": f"{hub.url}/owner/reviews"}
     assert hub.repositories["models/owner/reviews"].history() == ["Upload adapter", "initial commit"]
 
 
-def test_a_name_alone_is_under_the_tokens_user(hub, adapters) -> None:
+def test_a_name_without_an_owner_belongs_to_the_tokens_user(hub, adapters) -> None:
     assert push(adapters["deep"], "reviews") == f"{hub.url}/owner/reviews"
     assert "owner/reviews" in files_of(hub, "owner/reviews")["README.md"].decode()
 
 
-def test_what_an_older_adapter_left_goes_with_the_same_commit(hub, adapters) -> None:
+def test_files_of_an_older_adapter_are_deleted_in_the_same_commit(hub, adapters) -> None:
     push(adapters["p-tuning"], "owner/reviews")
     assert files_of(hub, "owner/reviews").keys() == WHOLE | {PEFT_FILE}
     push(adapters["deep"], "owner/reviews")
@@ -88,17 +88,17 @@ def test_what_an_older_adapter_left_goes_with_the_same_commit(hub, adapters) -> 
     assert len(hub.repositories["models/owner/reviews"].history()) == 3
 
 
-def test_a_private_repository_is_made_and_a_public_one_is_not_taken_for_it(hub, adapters) -> None:
+def test_a_private_repository_is_created_but_a_public_one_is_refused(hub, adapters) -> None:
     push(adapters["deep"], "owner/secret", private=True)
     assert hub.repositories["models/owner/secret"].private
     push(adapters["deep"], "owner/secret", private=True)
     push(adapters["p-tuning"], "owner/open")
-    with pytest.raises(HubError, match="'owner/open' is there already and public"):
+    with pytest.raises(HubError, match="repository 'owner/open' already exists and is public"):
         push(adapters["deep"], "owner/open", private=True)
     assert PEFT_FILE in files_of(hub, "owner/open")
 
 
-def test_a_branch_is_made_and_read_by_its_name(hub, adapters, backbone) -> None:
+def test_a_branch_is_created_and_read_by_its_name(hub, adapters, backbone) -> None:
     push(adapters["deep"], "owner/reviews")
     assert push(adapters["p-tuning"], "owner/reviews", revision="v2") == f"{hub.url}/owner/reviews/tree/v2"
     assert read_adapter("owner/reviews").record.prompt.method == "deep"
@@ -107,7 +107,7 @@ def test_a_branch_is_made_and_read_by_its_name(hub, adapters, backbone) -> None:
     assert read_adapter(f"owner/reviews@{sha}").record.prompt.method == "p-tuning"
 
 
-def test_a_card_of_the_folders_own_goes_up_as_it_is(hub, adapters, tmp_path) -> None:
+def test_a_card_in_the_folder_is_uploaded_unchanged(hub, adapters, tmp_path) -> None:
     folder = Path(shutil.copytree(adapters["deep"], tmp_path / "own"))
     (folder / "README.md").write_text("---\nlicense: mit\n---\nmine\n")
     push(folder, "owner/mine")
@@ -131,7 +131,7 @@ def test_a_loaded_and_a_trained_classifier_push_themselves(hub, adapters, backbo
 
 
 @pytest.mark.parametrize(
-    ("token", "repository", "said"),
+    ("token", "repository", "reason"),
     [
         ("", "owner/new", "no token was given, or one that is not valid (Invalid username or password.); set HF_TOKEN"),
         ("hf_wrong", "owner/new", "no token was given, or one that is not valid (Invalid credentials"),
@@ -144,20 +144,20 @@ def test_a_loaded_and_a_trained_classifier_push_themselves(hub, adapters, backbo
         ("hf_owner", "", "Repo id must use alphanumeric chars"),
     ],
 )
-def test_what_may_not_be_pushed_is_said_in_one_line(
-    token, repository, said, hub, adapters, tmp_path, monkeypatch, capsys
+def test_a_refused_push_is_explained_in_one_line(
+    token, repository, reason, hub, adapters, tmp_path, monkeypatch, capsys
 ) -> None:
     hub.add("models", "owner/taken", tmp_path)
     monkeypatch.setenv("HF_TOKEN", token)
     error = failure(capsys, "push", adapters["deep"], repository)
     assert f"could not be pushed to '{repository}': " in error
-    assert said in error
+    assert reason in error
     assert "hf_" not in error
     assert {name: repo.history() for name, repo in hub.repositories.items()} == {"models/owner/taken": ["first"]}
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line of a command that must fail."""
+    """Run a command that must fail, and return its only line of output."""
     with pytest.raises(SystemExit) as caught:
         main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
@@ -168,14 +168,14 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("token", ["hf_a b", "hf_\n", "hf_é", ""])
-def test_a_token_that_cannot_be_one_is_refused_unsaid(token, hub, adapters, capsys) -> None:
+def test_an_impossible_token_is_refused_and_not_shown(token, hub, adapters, capsys) -> None:
     error = failure(capsys, "push", adapters["deep"], "owner/new", f"--token={token}")
     assert "the token is empty or holds characters that no token has" in error
     assert "hf_" not in error
     assert hub.requests == []
 
 
-def test_a_token_given_goes_before_the_environments(hub, adapters, monkeypatch) -> None:
+def test_a_token_given_takes_precedence_over_the_environments(hub, adapters, monkeypatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     push(adapters["deep"], "owner/reviews", token="hf_owner")
     assert files_of(hub, "owner/reviews").keys() == WHOLE
@@ -184,12 +184,12 @@ def test_a_token_given_goes_before_the_environments(hub, adapters, monkeypatch) 
 @pytest.mark.parametrize(
     "step", ["/api/repos/create", "/api/validate-yaml", "/preupload/", "/objects/batch", "PUT /lfs/", "/commit/main"]
 )
-def test_a_line_cut_on_the_way_up_leaves_no_half(step, hub, adapters, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # the client tries again for long
+def test_an_interrupted_upload_publishes_nothing(step, hub, adapters, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # the client retries for a long time
     hub.drop(step)
     error = failure(capsys, "push", adapters["deep"], "owner/reviews")
     assert "cannot be reached" in error
-    assert "whole or not at all" in error
+    assert "completely or not at all" in error
     if step != "/api/repos/create":
         assert files_of(hub, "owner/reviews").keys() == {".gitattributes"}
     hub.dropped = None
@@ -200,7 +200,7 @@ def test_a_line_cut_on_the_way_up_leaves_no_half(step, hub, adapters, monkeypatc
 @pytest.mark.parametrize(
     ("status", "message"), [(412, "A commit has happened since."), (500, "Internal Error"), (413, "")]
 )
-def test_a_commit_that_the_hub_does_not_take_is_explained(status, message, hub, adapters, capsys) -> None:
+def test_a_commit_that_the_hub_refuses_is_explained(status, message, hub, adapters, capsys) -> None:
     hub.refuse("/commit/main", status, message)
     error = failure(capsys, "push", adapters["deep"], "owner/reviews")
     assert f"the Hub answered with status {status}" in error
@@ -210,7 +210,7 @@ def test_a_commit_that_the_hub_does_not_take_is_explained(status, message, hub, 
 
 def test_nothing_is_pushed_without_a_network_or_an_adapter(hub, adapters, tmp_path, monkeypatch, capsys) -> None:
     assert "there is no such folder" in failure(capsys, "push", tmp_path / "none", "owner/new")
-    assert "the commit's message is empty" in failure(capsys, "push", adapters["deep"], "owner/new", "--message", " ")
+    assert "the commit message is empty" in failure(capsys, "push", adapters["deep"], "owner/new", "--message", " ")
     assert hub.requests == []
     hub.stop()
     assert f"{hub.url} cannot be reached" in failure(capsys, "push", adapters["deep"], "owner/new")
@@ -218,7 +218,7 @@ def test_nothing_is_pushed_without_a_network_or_an_adapter(hub, adapters, tmp_pa
     assert "HF_HUB_OFFLINE is set" in failure(capsys, "push", adapters["deep"], "owner/new")
 
 
-def test_an_adapter_by_its_id_answers_as_its_folder_and_from_the_cache_without_the_hub(
+def test_an_adapter_gives_the_same_answers_by_its_id_and_from_the_cache_without_the_hub(
     hub, adapters, backbone, monkeypatch
 ) -> None:
     push(adapters["deep"], "owner/reviews")
@@ -226,19 +226,23 @@ def test_an_adapter_by_its_id_answers_as_its_folder_and_from_the_cache_without_t
     answers = load(adapters["deep"], backbone("bert")).predict(texts)
     assert load("owner/reviews", backbone("bert")).predict(texts) == answers
     cached = read_adapter("owner/reviews").folder
-    assert {path.name for path in cached.iterdir()} == {RECORD_FILE, WEIGHTS_FILE}  # no more than is needed
+    assert {path.name for path in cached.iterdir()} == {RECORD_FILE, WEIGHTS_FILE}  # only the files that are needed
     hub.stop()
     assert load("owner/reviews", backbone("bert")).predict(texts) == answers
-    with pytest.raises(AdapterError, match=rf"'owner/other' is no folder here.*\({hub.url} cannot be reached.*cache"):
+    with pytest.raises(
+        AdapterError, match=rf"'owner/other' is not a local folder.*\({hub.url} cannot be reached.*cache"
+    ):
         read_adapter("owner/other")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load("owner/reviews", backbone("bert")).predict(texts) == answers
-    with pytest.raises(AdapterError, match=r"'owner/other' is no folder here.*\(HF_HUB_OFFLINE is set, .* not in the"):
+    with pytest.raises(
+        AdapterError, match=r"'owner/other' is not a local folder.*\(HF_HUB_OFFLINE is set, .* not in the"
+    ):
         read_adapter("owner/other")
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "reason"),
     [
         ("owner/none", "has none by this name, or it is private"),
         ("owner/reviews@v9", "it has no such revision"),
@@ -249,17 +253,17 @@ def test_an_adapter_by_its_id_answers_as_its_folder_and_from_the_cache_without_t
         ("owner/reviews@", "there is no such folder"),
     ],
 )
-def test_an_id_that_leads_to_no_adapter_is_explained(name, said, hub, adapters, tmp_path, capsys) -> None:
+def test_an_id_that_leads_to_no_adapter_is_explained(name, reason, hub, adapters, tmp_path, capsys) -> None:
     push(adapters["deep"], "owner/reviews")
     hub.add("models", "owner/empty", tmp_path / "none")
     (tmp_path / "half").mkdir()
     shutil.copy(adapters["deep"] / RECORD_FILE, tmp_path / "half")
     hub.add("models", "owner/half", tmp_path / "half")
     error = failure(capsys, "inspect", name)
-    assert said in error
+    assert reason in error
 
 
-def test_a_private_adapter_takes_a_token_to_read(hub, adapters, monkeypatch) -> None:
+def test_reading_a_private_adapter_needs_a_token(hub, adapters, monkeypatch) -> None:
     push(adapters["deep"], "owner/secret", private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(AdapterError, match="it is private and no token with access"):
@@ -268,7 +272,9 @@ def test_a_private_adapter_takes_a_token_to_read(hub, adapters, monkeypatch) -> 
     assert read_adapter("owner/secret").record.prompt.method == "deep"
 
 
-def test_a_backbone_is_of_one_commit_which_adapters_note(hub, backbone_folder, reviews, tmp_path, monkeypatch) -> None:
+def test_a_backbone_is_read_at_one_commit_which_adapters_record(
+    hub, backbone_folder, reviews, tmp_path, monkeypatch
+) -> None:
     repository = hub.add("models", "owner/bert", backbone_folder("bert"))
     first = repository.branches["main"]
     repository.branches["v1"] = first
@@ -277,7 +283,7 @@ def test_a_backbone_is_of_one_commit_which_adapters_note(hub, backbone_folder, r
     train(model, data, TrainConfig(epochs=1), output=tmp_path / "a")
     assert read_adapter(tmp_path / "a").record.backbone.revision == first
     repository.commit("main", {"model.safetensors": None, "config.json": b"{}"}, "broken")
-    answers = [load(tmp_path / "a").predict("a good film")]  # main has gone on, the adapter has not
+    answers = [load(tmp_path / "a").predict("a good film")]  # main has changed, but the adapter stays with its commit
     assert load_backbone("owner/bert", "v1").location.revision == first
     with pytest.raises(BackboneError, match=r"as a Hub id, revision 'v9', it could not be loaded \(it has no such rev"):
         load_backbone("owner/bert", "v9")
@@ -289,14 +295,14 @@ def test_a_backbone_is_of_one_commit_which_adapters_note(hub, backbone_folder, r
     assert load_backbone("owner/bert", "v1").location.revision == first
 
 
-def test_the_revision_of_a_folder_is_not_used_and_a_warning_says_so(backbone_folder, caplog) -> None:
+def test_the_revision_of_a_folder_is_ignored_with_a_warning(backbone_folder, caplog) -> None:
     location = locate(str(backbone_folder("bert")), "v1")
     assert "its revision 'v1' is not used" in caplog.text
     assert location.revision is None
 
 
 @pytest.mark.parametrize("step", ["GET /api/models/", "HEAD .*/resolve/", "GET .*/resolve/", "GET /lfs/"])
-def test_a_line_cut_on_the_way_down_is_explained_and_leaves_nothing_half(
+def test_an_interrupted_download_is_explained_and_can_be_repeated(
     step, hub, adapters, backbone_folder, tmp_path, monkeypatch
 ) -> None:
     for name in ("huggingface_hub.utils._http", "huggingface_hub.file_download"):
@@ -304,7 +310,7 @@ def test_a_line_cut_on_the_way_down_is_explained_and_leaves_nothing_half(
     hub.add("models", "owner/reviews", adapters["deep"])
     hub.add("models", "owner/bert", backbone_folder("bert"))
     hub.drop(step)
-    with pytest.raises(AdapterError, match="'owner/reviews' is no folder here, and as a Hub id it could not be"):
+    with pytest.raises(AdapterError, match="'owner/reviews' is not a local folder, and as a Hub id it could not be"):
         read_adapter("owner/reviews")
     with pytest.raises(BackboneError, match="'owner/bert' is no folder here, and as a Hub id"):
         TextClassifier.around(PromptClassifier(load_backbone("owner/bert"), PromptConfig(virtual_tokens=3), ["a"]))
@@ -314,7 +320,7 @@ def test_a_line_cut_on_the_way_down_is_explained_and_leaves_nothing_half(
 
 
 def commands(hub: HubServer, home: Path, *lines: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    """Commands one after the other in a process of their own, with the Hub and the cache that its variables name."""
+    """Run commands one after the other in a separate process, with this Hub, this cache and these variables."""
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     program = "import json, sys; from ptune.cli import main\nfor line in json.loads(sys.argv[1]): main(line)"
     return subprocess.run(
@@ -326,10 +332,12 @@ def commands(hub: HubServer, home: Path, *lines: list[str], **variables: str) ->
     )
 
 
-def test_the_whole_way_by_hub_ids_alone_and_again_without_the_hub(hub, backbone_folder, reviews, tmp_path) -> None:
+def test_all_commands_work_with_hub_ids_alone_and_again_without_the_hub(
+    hub, backbone_folder, reviews, tmp_path
+) -> None:
     hub.add("models", "owner/bert", backbone_folder("bert"))
     (tmp_path / "set" / "data").mkdir(parents=True)
-    for split in ("train", "validation"):  # as the Hub's own data sets are
+    for split in ("train", "validation"):  # the form of the Hub's data sets
         table = pyarrow.Table.from_pylist(list(read_rows(reviews / f"{split}.jsonl")))
         parquet.write_table(table, tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
     hub.add("datasets", "owner/films", tmp_path / "set")
@@ -358,7 +366,7 @@ def test_the_whole_way_by_hub_ids_alone_and_again_without_the_hub(hub, backbone_
     assert (card.data.base_model, card.data.datasets) == ("owner/bert", ["owner/films"])
 
 
-def test_an_adapter_under_pefts_names_goes_up_and_comes_back(hub, backbone_folder) -> None:
+def test_an_adapter_of_the_peft_interface_can_be_pushed_and_loaded_again(hub, backbone_folder) -> None:
     from transformers import AutoModelForSequenceClassification
 
     from ptune.compat.peft import PeftModel, PromptEncoderConfig, get_peft_model

@@ -1,4 +1,4 @@
-"""The model card says what the record says, in a form that the Hub takes."""
+"""The model card states what the record states, in a form that the Hub accepts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.hub_server import card_errors
 
 @pytest.fixture(scope="module")
 def trained(backbone, reviews, tmp_path_factory) -> dict[str, Path]:
-    """Adapters of one epoch: a deep one, one that PEFT reads, one of several labels, one of a number."""
+    """Adapters trained for one epoch: deep, readable by PEFT, multi-label and regression."""
     folder = tmp_path_factory.mktemp("cards")
     topics, stars = write_jsonl(folder / "topics.jsonl", topic_rows(48)), write_jsonl(folder / "s.jsonl", star_rows(48))
-    made = {}
+    adapters = {}
     for name, source, method, label in (
         ("deep", reviews, "deep", "label"),
         ("peft", reviews, "p-tuning", "label"),
@@ -40,27 +40,27 @@ def trained(backbone, reviews, tmp_path_factory) -> dict[str, Path]:
         model = PromptClassifier.from_backbone(
             backbone("bert"), config, labels=data.labels, problem_type=data.problem_type
         )
-        made[name] = folder / name
-        train(model, data, TrainConfig(epochs=1), output=made[name])
-    return made
+        adapters[name] = folder / name
+        train(model, data, TrainConfig(epochs=1), output=adapters[name])
+    return adapters
 
 
 def changed(file: AdapterFile, **values: object) -> AdapterFile:
-    """The adapter with another record."""
+    """Return the adapter with some values of its record changed."""
     return replace(file, record=file.record.model_copy(update=values))
 
 
 @pytest.mark.parametrize("name", ["deep", "peft", "multi", "number"])
-def test_every_kind_of_adapter_has_a_card_that_the_hub_takes(name, trained) -> None:
+def test_every_kind_of_adapter_has_a_card_that_the_hub_accepts(name, trained) -> None:
     file = read_adapter(trained[name])
     content = write_card(file, "owner/reviews")
     assert card_errors(content) == []
-    card = ModelCard(content)  # which parses and checks the figures
+    card = ModelCard(content)  # parses and checks the metrics
     assert card.content == content
     data = card.data
     assert (data.library_name, data.pipeline_tag, data.model_name) == ("ptune", "text-classification", "reviews")
-    figures = {result.metric_name: result.metric_value for result in data.eval_results}
-    assert figures["Loss"] == round(file.record.metrics["loss"], 4)
+    metrics = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert metrics["Loss"] == round(file.record.metrics["loss"], 4)
     assert {result.dataset_split for result in data.eval_results} == {"validation"}
     assert ("peft" in data.tags) == ("PeftModel" in card.text) == (name == "peft")
     for label in file.record.labels:
@@ -71,13 +71,13 @@ def test_every_kind_of_adapter_has_a_card_that_the_hub_takes(name, trained) -> N
 
 
 @pytest.mark.parametrize("name", ["deep", "peft"])
-def test_the_cards_own_code_runs(name, trained, backbone_folder, capsys) -> None:
+def test_the_code_in_the_card_runs(name, trained, backbone_folder, capsys) -> None:
     file = read_adapter(trained[name])
     names = {"owner/reviews": str(trained[name]), f'"{backbone_folder("bert").name}"': f'"{backbone_folder("bert")}"'}
     code = "".join(re.findall(r"```python\n(.*?)```", write_card(file, "owner/reviews"), flags=re.DOTALL))
-    for said, meant in names.items():
-        assert said in code
-        code = code.replace(said, meant)
+    for shown, actual in names.items():
+        assert shown in code
+        code = code.replace(shown, actual)
     exec(compile(code, "README.md", "exec"), {})
     assert str(load(file).predict("a text")) in capsys.readouterr().out
 
@@ -95,14 +95,14 @@ def test_a_backbone_of_the_hub_is_the_base_model_and_a_folder_is_not(trained) ->
     assert "`python:not-here`" in card.text
 
 
-def test_the_backbones_licence_is_in_the_card_where_its_own_card_says_it(trained, backbone_folder, tmp_path) -> None:
+def test_the_card_has_the_licence_that_the_backbones_card_states(trained, backbone_folder, tmp_path) -> None:
     file = read_adapter(trained["deep"])
     assert ModelCard(write_card(file, "owner/a")).data.license is None
     (tmp_path / "config.json").touch()
-    here = changed(file, backbone=file.record.backbone.model_copy(update={"name": str(tmp_path)}))
+    local = changed(file, backbone=file.record.backbone.model_copy(update={"name": str(tmp_path)}))
     for text, licence in (("license: apache-2.0", "apache-2.0"), ("tags: [a]", None), ("license: [", None)):
         (tmp_path / "README.md").write_text(f"---\n{text}\n---\n")
-        assert ModelCard(write_card(here, "owner/a")).data.license == licence
+        assert ModelCard(write_card(local, "owner/a")).data.license == licence
 
 
 def test_data_of_the_hub_are_named_by_their_id(trained) -> None:
@@ -116,19 +116,19 @@ def test_data_of_the_hub_are_named_by_their_id(trained) -> None:
 
 
 @pytest.mark.parametrize("origin", [None, Origin("my films (new).csv"), Origin("…"), Origin("a|b\n<c>")])
-def test_any_name_of_local_data_is_in_a_form_that_the_hub_takes(origin, trained) -> None:
+def test_any_name_of_local_data_is_in_a_form_that_the_hub_accepts(origin, trained) -> None:
     content = write_card(changed(read_adapter(trained["deep"]), data=origin), "owner/a")
     assert card_errors(content) == []
     assert "<c>" not in ModelCard(content).text
 
 
-def test_names_that_mean_something_in_a_table_stay_in_their_cell(trained) -> None:
+def test_names_with_characters_of_markdown_or_html_stay_in_their_cell(trained) -> None:
     file = changed(read_adapter(trained["deep"]), labels=["a|b\nc", "<script>x</script> & ```"])
     text = ModelCard(write_card(file, "owner/a")).text
     assert "| 0 | a\\|b c |\n| 1 | &lt;script>x&lt;/script> &amp; ``` |\n" in text
 
 
-def test_an_adapter_of_pefts_own_has_a_card_without_figures(trained, tmp_path) -> None:
+def test_an_adapter_written_by_peft_has_a_card_without_metrics(trained, tmp_path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (tmp_path / name).write_bytes((trained["peft"] / name).read_bytes())
     assert not (tmp_path / RECORD_FILE).exists()

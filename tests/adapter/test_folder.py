@@ -1,4 +1,4 @@
-"""Adapter folders: what is written, what is checked, what is refused before memory is taken."""
+"""Adapter folders: what is written, what is checked, and what is refused before memory is allocated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ P = 5
 
 @pytest.fixture
 def adapter(backbone, tmp_path):
-    """Save an adapter on a tiny backbone; returns its folder and the model."""
+    """Save an adapter on a tiny backbone and return its folder and the model."""
 
     def make(family: str = "bert", name: str = "adapter", **settings):
         loaded = backbone(family)
@@ -58,7 +58,7 @@ def test_the_files_hold_folded_prompt_and_head_in_float32(adapter) -> None:
         ("albert", {"method": "p-tuning"}),
     ],
 )
-def test_a_saved_adapter_answers_as_before(family, settings, adapter, backbone) -> None:
+def test_a_saved_adapter_gives_the_same_logits_as_before(family, settings, adapter, backbone) -> None:
     folder, model = adapter(family, **settings)
     loaded = ptune.load(folder, backbone(family)).model
     ids = torch.tensor([[2, 6, 7, 3]])
@@ -68,7 +68,7 @@ def test_a_saved_adapter_answers_as_before(family, settings, adapter, backbone) 
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "llama"])
-def test_an_adapter_of_a_verbalizer_answers_as_before_with_template_and_all(family, language_model, tmp_path) -> None:
+def test_an_adapter_with_a_verbalizer_keeps_its_template_and_its_logits(family, language_model, tmp_path) -> None:
     loaded = language_model(family)
     config = ptune.PromptConfig(head="verbalizer", init="text", init_text="good film", template=None)
     model = ptune.PromptClassifier.from_backbone(loaded, config, labels=["good", "bad"])
@@ -114,7 +114,7 @@ def test_text_that_is_not_shifted_is_not_offered_to_peft(adapter) -> None:
     assert read_adapter(adapter("bloom", name="bloom", **settings, shift_text=False)[0]).peft
 
 
-def test_saving_again_over_a_peft_adapter_takes_its_configuration_away(adapter) -> None:
+def test_saving_over_a_peft_adapter_removes_its_configuration(adapter) -> None:
     folder, _ = adapter(method="p-tuning")
     assert read_adapter(folder).peft
     adapter(method="deep")
@@ -128,11 +128,11 @@ def test_the_record_survives_unknown_keys_but_not_an_unknown_version(adapter) ->
     (folder / "ptune.json").write_text(json.dumps({**content, "later": 1}))
     assert read_adapter(folder).record.labels == LABELS
     (folder / "ptune.json").write_text(json.dumps({**content, "format_version": 2}))
-    with pytest.raises(AdapterError, match="format_version is 2, this ptune reads 1"):
+    with pytest.raises(AdapterError, match="format_version is 2, but this version of ptune reads only 1"):
         read_adapter(folder)
 
 
-def test_weights_that_the_record_was_not_written_with_are_noticed(adapter) -> None:
+def test_weights_that_do_not_belong_to_the_record_are_refused(adapter) -> None:
     folder, _ = adapter(name="one")
     other, _ = adapter(name="two", method="p-tuning", pooling="mean")
     (folder / "adapter_model.safetensors").write_bytes((other / "adapter_model.safetensors").read_bytes())
@@ -143,9 +143,9 @@ def test_weights_that_the_record_was_not_written_with_are_noticed(adapter) -> No
 @pytest.mark.parametrize(
     ("width", "family", "reason"),
     [
-        ({"hidden_size": 16}, "bert", "is for width 32, but backbone .* has width 16"),
-        ({"num_hidden_layers": 3}, "bert", "is for layers 2, but backbone .* has layers 3"),
-        ({}, "roberta", "is for type bert, but backbone .* has type roberta"),
+        ({"hidden_size": 16}, "bert", "needs a backbone with width 32, but backbone .* has width 16"),
+        ({"num_hidden_layers": 3}, "bert", "needs a backbone with 2 layers, but backbone .* has 3 layers"),
+        ({}, "roberta", "needs a backbone with model type bert, but backbone .* has model type roberta"),
     ],
 )
 def test_another_backbone_is_refused(width, family, reason, adapter, backbone) -> None:
@@ -171,11 +171,11 @@ def test_other_weights_of_the_same_shape_are_warned_about(adapter, backbone, cap
         content["backbone"]["fingerprint"] = "0" * 16
         (folder / "ptune.json").write_text(json.dumps(content))
         ptune.load(folder, backbone("bert"))
-    assert "was trained on other weights than backbone" in caplog.text
+    assert "was trained on other weights than those of backbone" in caplog.text
 
 
 def peft_folder(adapter, **changes):
-    """A PEFT folder with some of its tensors changed; None takes one away."""
+    """Return a PEFT folder with some of its tensors changed; None removes one."""
     folder, _ = adapter(method="p-tuning")
     (folder / "ptune.json").unlink()
     tensors = {**load_file(folder / "adapter_model.safetensors"), **changes}
@@ -184,14 +184,14 @@ def peft_folder(adapter, **changes):
     return folder
 
 
-def test_a_file_without_the_head_says_what_happened_and_what_to_do(adapter) -> None:
+def test_the_error_about_a_missing_head_says_what_happened_and_what_to_do(adapter) -> None:
     names = ("base_model.classifier.weight", "base_model.classifier.bias")
     folder = peft_folder(adapter, **dict.fromkeys(names))
     with pytest.raises(AdapterError, match=r"no classification head.*peft 0\.15\.0 to 0\.16\.0.*Save .* again"):
         read_adapter(folder)
 
 
-def test_a_head_that_lacks_a_part_is_not_made_up(adapter, backbone) -> None:
+def test_an_incomplete_head_is_refused(adapter, backbone) -> None:
     folder = peft_folder(adapter, **{"base_model.classifier.bias": None})
     with pytest.raises(AdapterError, match=r"tensor 'classifier\.bias' is not in .*would answer at random"):
         ptune.load(folder, backbone("bert"))
@@ -203,20 +203,20 @@ def test_surplus_tensors_are_refused(adapter, backbone) -> None:
         ptune.load(folder, backbone("bert"))
 
 
-def test_whole_numbers_as_weights_are_refused(adapter) -> None:
+def test_integers_as_weights_are_refused(adapter) -> None:
     folder = peft_folder(adapter, prompt_embeddings=torch.zeros(P, 32, dtype=torch.int64))
     with pytest.raises(AdapterError, match="is of type I64"):
         read_adapter(folder)
 
 
-def test_a_file_that_promises_more_than_it_holds_is_refused_unread(adapter) -> None:
+def test_a_header_that_claims_more_data_than_the_file_holds_is_refused(adapter) -> None:
     """A header of a few bytes can claim terabytes."""
     folder, _ = adapter(method="p-tuning")
     (folder / "ptune.json").unlink()
     header = json.dumps({"prompt_embeddings": {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}})
     data = struct.pack("<Q", len(header)) + header.encode() + b"\0" * 64
     (folder / "adapter_model.safetensors").write_bytes(data)
-    with pytest.raises(AdapterError, match="is not a whole safetensors file"):
+    with pytest.raises(AdapterError, match="is not a complete safetensors file"):
         read_adapter(folder)
 
 
@@ -225,12 +225,12 @@ def test_a_header_length_beyond_the_file_is_refused(adapter) -> None:
     (folder / "ptune.json").unlink()
     (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(AdapterError, match="is not a whole safetensors file"):
+    with pytest.raises(AdapterError, match="is not a complete safetensors file"):
         read_adapter(folder)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000, '{"peft_type": "LORA"}', '{"peft_type": 3}'])
-def test_an_adapter_config_that_is_no_prompt_configuration_is_refused(content, adapter) -> None:
+def test_an_adapter_config_for_something_else_than_prompts_is_refused(content, adapter) -> None:
     folder, _ = adapter(method="p-tuning")
     (folder / "ptune.json").unlink()
     (folder / "adapter_config.json").write_text(content)
@@ -254,14 +254,14 @@ def test_a_record_that_contradicts_itself_is_refused(change, reason, adapter) ->
         read_adapter(folder)
 
 
-def test_a_pickled_adapter_is_refused_unopened(adapter) -> None:
+def test_a_pickled_adapter_is_refused_without_opening_it(adapter) -> None:
     folder, _ = adapter(method="p-tuning")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(AdapterError, match=r"adapter_model\.bin is a pickle"):
         read_adapter(folder)
 
 
-def test_an_endless_json_file_is_refused_unread(adapter) -> None:
+def test_a_huge_json_file_is_refused_without_reading_it(adapter) -> None:
     folder, _ = adapter(method="p-tuning")
     with (folder / "adapter_config.json").open("wb") as file:
         file.truncate(2**30)
@@ -269,7 +269,7 @@ def test_an_endless_json_file_is_refused_unread(adapter) -> None:
         read_adapter(folder)
 
 
-def test_a_record_that_names_no_problem_type_is_of_one_label_a_row(adapter, backbone) -> None:
+def test_a_record_without_a_problem_type_is_single_label(adapter, backbone) -> None:
     folder, _ = adapter()
     content = json.loads((folder / "ptune.json").read_text())
     assert content.pop("problem_type") == "single_label_classification"
@@ -278,7 +278,7 @@ def test_a_record_that_names_no_problem_type_is_of_one_label_a_row(adapter, back
     assert ptune.load(folder, backbone("bert")).model.problem_type == "single_label_classification"
 
 
-def test_a_record_that_names_no_label_separator_had_none(adapter, backbone) -> None:
+def test_a_record_without_a_label_separator_has_none(adapter, backbone) -> None:
     folder, _ = adapter()
     content = json.loads((folder / "ptune.json").read_text())
     assert content.pop("label_separator") is None
@@ -290,15 +290,15 @@ def test_a_record_that_names_no_label_separator_had_none(adapter, backbone) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"problem_type": "regression"}, "a regression gives one number, but there are 3 classes"),
         ({"problem_type": "ranking"}, "problem_type"),
     ],
 )
-def test_a_record_whose_problem_type_does_not_fit_is_refused(changes, said, adapter) -> None:
+def test_a_record_whose_problem_type_does_not_fit_is_refused(changes, reason, adapter) -> None:
     folder, _ = adapter()
     content = json.loads((folder / "ptune.json").read_text())
     (folder / "ptune.json").write_text(json.dumps(content | changes))
-    with pytest.raises(AdapterError, match=said):
+    with pytest.raises(AdapterError, match=reason):
         read_adapter(folder)

@@ -1,4 +1,4 @@
-"""Backbones that OpenVINO computes: the same answers as PyTorch's, one graph for all prompts of an entry, kept."""
+"""Backbones run by OpenVINO: the same results as PyTorch, and one stored graph for all prompts of an entry."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0, 0, 0, 0
 SHALLOW = {"method": "p-tuning", "encoder_hidden_size": 8}
 SHARED = {"method": "deep", "softmax": "shared"}
 SEPARATE = {"method": "deep", "softmax": "separate"}
-LAST = {"method": "deep", "softmax": "separate", "pooling": "last"}  # each row's head reads another position
-PEFT = {"method": "deep", "pooling": "peft"}  # one softmax, and the text's positions count from P on
+LAST = {"method": "deep", "softmax": "separate", "pooling": "last"}  # the head reads a different position in each row
+PEFT = {"method": "deep", "pooling": "peft"}  # one softmax; the text's positions start at P
 
 
 def classifier(backbone, tokens: int = P, seed: int = 2, **settings) -> PromptClassifier:
-    """With weights far from zero, so that every part has a say."""
+    """Return a classifier with weights far from zero, so that every part of it affects the logits."""
     model = PromptClassifier(backbone, PromptConfig(virtual_tokens=tokens, **settings), LABELS).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def classifier(backbone, tokens: int = P, seed: int = 2, **settings) -> PromptCl
 
 
 def logits(model, backbone, ids=IDS, mask=MASK, segments=SEGMENTS) -> torch.Tensor:
-    """Of a classifier or an ensemble, over another backbone."""
+    """Return the logits of a classifier or an ensemble on another backbone."""
     for member in getattr(model, "members", [model]):
         member.backbone = backbone
     with torch.no_grad():
@@ -75,7 +75,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("family", "size", "settings"), CASES)
-def test_in_fp32_the_logits_are_pytorchs_and_a_row_does_not_depend_on_its_batch_mates(
+def test_in_fp32_the_logits_equal_pytorchs_and_do_not_depend_on_the_rest_of_the_batch(
     family, size, settings, backbone
 ) -> None:
     plain = backbone(family, **size)
@@ -87,7 +87,7 @@ def test_in_fp32_the_logits_are_pytorchs_and_a_row_does_not_depend_on_its_batch_
     torch.testing.assert_close(alone, expected[1:2], atol=1e-4, rtol=0)
 
 
-def test_members_of_an_ensemble_have_their_own_prompts_in_one_pass(backbone) -> None:
+def test_an_ensembles_members_share_one_pass_with_different_prompts(backbone) -> None:
     plain = backbone("bert", **ONE_LAYER)
     ensemble = PromptEnsemble([classifier(plain, seed=seed, **SEPARATE) for seed in (2, 3)])
     expected = logits(ensemble, plain)
@@ -96,7 +96,7 @@ def test_members_of_an_ensemble_have_their_own_prompts_in_one_pass(backbone) -> 
 
 
 @pytest.mark.parametrize("settings", [SEPARATE, PEFT], ids=["beside the prompt", "behind the prompt"])
-def test_text_that_nearly_fills_every_position_is_not_padded_beyond_them(settings, backbone) -> None:
+def test_text_is_not_padded_beyond_the_backbones_positions(settings, backbone) -> None:
     plain = backbone("bert")
     model = classifier(plain, **settings)
     ids = torch.full((1, (plain.max_positions or 0) - model.config.positions_taken - 1), 7)
@@ -107,7 +107,7 @@ def test_text_that_nearly_fills_every_position_is_not_padded_beyond_them(setting
 
 
 @pytest.mark.parametrize("streams", [1, 2])
-def test_batches_under_way_side_by_side_give_each_row_its_own_answer(streams, backbone, monkeypatch) -> None:
+def test_batches_computed_in_parallel_give_each_row_its_own_logits(streams, backbone, monkeypatch) -> None:
     monkeypatch.setattr(engine, "_threads", lambda: streams)
     plain = backbone("bert", **ONE_LAYER)
     model = classifier(plain, **SEPARATE)
@@ -152,9 +152,7 @@ def test_fewer_bits_give_nearly_the_same_states(precision, backbone) -> None:
     assert found.pooler_output.shape == expected.pooler_output.shape
 
 
-def test_all_prompts_of_an_entry_use_one_graph_and_the_next_process_finds_it(
-    backbone_folder, tmp_path, monkeypatch
-) -> None:
+def test_all_prompts_of_an_entry_use_one_graph_which_is_stored(backbone_folder, tmp_path, monkeypatch) -> None:
     source = backbone_folder("bert", **ONE_LAYER)
     shutil.copytree(source, tmp_path / "bert", ignore=shutil.ignore_patterns(FOLDER))
     plain = load_backbone(str(tmp_path / "bert"), device="cpu")
@@ -173,7 +171,7 @@ def test_all_prompts_of_an_entry_use_one_graph_and_the_next_process_finds_it(
 
 @pytest.fixture
 def graph():
-    """A small graph of OpenVINO's."""
+    """A small OpenVINO graph."""
     openvino = require("openvino")
     number = openvino.opset13.parameter([64], name="number")
     weights = openvino.opset13.constant(torch.rand(64).numpy())
@@ -182,7 +180,7 @@ def graph():
 
 @pytest.fixture
 def copy(backbone_folder, tmp_path):
-    """A tiny backbone in a folder of its own."""
+    """A tiny backbone in a separate folder."""
     folder = tmp_path / "bert"
     shutil.copytree(backbone_folder("bert"), folder, ignore=shutil.ignore_patterns(FOLDER))
     return load_backbone(str(folder), device="cpu")
@@ -191,7 +189,7 @@ def copy(backbone_folder, tmp_path):
 VARIANT = Variant(Entry("input"))
 
 
-def test_a_graph_is_of_these_weights_this_entry_and_this_kind(copy, graph) -> None:
+def test_a_graph_is_stored_for_its_weights_entry_and_kind(copy, graph) -> None:
     store = GraphStore(copy, "int8")
     store.write(graph, VARIANT)
     assert store.read(VARIANT).get_friendly_name() == "sum"
@@ -202,7 +200,9 @@ def test_a_graph_is_of_these_weights_this_entry_and_this_kind(copy, graph) -> No
     assert GraphStore(copy, "int8").read(VARIANT) is None
 
 
-def test_where_the_backbones_folder_takes_nothing_the_cache_folder_does(copy, graph, tmp_path, monkeypatch) -> None:
+def test_graphs_are_stored_in_the_cache_folder_if_the_backbones_folder_cannot_be_written(
+    copy, graph, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setenv("PTUNE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "bert" / FOLDER).write_text("a file, so no folder")
     GraphStore(copy, "int8").write(graph, VARIANT)
@@ -210,7 +210,7 @@ def test_where_the_backbones_folder_takes_nothing_the_cache_folder_does(copy, gr
     assert len(list((tmp_path / "cache" / FOLDER).iterdir())) == 1
 
 
-def test_where_no_folder_takes_a_graph_that_is_said(copy, graph, tmp_path, monkeypatch, caplog) -> None:
+def test_a_warning_says_that_a_graph_cannot_be_stored(copy, graph, tmp_path, monkeypatch, caplog) -> None:
     for name in ("cache", f"bert/{FOLDER}"):
         (tmp_path / name).write_text("a file, so no folder")
     monkeypatch.setenv("PTUNE_CACHE", str(tmp_path / "cache"))
@@ -227,21 +227,21 @@ def test_where_no_folder_takes_a_graph_that_is_said(copy, graph, tmp_path, monke
     ],
     ids=["no graph", "no weights", "cut weights"],
 )
-def test_a_damaged_graph_is_made_again(damage, copy, graph, tmp_path, caplog) -> None:
+def test_a_damaged_graph_is_built_again(damage, copy, graph, tmp_path, caplog) -> None:
     store = GraphStore(copy, "int8")
     store.write(graph, VARIANT)
     (file,) = (tmp_path / "bert" / FOLDER).rglob("graph.xml")
     damage(file)
     with caplog.at_level(logging.WARNING, "ptune"):
         assert store.read(VARIANT) is None
-    assert "graph.xml' cannot be read; it is made again" in caplog.text
+    assert "graph.xml' cannot be read; it will be built again" in caplog.text
     store.write(graph, VARIANT)
     assert store.read(VARIANT) is not None
-    assert [path.name for path in file.parent.parent.iterdir()] == [file.parent.name]  # nothing half-written is left
+    assert [path.name for path in file.parent.parent.iterdir()] == [file.parent.name]  # no temporary folder is left
 
 
 @pytest.mark.parametrize("library", ["openvino", "nncf"])
-def test_a_missing_library_is_named_with_its_extra(library, backbone, monkeypatch) -> None:
+def test_the_error_about_a_missing_library_names_its_extra(library, backbone, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match=rf"{library}, which is not installed; pip install 'ptune\[openvino\]'"):
         CompiledBackbone(backbone("bert"), "int8")
@@ -253,7 +253,7 @@ def test_the_libraries_send_nothing_over_the_network() -> None:
     assert sys.modules["openvino_telemetry"] is None
 
 
-def test_what_is_not_float32_on_the_cpu_is_refused(backbone_folder) -> None:
+def test_a_backbone_that_is_not_float32_on_the_cpu_is_refused(backbone_folder) -> None:
     with pytest.raises(ConfigError, match="loaded as bfloat16 on cpu; leave `dtype` and `device` out"):
         CompiledBackbone(load_backbone(str(backbone_folder("bert")), dtype="bfloat16", device="cpu"), "int8")
 
@@ -268,7 +268,7 @@ def test_bf16_needs_amx_and_for_gated_layers_two_threads(backbone, monkeypatch) 
         logits(classifier(plain, **SEPARATE), CompiledBackbone(plain, "bf16"))
 
 
-def test_where_the_head_reads_one_position_the_last_layer_is_computed_there_alone(backbone) -> None:
+def test_the_last_layer_is_computed_only_at_the_position_that_the_head_reads(backbone) -> None:
     plain = backbone("roberta", **ONE_LAYER)
     model = classifier(plain, **LAST)
     with torch.no_grad():
@@ -285,20 +285,20 @@ def test_there_are_no_gradients(backbone) -> None:
         CompiledBackbone(plain, "fp32")(Inputs(IDS, MASK, SEGMENTS), prompt, Entry("separate"))
 
 
-def test_a_family_that_cannot_be_compiled_says_so(backbone) -> None:
+def test_a_family_that_cannot_be_compiled_is_refused(backbone) -> None:
     plain = backbone("bloom", n_layer=1)
     model = classifier(plain, **SHARED)
     with pytest.raises(BackboneError, match=r"BLOOM with shared prompts .* leave `precision` out"):
         logits(model, CompiledBackbone(plain, "fp32"))
 
 
-def test_an_unknown_precision_is_named_with_those_that_there_are(backbone) -> None:
+def test_the_error_about_an_unknown_precision_lists_the_known_ones(backbone) -> None:
     with pytest.raises(ConfigError, match="'int4' is not known; use one of fp32, bf16, int8"):
         CompiledBackbone(backbone("bert"), "int4")
 
 
 def test_a_backbone_without_a_pooler_has_one_graph(language_model_folder) -> None:
-    # Its pooler is drawn anew at each loading, and no graph has a part of it.
+    # Its pooler is initialized at random each time it is loaded, and is not part of any graph.
     one, two = (load_backbone(str(language_model_folder("bert"))) for _ in range(2))
     assert one.pooler_missing
     assert not torch.equal(one.base.pooler.dense.weight, two.base.pooler.dense.weight)
@@ -306,8 +306,8 @@ def test_a_backbone_without_a_pooler_has_one_graph(language_model_folder) -> Non
     assert GraphStore(one, "int8")._name(variant) == GraphStore(two, "int8")._name(variant)
 
 
-def test_a_graphs_name_follows_from_every_source_that_takes_part_in_making_it(backbone, monkeypatch) -> None:
-    """What runs while a graph is traced and quantised is hashed, and a change in it gives another name."""
+def test_a_graphs_name_depends_on_every_module_that_takes_part_in_building_it(backbone, monkeypatch) -> None:
+    """Modules that run while a graph is traced and quantized are hashed, and a change in one changes the name."""
     ran: set[str] = set()
 
     def watch(frame, event, _):
@@ -323,11 +323,11 @@ def test_a_graphs_name_follows_from_every_source_that_takes_part_in_making_it(ba
         sys.setprofile(None)
     hashed = {str(Path(importlib.import_module(name).__file__)) for name in SOURCES}
     package = str(Path(ptune.__file__).parent)
-    names = {"errors.py", "locate.py", "loading.py"}  # they say what went wrong, find files, and know the processor
+    names = {"errors.py", "locate.py", "loading.py"}  # for error messages, file names and the type of CPU
     assert {path for path in ran if path.startswith(package) and Path(path).name not in names} <= hashed
 
     before = GraphStore(plain, "int8")._name(variant)
     read = Path.read_bytes
     for changed in hashed:
-        monkeypatch.setattr(Path, "read_bytes", lambda path, own=changed: read(path) + b" " * (str(path) == own))
+        monkeypatch.setattr(Path, "read_bytes", lambda path, target=changed: read(path) + b" " * (str(path) == target))
         assert GraphStore(plain, "int8")._name(variant) != before

@@ -179,7 +179,7 @@ def test_predict_takes_a_precision_and_replaces_a_damaged_graph(trained, backbon
     main(["predict", str(trained), "--input", str(path), "--precision", "fp32"])
     out, err = capsys.readouterr()
     assert [json.loads(line) for line in out.splitlines()] == compiled
-    assert "graph.xml' cannot be read; it is made again" in err
+    assert "graph.xml' cannot be read; it will be built again" in err
     main(["predict", str(trained), "--input", str(path)])
     plain = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["scores"] for row in compiled] == [pytest.approx(row["scores"], abs=1e-4) for row in plain]

@@ -1,4 +1,4 @@
-"""Calibration against numbers worked out by hand and against a direct search."""
+"""Calibration, compared with values computed by hand and with a direct search."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ptune.evaluation.calibration import COLDEST, FEWEST_ROWS, HOTTEST, expected
 from tests.conftest import review_rows, write_jsonl
 
 
-def test_the_error_by_hand() -> None:
-    # Two bins are in use: (0.5, 0.6] with confidences 0.55 and 0.58, one of them right; (0.9, 1] with 0.95, right.
+def test_the_calibration_error_equals_a_value_computed_by_hand() -> None:
+    # Two bins have rows: (0.5, 0.6] with confidences 0.55 and 0.58, one of them correct; (0.9, 1] with 0.95, correct.
     probabilities = torch.tensor([[0.55, 0.45], [0.42, 0.58], [0.95, 0.05]])
     labels = torch.tensor([0, 0, 0])
     expected = (abs(0.55 + 0.58 - 1) + abs(0.95 - 1)) / 3
     assert expected_calibration_error(probabilities, labels, bins=10) == pytest.approx(expected, abs=1e-6)
 
 
-def test_sure_and_right_is_calibrated_and_sure_and_wrong_is_not() -> None:
-    sure = torch.eye(3)[[0, 1, 2]]
-    assert expected_calibration_error(sure, torch.tensor([0, 1, 2])) == 0
-    assert expected_calibration_error(sure, torch.tensor([1, 2, 0])) == 1
+def test_the_error_is_0_if_certain_and_correct_and_1_if_certain_and_wrong() -> None:
+    certain = torch.eye(3)[[0, 1, 2]]
+    assert expected_calibration_error(certain, torch.tensor([0, 1, 2])) == 0
+    assert expected_calibration_error(certain, torch.tensor([1, 2, 0])) == 1
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
-def test_the_temperature_undoes_a_scale(scale) -> None:
+def test_the_temperature_reverses_a_scale(scale) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4000, 4, generator=generator) * 2
     labels = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
@@ -38,12 +38,12 @@ def test_the_temperature_undoes_a_scale(scale) -> None:
 
 def test_the_temperature_stays_in_bounds() -> None:
     labels = torch.arange(FEWEST_ROWS) % 2
-    right = torch.eye(2)[labels]
-    assert fit_temperature(right / 500, labels) == pytest.approx(COLDEST)
-    assert fit_temperature(right, 1 - labels) == pytest.approx(HOTTEST)
+    correct = torch.eye(2)[labels]
+    assert fit_temperature(correct / 500, labels) == pytest.approx(COLDEST)
+    assert fit_temperature(correct, 1 - labels) == pytest.approx(HOTTEST)
 
 
-def test_too_few_rows_to_fit_on_leave_the_probabilities_alone() -> None:
+def test_the_temperature_is_1_if_there_are_too_few_rows() -> None:
     labels = torch.arange(FEWEST_ROWS) % 2
     logits = torch.eye(2)[1 - labels]
     assert fit_temperature(logits[1:], labels[1:]) == 1
@@ -51,14 +51,14 @@ def test_too_few_rows_to_fit_on_leave_the_probabilities_alone() -> None:
 
 
 @pytest.mark.parametrize("rows", [50, 98])
-def test_rows_that_are_all_right_do_not_make_certain(rows) -> None:
+def test_rows_that_are_all_correct_do_not_lead_to_certainty(rows) -> None:
     labels = torch.arange(rows) % 2
     logits = torch.eye(2)[labels] * 5
     probabilities = (logits / fit_temperature(logits, labels)).softmax(dim=1)
     assert probabilities.max(dim=1).values.tolist() == pytest.approx([1 - 1 / (rows + 2)] * rows)
 
 
-def test_the_adapter_keeps_its_temperature_and_answers_with_it(backbone, tmp_path) -> None:
+def test_the_adapter_stores_its_temperature_and_predicts_with_it(backbone, tmp_path) -> None:
     write_jsonl(tmp_path / "train.jsonl", review_rows(48, seed=1))
     write_jsonl(tmp_path / "validation.jsonl", review_rows(FEWEST_ROWS, seed=2))
     data = ptune.load_data(tmp_path)

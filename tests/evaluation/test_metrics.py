@@ -1,4 +1,4 @@
-"""Figures against numbers worked out by hand."""
+"""Metrics, compared with values computed by hand and with other libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.evaluation.metrics import by_label, collapsed, confusion, describe_collapse, evaluate_logits
 
 
-def test_two_classes_by_hand() -> None:
+def test_metrics_of_two_classes_equal_values_computed_by_hand() -> None:
     labels = torch.tensor([1, 1, 1, 0, 0])
     logits = torch.tensor([[0.0, 1], [0, 1], [1, 0], [1, 0], [0, 1]])  # predicted 1 1 0 0 1: TP 2, FP 1, FN 1, TN 1
     metrics = evaluate_logits(logits, labels)
@@ -40,7 +40,7 @@ def test_collapse_is_one_prediction_for_several_true_classes() -> None:
     assert collapsed(torch.eye(2), torch.tensor([0, 1])) is None
 
 
-def test_metrics_of_several_labels() -> None:
+def test_multi_label_metrics_equal_values_computed_by_hand() -> None:
     labels = torch.tensor([[1.0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 0]])
     logits = torch.tensor([[2.0, -1, 3], [1, 2, -1], [-1, -2, -3], [1, -1, -1]])
     metrics = evaluate_logits(logits, labels, MULTI)
@@ -57,14 +57,14 @@ def test_metrics_of_several_labels() -> None:
     ]
 
 
-def test_one_label_that_applies_or_not_is_measured_too() -> None:
+def test_a_multi_label_task_may_have_a_single_label() -> None:
     metrics = evaluate_logits(torch.tensor([[1.0], [-1.0]]), torch.tensor([[1.0], [1.0]]), MULTI)
     assert (metrics["accuracy"], metrics["f1"]) == (0.5, pytest.approx(2 / 3))
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3, max_size=30))
 @settings(deadline=None, max_examples=60)
-def test_metrics_of_numbers_are_those_of_scipy_and_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+def test_regression_metrics_equal_those_of_scipy_and_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
@@ -80,22 +80,26 @@ def test_metrics_of_numbers_are_those_of_scipy_and_scikit_learn(pairs: list[tupl
         assert (metrics["pearson"], metrics["spearman"]) == (0, 0)
 
 
-def test_one_row_and_answers_that_are_all_the_same_have_finite_metrics() -> None:
+def test_one_row_and_constant_predictions_have_finite_metrics() -> None:
     for rows in (1, 3):
         metrics = evaluate_logits(torch.full((rows, 1), 0.1), torch.arange(rows).float(), REGRESSION)
         assert all(math.isfinite(value) for value in metrics.values())
         assert metrics["pearson"] == 0
 
 
-def test_collapse_is_described_where_the_truth_varies() -> None:
+def test_collapse_is_described_if_the_labels_vary() -> None:
     names = ["low", "high"]
     assert describe_collapse(torch.tensor([[0.0, 1], [0, 1]]), torch.tensor([0, 1]), names, SINGLE) == (
         "every prediction is 'high'"
     )
     truth = torch.tensor([[1.0, 0], [0, 1]])
-    for row, said in (([1.0, 1.0], "'low', 'high'"), ([-1.0, 1.0], "'high'"), ([-1.0, -1.0], "that no label applies")):
+    for row, described in (
+        ([1.0, 1.0], "'low', 'high'"),
+        ([-1.0, 1.0], "'high'"),
+        ([-1.0, -1.0], "that no label applies"),
+    ):
         logits = torch.tensor([row, row])
-        assert describe_collapse(logits, truth, names, MULTI) == f"every prediction is {said}"
+        assert describe_collapse(logits, truth, names, MULTI) == f"every prediction is {described}"
         assert describe_collapse(logits, torch.ones(2, 2), names, MULTI) is None
     assert describe_collapse(torch.tensor([[1.0, 1], [1, -1]]), truth, names, MULTI) is None
     numbers = torch.tensor([1.0, 5.0])
@@ -104,7 +108,7 @@ def test_collapse_is_described_where_the_truth_varies() -> None:
     assert describe_collapse(torch.tensor([[3.0], [3.0]]), torch.ones(2), ["x"], REGRESSION) is None
 
 
-def test_metrics_of_several_labels_are_those_of_scikit_learn() -> None:
+def test_multi_label_metrics_equal_those_of_scikit_learn() -> None:
     from sklearn.metrics import f1_score, precision_recall_fscore_support
 
     generator = torch.Generator().manual_seed(4)
@@ -114,5 +118,5 @@ def test_metrics_of_several_labels_are_those_of_scikit_learn() -> None:
     for name, average in (("f1", "micro"), ("f1_macro", "macro")):
         assert metrics[name] == pytest.approx(f1_score(labels.int(), named, average=average, zero_division=0))
     columns = precision_recall_fscore_support(labels.int(), named, zero_division=0)
-    found = [list(row.values()) for row in by_label(logits, labels)]
-    assert found == [pytest.approx(row) for row in zip(*columns, strict=True)]
+    rows = [list(row.values()) for row in by_label(logits, labels)]
+    assert rows == [pytest.approx(row) for row in zip(*columns, strict=True)]

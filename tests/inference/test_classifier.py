@@ -36,7 +36,7 @@ def test_one_text_gives_one_answer_with_all_classes(backbone) -> None:
     assert answer["score"] == answer["scores"][answer["label"]] == max(answer["scores"].values())
 
 
-def test_a_pair_is_two_texts_and_both_count(backbone) -> None:
+def test_both_texts_of_a_pair_matter(backbone) -> None:
     model = classifier(backbone("bert"))
     one, other, first_changed = (
         model.predict(pair)[0]["score"] for pair in (("a film", "good"), ("a film", "bad"), ("a book", "good"))
@@ -54,7 +54,7 @@ def test_answers_keep_the_order_of_texts_over_batches_and_windows(family, backbo
     assert [a["scores"] for a in together] == [pytest.approx(a["scores"], abs=1e-5) for a in apart]
 
 
-def test_a_stream_is_read_no_further_than_its_window(backbone, monkeypatch) -> None:
+def test_a_stream_is_read_only_one_window_ahead(backbone, monkeypatch) -> None:
     monkeypatch.setattr(classifier_module, "WINDOW", 4)
     taken = 0
 
@@ -68,7 +68,7 @@ def test_a_stream_is_read_no_further_than_its_window(backbone, monkeypatch) -> N
     assert taken == 4
 
 
-def test_long_text_is_cut_with_one_warning_that_counts(backbone, caplog) -> None:
+def test_long_texts_are_cut_with_one_warning_that_counts_them(backbone, caplog) -> None:
     model = classifier(backbone("bert"))  # 64 positions, 4 virtual tokens
     with caplog.at_level(logging.WARNING, "ptune"):
         answers = model.predict(["good " * 500, "bad", "film " * 65])
@@ -76,7 +76,7 @@ def test_long_text_is_cut_with_one_warning_that_counts(backbone, caplog) -> None
     assert [record.getMessage() for record in caplog.records] == ["2 of 3 rows were cut to 64 tokens"]
 
 
-def test_a_file_streams_with_its_columns_kept_and_clashes_renamed(backbone, tmp_path) -> None:
+def test_a_files_columns_are_kept_and_renamed_if_they_clash(backbone, tmp_path) -> None:
     rows = [{"id": n, "text": "good film", "label": "gold", "score": 7} for n in range(3)]
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -87,7 +87,7 @@ def test_a_file_streams_with_its_columns_kept_and_clashes_renamed(backbone, tmp_
     assert answers[0]["label"] in LABELS
 
 
-def test_the_training_columns_are_found_again_in_another_file(backbone, tmp_path) -> None:
+def test_another_file_is_read_with_the_columns_of_the_training_data(backbone, tmp_path) -> None:
     path = tmp_path / "in.csv"
     path.write_text("text,v2\nignored,good film\n")
     model = classifier(backbone("bert"), task=TaskInfo({"text": "v2", "text_pair": None}))
@@ -97,7 +97,7 @@ def test_the_training_columns_are_found_again_in_another_file(backbone, tmp_path
     assert other["scores"] != pytest.approx(answer["scores"], abs=1e-6)
 
 
-def test_pairs_and_single_texts_are_refused_where_training_had_the_other(backbone, tmp_path) -> None:
+def test_pairs_and_single_texts_are_refused_if_training_had_the_other_kind(backbone, tmp_path) -> None:
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
     one.write_text("text\ngood film\n")
     two.write_text("sentence1,sentence2\ngood film,bad film\n")
@@ -126,17 +126,17 @@ def test_empty_and_mixed_texts_are_refused_by_number(texts, backbone) -> None:
         classifier(backbone("bert")).predict(texts)
 
 
-def test_a_length_that_the_backbone_does_not_hold_is_refused(backbone) -> None:
+def test_a_length_beyond_the_backbones_positions_is_refused(backbone) -> None:
     with pytest.raises(ConfigError, match="takes from 3 to 64 tokens"):
         classifier(backbone("bert"), max_length=65)
 
 
-def test_pairs_of_a_tokenizer_without_separator_are_parted_by_a_line_break(backbone) -> None:
+def test_pairs_are_separated_by_a_line_break_if_the_tokenizer_has_no_separator(backbone) -> None:
     assert classifier(backbone("gpt2")).encoder.pair_separator == "\n"
     assert classifier(backbone("bert")).encoder.pair_separator == ""
 
 
-def test_loading_takes_a_backbone_that_is_there_already(backbone, reviews, tmp_path) -> None:
+def test_load_accepts_a_loaded_backbone(backbone, reviews, tmp_path) -> None:
     loaded = backbone("bert")
     model = PromptClassifier(loaded, PromptConfig(virtual_tokens=4), ["negative", "positive"])
     result = ptune.train(model, ptune.load_data(reviews), ptune.TrainConfig(epochs=1), output=tmp_path / "a")
@@ -150,7 +150,7 @@ def of_type(backbone, problem_type, labels) -> TextClassifier:
     return TextClassifier.around(PromptClassifier(backbone, config, labels, seed=1, problem_type=problem_type))
 
 
-def test_where_several_labels_may_apply_those_over_a_half_are_named(backbone) -> None:
+def test_a_multi_label_prediction_has_the_labels_with_a_probability_above_one_half(backbone) -> None:
     model = of_type(backbone("bert"), MULTI, LABELS)
     with torch.no_grad():
         model.model.head.linear.bias.copy_(torch.tensor([9.0, -9.0, 9.0]))
@@ -164,7 +164,7 @@ def test_where_several_labels_may_apply_those_over_a_half_are_named(backbone) ->
     assert model.predict("a good film")[0]["labels"] == []
 
 
-def test_a_regression_answers_with_a_number_in_the_targets_unit(backbone) -> None:
+def test_a_regression_predicts_a_number_in_the_targets_unit(backbone) -> None:
     model = of_type(backbone("bert"), REGRESSION, ["stars"])
     model.model.standardise(torch.tensor([90.0, 110.0, 100.0]))
     (answer,) = model.predict("a good film")
@@ -178,7 +178,7 @@ def test_a_regression_answers_with_a_number_in_the_targets_unit(backbone) -> Non
         (REGRESSION, ["stars"], {"label": "gold", "labels": ["x"], "input_value": 7}),
     ],
 )
-def test_a_files_own_columns_are_renamed_where_an_answer_has_their_name(
+def test_a_files_columns_are_renamed_if_a_prediction_has_their_name(
     problem_type, names, kept, backbone, tmp_path
 ) -> None:
     path = tmp_path / "in.jsonl"

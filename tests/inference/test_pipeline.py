@@ -1,4 +1,4 @@
-"""transformers' pipelines answer as ptune does."""
+"""Pipelines of transformers give the same answers as ptune."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_mask_of_a_template_is_found_in_every_row_of_a_batch(language_model)
     ]
 
 
-def test_model_and_tokenizer_go_into_transformers_own_call_without_a_complaint(backbone, caplog) -> None:
+def test_transformers_pipeline_function_accepts_model_and_tokenizer_without_warnings(backbone, caplog) -> None:
     ours = classifier(backbone("bert"))
     model, tokenizer = ours.as_transformers()
     with caplog.at_level(logging.WARNING), pytest.MonkeyPatch.context() as patch:
@@ -86,7 +86,7 @@ def test_model_and_tokenizer_go_into_transformers_own_call_without_a_complaint(b
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_several_labels_and_numbers_come_out_in_their_own_measure(batch_size, backbone) -> None:
+def test_pipelines_support_multi_label_and_regression(batch_size, backbone) -> None:
     several = classifier(backbone("bert"), problem_type=MULTI, pooling="mean")
     answers = several.pipeline(batch_size=batch_size)(TEXTS, top_k=None)
     assert [scores(answer) for answer in answers] == [
@@ -100,16 +100,18 @@ def test_several_labels_and_numbers_come_out_in_their_own_measure(batch_size, ba
     ]
 
 
-def test_a_pipeline_says_once_that_texts_are_cut_and_leaves_the_count_of_predict_alone(backbone, caplog) -> None:
+def test_a_pipeline_warns_once_about_cut_texts_and_does_not_affect_the_count_of_predict(backbone, caplog) -> None:
     ours = classifier(backbone("bert"), max_length=5)
     pipe = ours.pipeline()
     with caplog.at_level(logging.WARNING, "ptune"):
         pipe(["good " * 9, "bad " * 9])
         ours.predict("good")
-    assert [record.getMessage() for record in caplog.records] == ["a text was cut to 5 tokens; this is said only once"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a text was cut to 5 tokens; this warning appears only once"
+    ]
 
 
-def test_probabilities_are_a_table_in_the_labels_order(backbone) -> None:
+def test_probabilities_have_one_column_per_label_in_order(backbone) -> None:
     ours = classifier(backbone("bert"))
     table = ours.predict_proba(TEXTS)
     assert table.shape == (4, 3)

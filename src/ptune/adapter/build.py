@@ -1,4 +1,7 @@
-"""An adapter's files on a backbone: both are checked against each other, then the weights are loaded."""
+"""Build a model from an adapter's files and a backbone.
+
+Files and backbone are checked against each other before any weights are loaded.
+"""
 
 from __future__ import annotations
 
@@ -23,49 +26,65 @@ logger = logging.getLogger(__name__)
 def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     """Put an adapter on a backbone, after checking that it fits.
 
+    Returns:
+        The classifier, or an ensemble if the adapter holds several prompts.
+
     Raises:
-        AdapterError: another width, another number of layers, other tensors than the backbone's family needs.
+        AdapterError: the adapter is for another width, another number of layers or another type of model, or its
+            tensors are not those that the backbone's family needs.
     """
     record, folder = file.record, file.folder
     _check_backbone(file, backbone)
     labels = record.labels or labels_from(backbone, record.classes)
-    stored = {  # what prompt and head became: how they were made and where they started does not matter any more
+    # The files hold the trained prompt and head. How these were made and where they started no longer matters.
+    stored = {
         "encoder": "none",
         "init": "normal",
         "init_text": None,
         "tie_first": False,
         "head": "linear",
         "verbalizer": None,
-        "softmax": record.prompt.softmax or "shared",  # what there was before records said it
+        "softmax": record.prompt.softmax or "shared",  # early records lack it; only "shared" existed then
     }
     config = record.prompt.model_copy(update=stored)
     expected = _expected_shapes(record, config, backbone)
     names = {plain_name(name): name for name in file.shapes}
-    if record.weights_sha256 is None:  # PEFT leaves out what it did not train: the checkpoint's own part of the head
-        own = backbone.head_weights
-        expected = {k: v for k, v in expected.items() if k in names or k not in own or tuple(own[k].shape) != v}
+    if record.weights_sha256 is None:
+        # PEFT leaves out the head's tensors that it did not train. The backbone's checkpoint may have them.
+        pretrained = backbone.head_weights
+        expected = {
+            name: shape
+            for name, shape in expected.items()
+            if name in names or name not in pretrained or tuple(pretrained[name].shape) != shape
+        }
     for name, shape in expected.items():
         if name not in names:
             raise AdapterError(
                 f"adapter '{folder}': tensor '{name}' is not in {WEIGHTS_FILE}, but the head of "
-                f"{backbone.family.name} needs it; a fresh one would answer at random. PEFT leaves it out unless "
-                "modules_to_save names its module: save the adapter again with it"
+                f"{backbone.family.name} needs it; a new one would answer at random. PEFT saves it only if "
+                "modules_to_save names its module: add the module there and save the adapter again"
             )
         expect_shape(file.shapes, names[name], shape, folder)
     surplus = sorted(set(names) - set(expected))
     if surplus:
         raise AdapterError(f"adapter '{folder}': {WEIGHTS_FILE} holds unexpected tensors: {', '.join(surplus)}")
     tensors = file.tensors()
-    own = {name: tensors[names[name]] for name in expected}
-    parts = [own] if record.members == 1 else [{k: v[m] for k, v in own.items()} for m in range(record.members)]
+    state = {name: tensors[names[name]] for name in expected}
+    states = [state] if record.members == 1 else [_member_state(state, number) for number in range(record.members)]
     models = [
-        _filled(PromptClassifier(backbone, config, labels, problem_type=record.problem_type), part) for part in parts
+        _load_state(PromptClassifier(backbone, config, labels, problem_type=record.problem_type), state)
+        for state in states
     ]
     return models[0] if record.members == 1 else PromptEnsemble(models).eval()
 
 
-def _filled(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassifier:
-    """The model with a file's prompt and head in it."""
+def _member_state(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """Return one member's part of an ensemble's tensors, [M, ...]."""
+    return {name: tensor[number] for name, tensor in tensors.items()}
+
+
+def _load_state(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassifier:
+    """Load the prompt and the head from a file into a model and return the model."""
     state = {
         ("prompt_encoder.embedding.weight" if name == PROMPT_KEY else f"head.{name}"): tensor
         for name, tensor in tensors.items()
@@ -76,7 +95,7 @@ def _filled(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassi
 
 
 def labels_from(backbone: Backbone, classes: int) -> list[str]:
-    """Label names that the backbone's configuration gives, or LABEL_0 ... where it knows none."""
+    """Return the label names in the backbone's configuration, or LABEL_0, LABEL_1, ... if it has none."""
     names = dict(getattr(backbone.config, "id2label", None) or {})
     if len(names) == classes and all(index in names for index in range(classes)):
         return [str(names[index]) for index in range(classes)]
@@ -84,7 +103,7 @@ def labels_from(backbone: Backbone, classes: int) -> list[str]:
 
 
 def _expected_shapes(record: Record, config: PromptConfig, backbone: Backbone) -> dict[str, tuple[int, ...]]:
-    """Tensors that such an adapter must have on this backbone, computed without memory for any."""
+    """Return the shapes of the tensors that the adapter must have on this backbone. Allocates no tensor."""
     deep = config.method == "deep"
     width = backbone.layers * 2 * backbone.kv_width if deep else backbone.embedding_width
     shapes = {
@@ -95,24 +114,34 @@ def _expected_shapes(record: Record, config: PromptConfig, backbone: Backbone) -
 
 
 def _check_backbone(file: AdapterFile, backbone: Backbone) -> None:
+    """Check that a backbone is the one that the adapter was trained on. Only warns if just the weights differ.
+
+    Raises:
+        AdapterError: width, number of layers or type of model differ.
+    """
     note, folder = file.record.backbone, file.folder
-    pairs = (("width", note.width, backbone.width), ("layers", note.layers, backbone.layers))
-    for what, noted, actual in (*pairs, ("type", note.model_type, backbone.config.model_type)):
+    properties = (
+        ("width {}", note.width, backbone.width),
+        ("{} layers", note.layers, backbone.layers),
+        ("model type {}", note.model_type, backbone.config.model_type),
+    )
+    for phrase, noted, actual in properties:
         if noted is not None and noted != actual:
+            trained_on = f" ({note.name})" if note.name else ""
             raise AdapterError(
-                f"adapter '{folder}' is for {what} {noted}, but backbone '{backbone.name}' has {what} {actual}; "
-                f"use the backbone it was trained with ({note.name}), or train it again"
+                f"adapter '{folder}' needs a backbone with {phrase.format(noted)}, but backbone '{backbone.name}' has "
+                f"{phrase.format(actual)}; use the backbone that it was trained on{trained_on}, or train it again"
             )
     if note.fingerprint is not None and note.fingerprint != backbone.fingerprint():
         logger.warning(
-            "adapter '%s' was trained on other weights than backbone '%s' has; its answers may be wrong",
+            "adapter '%s' was trained on other weights than those of backbone '%s'; its answers may be wrong",
             folder,
             backbone.name,
         )
 
 
 def plain_name(name: str) -> str:
-    """The head's own name for a tensor: 'base_model.classifier.weight' -> 'classifier.weight'."""
+    """Return a tensor's name inside the head: 'base_model.classifier.weight' becomes 'classifier.weight'."""
     for prefix in (*HEAD_PREFIXES, "head."):
         if name.startswith(prefix):
             return name.removeprefix(prefix)

@@ -1,6 +1,6 @@
-"""The model card of an adapter, README.md: what its record says, for people and in the Hub's metadata.
+"""The model card of an adapter, README.md: its record as text for people and as metadata for the Hub.
 
-The metadata follow https://github.com/huggingface/hub-docs/blob/main/modelcard.md. What is not known is left out.
+The metadata follow https://github.com/huggingface/hub-docs/blob/main/modelcard.md. Unknown entries are left out.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ _ANSWERS: dict[ProblemType, str] = {
     MULTI: "any number of {} labels",
     REGRESSION: "a number",
 }
-_LICENCE = ("license", "license_name", "license_link")  # as a card's metadata have it
-_NO_TYPE = re.compile(r"[^\w.-]+")  # what may not stand in the metadata's type of a data set
+_LICENCE_KEYS = ("license", "license_name", "license_link")  # in a card's metadata
+_NOT_IN_TYPE = re.compile(r"[^\w.-]+")  # characters that the metadata allow in no data set type
 
 
 def write_card(file: AdapterFile, repository: str) -> str:
-    """The card of an adapter that is published as `repository`."""
+    """Return the model card of an adapter, as Markdown with metadata.
+
+    Args:
+        file: the adapter.
+        repository: its name on the Hub, `owner/name`.
+    """
     from huggingface_hub import ModelCard, ModelCardData
 
-    record, place = file.record, _place(file.record.backbone)
-    on_hub = place is not None and not place.local
+    record, location = file.record, _locate_backbone(file.record.backbone)
+    on_hub = location is not None and not location.local
     data = record.data if record.data is not None and record.data.hub else None
     metadata = ModelCardData(
         base_model=record.backbone.name if on_hub else None,
@@ -44,55 +49,59 @@ def write_card(file: AdapterFile, repository: str) -> str:
         pipeline_tag="text-classification",
         tags=["ptune", _TAGS[record.prompt.method or "deep"], *(["peft"] if file.peft else [])],
         eval_results=_eval_results(record) or None,
-        **_licence(place, record.backbone),
+        **_licence(location, record.backbone),
     )
-    backbone = _shown(record.backbone, place)
-    parts = [
+    backbone = _public_name(record.backbone, location)
+    sections = [
         _summary(file, repository, backbone),
-        _use(record, repository, backbone, found=place is not None and (on_hub or place.packaged)),
+        _use(record, repository, backbone, public=location is not None and (on_hub or location.packaged)),
         *([_use_in_peft(record, repository, backbone)] if file.peft else []),
         _labels(record),
         *([_metrics(record)] if record.metrics else []),
         _settings(record),
     ]
-    return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n".join(parts)))
+    return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n".join(sections)))
 
 
-def _place(note: BackboneNote) -> Location | None:
-    """Where the backbone is; None where it is not known, or not here any more."""
+def _locate_backbone(note: BackboneNote) -> Location | None:
+    """Return where the backbone is, or None if the adapter does not say or the backbone is gone."""
     try:
         return locate(note.name) if note.name else None
     except BackboneError:
         return None
 
 
-def _shown(note: BackboneNote, place: Location | None) -> str:
-    """The backbone's name for others: of a folder without the way to it."""
+def _public_name(note: BackboneNote, location: Location | None) -> str:
+    """Return the backbone's name as others may see it: only the last part of a local path."""
     if note.name is None:
         return "BACKBONE"
-    return note.name if place is not None and (not place.local or place.packaged) else Path(note.name).name
+    return note.name if location is not None and (not location.local or location.packaged) else Path(note.name).name
 
 
-def _licence(place: Location | None, note: BackboneNote) -> dict[str, Any]:
-    """The backbone's licence, where its own card says it: the adapter is of no use without it."""
+def _licence(location: Location | None, note: BackboneNote) -> dict[str, Any]:
+    """Return the licence in the backbone's model card, if there is one.
+
+    The adapter cannot be used without the backbone, so the backbone's licence applies to it as well.
+    """
     from huggingface_hub import ModelCard, hf_hub_download
     from huggingface_hub.errors import HTTPError
     from yaml import YAMLError
 
-    if place is None:
+    if location is None:
         return {}
     try:
-        if place.local:
-            card = Path(place.path) / CARD_FILE
+        if location.local:
+            card = Path(location.path) / CARD_FILE
         else:
-            card = Path(hf_hub_download(place.path, CARD_FILE, revision=note.revision))
+            card = Path(hf_hub_download(location.path, CARD_FILE, revision=note.revision))
         metadata = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
     except (HTTPError, OSError, ValueError, YAMLError):
         return {}
-    return {name: metadata[name] for name in _LICENCE if metadata.get(name)}
+    return {name: metadata[name] for name in _LICENCE_KEYS if metadata.get(name)}
 
 
 def _eval_results(record: Record) -> list[Any]:
+    """Return the record's metrics as huggingface_hub's `EvalResult`s."""
     from huggingface_hub import EvalResult
 
     data, table = record.data, metrics_of(record.problem_type)
@@ -101,7 +110,7 @@ def _eval_results(record: Record) -> list[Any]:
         EvalResult(
             task_type="text-classification",
             task_name="Text classification",
-            dataset_type=source if data and data.hub else _NO_TYPE.sub("-", source).strip("-") or "data",
+            dataset_type=source if data and data.hub else _NOT_IN_TYPE.sub("-", source).strip("-") or "data",
             dataset_name=f"{source}, {data.configuration}" if data and data.configuration else source,
             dataset_config=data.configuration if data else None,
             dataset_revision=data.revision if data else None,
@@ -116,7 +125,7 @@ def _eval_results(record: Record) -> list[Any]:
 
 
 def _titled(metric: Metric) -> str:
-    """Return a metric's title at the beginning of a line."""
+    """Return a metric's title with a capital letter."""
     return metric.title[0].upper() + metric.title[1:]
 
 
@@ -126,26 +135,25 @@ def _summary(file: AdapterFile, repository: str, backbone: str) -> str:
     prompts = f"{record.members} prompts" if record.members > 1 else "a prompt"
     return f"""# {repository.split("/")[-1]}
 
-Answers a text with {answer}. It is {prompts} of {record.prompt.virtual_tokens} virtual tokens
-(method `{record.prompt.method}`) and a head, learned by P-tuning: {file.parameters:,} numbers for the frozen model
-`{backbone}`, which stays as it is.
+This adapter answers each text with {answer}. It consists of {prompts} of {record.prompt.virtual_tokens} virtual tokens
+(method `{record.prompt.method}`) and a head, learned by P-tuning: {file.parameters:,} parameters for the frozen model
+`{backbone}`, which is not changed.
 """
 
 
-def _use(record: Record, repository: str, backbone: str, found: bool) -> str:
+def _use(record: Record, repository: str, backbone: str, public: bool) -> str:
+    """Return the section on loading the adapter. Unless the backbone is public, readers have to name their copy."""
     pair = record.columns.get("text_pair")
     texts = '("a text", "its second text")' if pair else '"a text"'
     options = '--text "a text" --text-pair "its second text"' if pair else '--text "a text"'
-    named, option = ("", "") if found else (f', backbone="{backbone}"', f' --backbone "{backbone}"')
-    note = (
-        "" if found else f"\n`{backbone}` was a folder of the author's: put in its place where the model is with you.\n"
-    )
+    argument, option = ("", "") if public else (f', backbone="{backbone}"', f' --backbone "{backbone}"')
+    note = "" if public else f"\n`{backbone}` was a local folder of the author: replace it by the path of your copy.\n"
     return f"""## Use
 {note}
 ```python
 import ptune
 
-classifier = ptune.load("{repository}"{named})
+classifier = ptune.load("{repository}"{argument})
 print(classifier.predict({texts}))
 ```
 
@@ -156,9 +164,9 @@ ptune predict {repository}{option} {options}
 
 
 def _use_in_peft(record: Record, repository: str, backbone: str) -> str:
-    template = " Write the template below around texts yourself." if record.prompt.template else ""
-    warmth = f" Divide logits by {record.temperature:.4g} before the softmax." if record.temperature != 1 else ""
-    return f"""PEFT reads it too.{template}{warmth}
+    template = " Put the texts into the template below yourself." if record.prompt.template else ""
+    temperature = f" Divide logits by {record.temperature:.4g} before the softmax." if record.temperature != 1 else ""
+    return f"""PEFT can load it too.{template}{temperature}
 
 ```python
 from peft import PeftModel
@@ -172,7 +180,7 @@ model = PeftModel.from_pretrained(model, "{repository}")
 
 def _labels(record: Record) -> str:
     if record.problem_type == REGRESSION:
-        return f"## Answer\n\nThe number is: {_cell((record.labels or ['value'])[0])}.\n"
+        return f"## Answer\n\nThe answer is a number: {_cell((record.labels or ['value'])[0])}.\n"
     names = record.labels or default_labels(record.classes)
     return "## Labels\n\n" + _table(("index", "label"), enumerate(names))
 
@@ -181,10 +189,11 @@ def _metrics(record: Record) -> str:
     table = metrics_of(record.problem_type)
     metrics = [(_titled(table[name]), f"{value:.4f}") for name, value in record.metrics.items() if name in table]
     rows = record.metrics.get("count")
-    known = f"{rows} validation rows" if rows else "the validation rows"
+    measured_on = f"{rows} validation rows" if rows else "the validation rows"
     source = f" of {_cell(record.data.name)}" if record.data else ""
-    text = f"## Metrics\n\nOn {known}{source}, by which the epoch was chosen too.\n\n" + _table(
-        ("metric", "value"), metrics
+    text = (
+        f"## Metrics\n\nMeasured on {measured_on}{source}. The same rows were used to choose the best epoch.\n\n"
+        + _table(("metric", "value"), metrics)
     )
     if record.problem_type != SINGLE or "ece_raw" not in record.metrics:
         return text
@@ -197,10 +206,10 @@ def _metrics(record: Record) -> str:
 
 def _settings(record: Record) -> str:
     settings = {**record.prompt.model_dump(), "max_length": record.max_length, **record.training}
-    known = [(f"`{name}`", value) for name, value in settings.items() if value is not None]
+    rows = [(f"`{name}`", value) for name, value in settings.items() if value is not None]
     return (
         "## Settings\n\n"
-        + _table(("setting", "value"), known)
+        + _table(("setting", "value"), rows)
         + ("\n## Versions\n\n" + _table(("package", "version"), record.versions.items()) if record.versions else "")
     )
 
@@ -211,6 +220,6 @@ def _table(heads: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value as text that neither ends its cell nor is read as HTML."""
+    """Return a value as text for a table cell, with pipes, line breaks and HTML made harmless."""
     text = " ".join(str(value).split())
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

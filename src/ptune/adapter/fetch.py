@@ -1,4 +1,4 @@
-"""Where an adapter's name leads: a folder, or a repository of the Hub, which is fetched into the client's cache."""
+"""Find an adapter by name: a local folder, or a repository on the Hub, which is downloaded into the Hub's cache."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from ptune.hub import parse_hub_id, why
 
 
 def locate_adapter(name: str | Path) -> Path:
-    """The folder of an adapter: a local one, else the cached copy of `owner/name` or `owner/name@revision`.
+    """Return the folder of an adapter: a local one, or the cached copy of a Hub repository.
 
-    Of a repository the adapter's own files are fetched, all of one commit. Where the Hub cannot be reached, what was
-    fetched before is taken.
+    Only the adapter's files are downloaded from a repository, all from the same commit. If the Hub cannot be reached,
+    the copy in the cache is used.
+
+    Args:
+        name: a folder, or a Hub id: `owner/name` or `owner/name@revision`. A folder goes first.
 
     Raises:
-        AdapterError: there is no such folder, and no such repository within reach.
+        AdapterError: there is neither such a folder nor such a repository, or the repository cannot be downloaded and
+            is not in the cache.
     """
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    found = parse_hub_id(str(name))
-    if found is None or path.exists():
+    hub_id = parse_hub_id(str(name))
+    if hub_id is None or path.exists():
         raise AdapterError(f"adapter '{name}': there is no such folder")
-    return _fetch(str(name), *found)
+    return _fetch(str(name), *hub_id)
 
 
 def _fetch(name: str, repository: str, revision: str | None) -> Path:
@@ -35,6 +39,6 @@ def _fetch(name: str, repository: str, revision: str | None) -> Path:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(ADAPTER_FILES)))
     except (HTTPError, OSError, ValueError) as err:
         raise AdapterError(
-            f"adapter '{name}' is no folder here, and as a Hub id it could not be fetched ({why(err)}); give an "
-            "adapter's folder, or check the id and the network"
+            f"adapter '{name}' is not a local folder, and as a Hub id it could not be downloaded ({why(err)}); give "
+            "the adapter's folder, or check the id and the network"
         ) from err

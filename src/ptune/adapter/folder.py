@@ -1,9 +1,9 @@
-"""Adapters on disk: saved whole or not at all, checked before memory is taken.
+"""Save adapters to disk and read them back.
 
-save_adapter(folder, model, record)   writes the folder
-read_adapter(folder)                  reads the record and the shapes, no weights
+save_adapter(folder, model, record)   writes the folder, completely or not at all
+read_adapter(folder)                  reads and checks the record and the tensors' shapes, but no weights
 
-`ptune.adapter.build` puts what was read on a backbone.
+`ptune.adapter.build` puts an adapter that was read on a backbone.
 """
 
 from __future__ import annotations
@@ -41,9 +41,13 @@ _FLOATS = ("F32", "F16", "BF16", "F64")
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """An adapter folder whose files were read but for the weights.
+    """An adapter on disk. Everything but the weights has been read.
 
-    shapes: of every tensor, under the file's own names. peft: whether PEFT reads the folder.
+    Attributes:
+        folder: where the files are.
+        record: the content of ptune.json, or what PEFT's configuration says.
+        shapes: shape of every tensor, by its name in the file.
+        peft: whether PEFT can load the adapter.
     """
 
     folder: Path
@@ -53,17 +57,17 @@ class AdapterFile:
 
     @property
     def bytes(self) -> int:
-        """Size of the files that make up the adapter; a checkpoint or a log beside them does not."""
+        """Size of the adapter's files in bytes. Other files in the folder, such as checkpoints, do not count."""
         paths = (self.folder / name for name in ADAPTER_FILES)
         return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
     def parameters(self) -> int:
-        """Numbers stored: folded prompt and head."""
+        """Number of stored parameters: those of the folded prompt and the head."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Read the weights, as float32 on the CPU."""
+        """Read the weights as float32 on the CPU, by their names in the file."""
         from safetensors import safe_open
 
         with safe_open(self.folder / WEIGHTS_FILE, framework="pt") as file:
@@ -71,10 +75,10 @@ class AdapterFile:
 
 
 def save_adapter(folder: Path, model: Model, record: Record) -> None:
-    """Write an adapter: the same model and record give the same bytes.
+    """Write an adapter to a folder. The same model and record give the same bytes.
 
     Raises:
-        OutputError: it cannot be written; an older adapter there is still whole.
+        OutputError: the files cannot be written. An older adapter in the folder is left intact.
     """
     from safetensors.torch import save
 
@@ -89,15 +93,18 @@ def save_adapter(folder: Path, model: Model, record: Record) -> None:
 
 
 def adapter_tensors(model: Model) -> dict[str, Tensor]:
-    """Folded prompt and head, under the names that adapter_model.safetensors has; of an ensemble stacked, [M, ...]."""
+    """Return the folded prompt and the head, by their names in adapter_model.safetensors.
+
+    The tensors of an ensemble's members are stacked, [M, ...].
+    """
     if isinstance(model, PromptClassifier):
-        return _tensors(model)
-    parts = [_tensors(member) for member in model.members]  # type: ignore[arg-type]
-    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+        return _member_tensors(model)
+    members = [_member_tensors(member) for member in model.members]  # type: ignore[arg-type]
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
 
 
 @torch.no_grad()
-def _tensors(model: PromptClassifier) -> dict[str, Tensor]:
+def _member_tensors(model: PromptClassifier) -> dict[str, Tensor]:
     was_training = model.training
     folded = model.eval().prompt_encoder()
     model.train(was_training)
@@ -107,19 +114,22 @@ def _tensors(model: PromptClassifier) -> dict[str, Tensor]:
 
 
 def read_adapter(folder: str | Path) -> AdapterFile:
-    """Read what an adapter is, without its weights. PEFT's own are read as well.
+    """Read an adapter of ptune or PEFT, without its weights.
 
     Args:
-        folder: or a Hub id, `owner/name` or `owner/name@revision`; see `locate_adapter`.
+        folder: the adapter's folder, or a Hub id: `owner/name` or `owner/name@revision`; see `locate_adapter`.
 
     Raises:
-        AdapterError: missing or damaged files, sizes that contradict each other, a file without a head.
+        AdapterError: files are missing or damaged, sizes contradict each other, or there is no head.
     """
     path = locate_adapter(folder)
     peft = _read_json(path / PEFT_FILE) if (path / PEFT_FILE).exists() else None
     record = _read_record(path / RECORD_FILE) if (path / RECORD_FILE).exists() else None
     if peft is None and record is None:
-        raise AdapterError(f"adapter '{folder}': the folder holds neither {RECORD_FILE} nor {PEFT_FILE}")
+        raise AdapterError(
+            f"adapter '{folder}': the folder holds neither {RECORD_FILE} nor {PEFT_FILE}; give a folder "
+            "that ptune or PEFT saved an adapter to"
+        )
     shapes = _read_shapes(path)
     if record is None:
         assert peft is not None
@@ -127,7 +137,7 @@ def read_adapter(folder: str | Path) -> AdapterFile:
     elif record.weights_sha256 not in (None, _sha256(path / WEIGHTS_FILE)):
         raise AdapterError(
             f"adapter '{folder}': {WEIGHTS_FILE} is not the file that {RECORD_FILE} was written with; copy the "
-            f"folder again, or remove {RECORD_FILE} if PEFT wrote the weights anew"
+            f"folder again, or delete {RECORD_FILE} if PEFT has since written new weights"
         )
     if peft is not None:
         expect_shape(shapes, PROMPT_KEY, prompt_shape(peft, str(path / PEFT_FILE)), path)
@@ -139,12 +149,13 @@ def _read_record(path: Path) -> Record:
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise AdapterError(
-            f"{path}: format_version is {version!r}, this ptune reads {FORMAT_VERSION}; install a newer ptune"
+            f"{path}: format_version is {version!r}, but this version of ptune reads only {FORMAT_VERSION}; install "
+            "a newer ptune"
         )
     try:
         return Record(**content)
     except ValidationError as err:
-        raise AdapterError(f"{path} is not a record of ptune: {describe_problems(err)}") from err
+        raise AdapterError(f"{path} is not a valid record of an adapter: {describe_problems(err)}") from err
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -157,12 +168,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as err:
         raise AdapterError(f"{path} is not JSON: {err}") from err
     if not isinstance(content, dict):
-        raise AdapterError(f"{path} holds a {type(content).__name__}; an object is expected")
+        raise AdapterError(f"{path} holds a {type(content).__name__}; a JSON object is expected")
     return content
 
 
 def _read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from the header alone. The library checks that header and file length agree."""
+    """Read the tensors' names and shapes from the file's header.
+
+    safetensors itself checks that the header agrees with the file's length.
+
+    Raises:
+        AdapterError: there is no such file, it is damaged, or it does not hold a prompt.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = folder / WEIGHTS_FILE
@@ -173,32 +190,42 @@ def _read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            kinds = {name: part.get_dtype() for name, part in slices.items()}
-            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            dtypes = {name: tensor.get_dtype() for name, tensor in slices.items()}
+            shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
     except (SafetensorError, OSError) as err:
-        raise AdapterError(f"{path} is not a whole safetensors file: {err}") from err
-    for name, kind in kinds.items():
-        if kind not in _FLOATS:
-            raise AdapterError(f"{path}: tensor '{name}' is of type {kind}; expected one of {', '.join(_FLOATS)}")
+        raise AdapterError(f"{path} is not a complete safetensors file: {err}; copy it again") from err
+    for name, dtype in dtypes.items():
+        if dtype not in _FLOATS:
+            raise AdapterError(f"{path}: tensor '{name}' is of type {dtype}; expected one of {', '.join(_FLOATS)}")
     if PROMPT_KEY not in shapes:
-        raise AdapterError(f"{path} holds no '{PROMPT_KEY}'; it is not a prompt adapter")
+        raise AdapterError(f"{path} has no tensor '{PROMPT_KEY}', so it is not a prompt adapter")
     return shapes
 
 
 def _classes(shapes: dict[str, tuple[int, ...]], peft: dict[str, Any], folder: Path) -> int:
-    """Number of classes of a PEFT file: the rows of the head's last layer."""
+    """Return the number of classes in a PEFT file: the rows of the head's last layer.
+
+    Raises:
+        AdapterError: the file has no classification head.
+    """
     for name, shape in shapes.items():
         if name.endswith(("classifier.weight", "out_proj.weight", "score.weight")) and len(shape) == 2:
             return shape[0]
     version = peft.get("peft_version")
-    said = f"this file says peft {version}" if version else "this file names no version"
+    written_by = f"this file was written by peft {version}" if version else "this file names no version"
     raise AdapterError(
-        f"adapter '{folder}' has a prompt but no classification head, so it cannot answer: peft 0.15.0 to 0.16.0 "
-        f"left the head out when saving ({said}). Save the trained model again with peft 0.17 or later, or train anew"
+        f"adapter '{folder}' has a prompt but no classification head, so it cannot classify: peft 0.15.0 to 0.16.0 "
+        f"left the head out when saving ({written_by}). Save the trained model again with peft 0.17 or later, or train "
+        "it again"
     )
 
 
 def expect_shape(shapes: dict[str, tuple[int, ...]], name: str, shape: tuple[int, ...], folder: Path) -> None:
+    """Check that a tensor of an adapter has the expected shape.
+
+    Raises:
+        AdapterError: it has another one.
+    """
     if shapes[name] != shape:
         raise AdapterError(
             f"adapter '{folder}': tensor '{name}' has shape {list(shapes[name])}, expected {list(shape)}; "

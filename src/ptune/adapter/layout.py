@@ -1,8 +1,8 @@
-"""What an adapter folder holds, as data.
+"""The contents of an adapter folder, as data classes.
 
     adapter_model.safetensors   the folded prompt and the head, float32
-    ptune.json                  the record: everything else that is known (`Record`)
-    adapter_config.json         only where PEFT reads the adapter: PEFT's own configuration
+    ptune.json                  the record: everything else about the adapter (`Record`)
+    adapter_config.json         PEFT's configuration; only if PEFT can load the adapter
 
 docs/adapter-format.md specifies all three to the byte.
 """
@@ -31,18 +31,19 @@ ADAPTER_FILES = (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE)
 PROMPT_KEY = "prompt_embeddings"
 
 FORMAT_VERSION = 1
-# Bytes that a JSON file of an adapter may have; a thousand long label names fit hundreds of times.
+# Largest size of an adapter's JSON file in bytes: hundreds of times what a thousand long label names need.
 MAX_JSON_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What is known of a task beside the weights that were learned for it.
+    """What is known about a task besides the weights learned for it.
 
-    columns: names of the columns `text`, `text_pair` and `label` of the training data; empty where they are not known.
-    label_separator: stood between the labels of a row in the training data; None: nothing did.
-    origin: where the training data are from.
-    temperature: what logits are divided by before probabilities are taken.
+    Attributes:
+        columns: names of the columns `text`, `text_pair` and `label` in the training data; empty if unknown.
+        label_separator: text between the labels of a row in the training data; None if there was none.
+        origin: where the training data come from.
+        temperature: divisor of the logits before the softmax.
     """
 
     columns: Mapping[str, str | None] = field(default_factory=dict)
@@ -52,11 +53,11 @@ class TaskInfo:
 
 
 class BackboneNote(BaseModel):
-    """For which backbone an adapter is. Fields are None where a PEFT file does not say."""
+    """The backbone that an adapter was trained on. Fields that a PEFT file does not state are None."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    name: str | None = Field(description="Folder, python:PACKAGE or Hub id that it was trained with.")
+    name: str | None = Field(description="Folder, python:PACKAGE or Hub id of the backbone.")
     revision: str | None = None
     model_type: str | None = Field(None, description="transformers' model_type.")
     layers: int | None = Field(None, description="L, layers.")
@@ -65,7 +66,7 @@ class BackboneNote(BaseModel):
 
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneNote:
-        """Return what an adapter notes of its backbone."""
+        """Return the note that an adapter keeps about a backbone."""
         return cls(
             name=backbone.location.reference,
             revision=backbone.location.revision,
@@ -82,31 +83,39 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     format_version: Literal[1] = 1
-    prompt: PromptConfig = Field(description="As trained. The stored prompt is folded: its encoder is gone.")
+    prompt: PromptConfig = Field(
+        description="As trained. The stored prompt is folded, so its encoder is no longer there."
+    )
     backbone: BackboneNote
-    labels: list[str] | None = Field(min_length=1, description="Label names in index order; None: ask the backbone.")
-    classes: int = Field(ge=1, description="C, number of classes; 1 of a regression.")
-    problem_type: ProblemType = Field(SINGLE, description="What the C numbers mean, by transformers' names.")
+    labels: list[str] | None = Field(
+        min_length=1, description="Label names in index order; None: those of the backbone."
+    )
+    classes: int = Field(ge=1, description="C, number of classes; 1 for a regression.")
+    problem_type: ProblemType = Field(SINGLE, description="What the C outputs mean, in transformers' terms.")
     members: int = Field(
-        1, ge=1, le=100, description="M, prompts of an ensemble. With several, every tensor is [M, ...]."
+        1, ge=1, le=100, description="M, number of prompts. For an ensemble, every tensor is stacked: [M, ...]."
     )
     temperature: float = Field(
-        1.0, gt=0, description="What logits are divided by before probabilities are taken; fitted on validation."
+        1.0, gt=0, description="Divisor of the logits before the softmax, fitted on the validation split."
     )
-    max_length: int | None = Field(None, ge=1, description="Tokens a text was cut to, special tokens included.")
-    pair_separator: str = Field("", description="Put in front of the second text of a pair.")
-    data: Origin | None = Field(None, description="What it was trained on.")
+    max_length: int | None = Field(
+        None, ge=1, description="Length in tokens that texts were cut to, special tokens included."
+    )
+    pair_separator: str = Field("", description="Text in front of the second text of a pair.")
+    data: Origin | None = Field(None, description="Where the training data come from.")
     columns: dict[str, str | None] = Field(
         default_factory=dict,
-        description="Columns `text`, `text_pair` and `label` of the training data, to find them again.",
+        description="Names of the columns `text`, `text_pair` and `label` in the training data.",
     )
     label_separator: str | None = Field(
-        None, min_length=1, description="Stood between the labels of a row in the training data; None: nothing did."
+        None, min_length=1, description="Text between the labels of a row in the training data; None: there was none."
     )
-    metrics: dict[str, int | float] = Field(default_factory=dict, description="Of the best epoch, on validation.")
-    training: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
-    versions: dict[str, str] = Field(default_factory=dict, description="Of the packages that trained it.")
-    weights_sha256: str | None = Field(None, description="Of adapter_model.safetensors; shows mixed-up files.")
+    metrics: dict[str, int | float] = Field(default_factory=dict, description="Validation metrics of the best epoch.")
+    training: dict[str, Any] = Field(default_factory=dict, description="Settings of the training run.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Versions of the packages used in training.")
+    weights_sha256: str | None = Field(
+        None, description="SHA-256 of adapter_model.safetensors, to detect mixed-up files."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Record:
@@ -127,7 +136,18 @@ class Record(BaseModel):
         metrics: Mapping[str, float] | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Return the record of a model as it is. It holds no times: the same run gives the same bytes."""
+        """Return the record of a model in its present state.
+
+        The record holds no date or time, so that the same run gives the same bytes.
+
+        Args:
+            model: the trained classifier or ensemble.
+            task: what is known about the task.
+            max_length: length in tokens that texts were cut to.
+            pair_separator: text in front of the second text of a pair.
+            metrics: validation metrics of the best epoch.
+            training: settings of the run.
+        """
         task = task or TaskInfo()
         return cls(
             prompt=model.config,
@@ -149,12 +169,12 @@ class Record(BaseModel):
 
     @property
     def task(self) -> TaskInfo:
-        """What the record says of the task."""
+        """What the record says about the task."""
         return TaskInfo(self.columns, self.label_separator, self.data, self.temperature)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides a run's numbers."""
+    """Return the versions of Python and of the packages that a run's results depend on."""
     packages = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
     # ptune's own version comes from its source, which may be used without being installed.
     return {"python": platform.python_version(), "ptune": __version__, **packages}

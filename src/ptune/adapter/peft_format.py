@@ -1,8 +1,8 @@
-"""PEFT's adapter_config.json, both ways.
+"""Read and write PEFT's adapter_config.json.
 
-Facts about the format were read from peft 0.21.2. What PEFT stores of a prompt
-is always folded: [P, E] for P_TUNING and PROMPT_TUNING, [P, L * 2 * Hkv] for
-PREFIX_TUNING, whatever network made it.
+The format is that of peft 0.21.2. PEFT always stores a folded prompt, whatever
+network computed it: [P, E] for P_TUNING and PROMPT_TUNING, [P, L * 2 * Hkv] for
+PREFIX_TUNING.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ptune.model.backbone import Backbone
 from ptune.model.config import MAX_VIRTUAL_TOKENS, PromptConfig
 from ptune.model.head import head_parts
 
-PEFT_VERSION = "0.21.2"  # whose files these are
+PEFT_VERSION = "0.21.2"  # the version whose files these are
 HEAD_PREFIXES = ("base_model.model.", "base_model.")
 
 _TYPES = {"p-tuning": "P_TUNING", "prompt-tuning": "PROMPT_TUNING", "deep": "PREFIX_TUNING"}
@@ -24,20 +24,26 @@ _METHODS = {peft_type: method for method, peft_type in _TYPES.items()}
 
 
 def peft_reads(config: PromptConfig, backbone: Backbone, max_length: int | None) -> bool:
-    """Whether PEFT would load such an adapter and answer as ptune does."""
+    """Return whether PEFT would load such an adapter and give the same logits as ptune.
+
+    Args:
+        config: the prompt's settings.
+        backbone: what the adapter was trained on.
+        max_length: length in tokens that texts are cut to; None if it is unknown.
+    """
     if config.pooling != "peft":
         return False
     if config.method == "deep":
-        # In a sliding window narrower than prompt and text, PEFT loses sight of the prompt; ptune does not.
+        # In a sliding window shorter than prompt and text, PEFT hides the prompt from part of the text; ptune does not.
         window = getattr(backbone.config, "sliding_window", None)
-        sees_all = window is None or (max_length is not None and max_length + config.virtual_tokens <= window)
-        counts_alike = bool(config.shift_text) or backbone.family.positions == "none"
-        return backbone.family.peft_prefix and sees_all and counts_alike
-    return backbone.embedding_width == backbone.width  # PEFT makes virtual tokens of the hidden width
+        prompt_in_window = window is None or (max_length is not None and max_length + config.virtual_tokens <= window)
+        same_positions = bool(config.shift_text) or backbone.family.positions == "none"
+        return backbone.family.peft_prefix and prompt_in_window and same_positions
+    return backbone.embedding_width == backbone.width  # PEFT's virtual tokens have the hidden width
 
 
 def to_peft(config: PromptConfig, backbone: Backbone) -> dict[str, Any]:
-    """The content of adapter_config.json."""
+    """Return the content of adapter_config.json."""
     deep = config.method == "deep"
     modules = [*head_parts(backbone.family.head), "classifier", "score"]
     content: dict[str, Any] = {
@@ -70,38 +76,47 @@ def to_peft(config: PromptConfig, backbone: Backbone) -> dict[str, Any]:
 
 
 def from_peft(content: dict[str, Any], classes: int, where: str) -> Record:
-    """A record for a file that PEFT wrote; what PEFT does not note stays None.
+    """Return a record for an adapter that PEFT wrote. Fields that PEFT does not store stay None.
+
+    Args:
+        content: of adapter_config.json.
+        classes: C, number of classes.
+        where: the file, for messages.
 
     Raises:
-        AdapterError: not a prompt-learning file for classification, or its sizes make no sense.
+        AdapterError: the file is not about prompt learning for classification, or has impossible sizes.
     """
-    kind = content.get("peft_type")
-    if not isinstance(kind, str) or kind not in _METHODS:
-        raise AdapterError(f"{where}: peft_type is {kind!r}; ptune reads {', '.join(_METHODS)}")
+    peft_type = content.get("peft_type")
+    if not isinstance(peft_type, str) or peft_type not in _METHODS:
+        raise AdapterError(f"{where}: peft_type is {peft_type!r}; ptune reads {', '.join(_METHODS)}")
     if content.get("task_type") not in ("SEQ_CLS", None):
-        raise AdapterError(f"{where}: task_type is {content['task_type']!r}; ptune reads SEQ_CLS, classification")
+        raise AdapterError(f"{where}: task_type is {content['task_type']!r}; ptune reads only SEQ_CLS, classification")
     tokens = _positive(content, "num_virtual_tokens", where)
     for key in ("base_model_name_or_path", "revision"):
         if not isinstance(content.get(key), str | None):
             raise AdapterError(f"{where}: {key} is {content[key]!r}; text is expected")
     if tokens > MAX_VIRTUAL_TOKENS:
         raise AdapterError(f"{where}: num_virtual_tokens is {tokens}; at most {MAX_VIRTUAL_TOKENS} are expected")
-    settled = {"encoder": "none", "pooling": "peft", "softmax": "shared", "init": "normal"}
-    prompt = PromptConfig(method=_METHODS[kind], virtual_tokens=tokens, **settled)  # type: ignore[arg-type]
+    fixed = {"encoder": "none", "pooling": "peft", "softmax": "shared", "init": "normal"}
+    prompt = PromptConfig(method=_METHODS[peft_type], virtual_tokens=tokens, **fixed)  # type: ignore[arg-type]
     note = BackboneNote(
         name=content.get("base_model_name_or_path"),
         revision=content.get("revision"),
         layers=_positive(content, "num_layers", where),
     )
     versions = {"peft": str(content["peft_version"])} if content.get("peft_version") else {}
-    problem_type = REGRESSION if classes == 1 else SINGLE  # as transformers takes it where nothing says otherwise
+    problem_type = REGRESSION if classes == 1 else SINGLE  # transformers' default for one output
     return Record(
         prompt=prompt, backbone=note, labels=None, classes=classes, problem_type=problem_type, versions=versions
     )
 
 
 def prompt_shape(content: dict[str, Any], where: str) -> tuple[int, int]:
-    """The shape of prompt_embeddings that an adapter_config.json promises."""
+    """Return the shape of prompt_embeddings according to an adapter_config.json.
+
+    Raises:
+        AdapterError: a size is missing or impossible.
+    """
     tokens, width = _positive(content, "num_virtual_tokens", where), _positive(content, "token_dim", where)
     if content.get("peft_type") == "PREFIX_TUNING":
         width *= 2 * _positive(content, "num_layers", where)

@@ -1,4 +1,4 @@
-"""Adapters to the Hugging Face Hub: one commit with the adapter's files and its card, or nothing."""
+"""Publish adapters on the Hugging Face Hub, as one commit with the adapter's files and its model card."""
 
 from __future__ import annotations
 
@@ -30,23 +30,26 @@ def push(
 ) -> str:
     """Publish an adapter on the Hub.
 
-    The repository is made where there is none. The files go up in one commit; the card is the folder's own README.md,
-    or else written from the record. Checkpoints, logs and whatever else is in the folder stay here.
+    The repository is created if it does not exist. The files are uploaded in one commit. The model card is the
+    README.md in the folder; if there is none, it is written from the record. Checkpoints, logs and other files in the
+    folder are not uploaded.
 
     Args:
-        adapter: its folder.
-        repository: `owner/name`, or a name alone under the token's own user.
-        private: make the repository private; one that is there must be so already.
-        token: with write access. Default: HF_TOKEN, or the login that `hf auth login` stored.
-        revision: branch to commit to, made from main where there is none. Default: main.
-        message: of the commit.
+        adapter: the adapter's folder.
+        repository: `owner/name`, or only a name, which belongs to the token's user.
+        private: create a private repository. An existing repository must already be private.
+        token: a token with write access. Default: HF_TOKEN, or the login that `hf auth login` stored.
+        revision: branch to commit to, created from main if it does not exist. Default: main.
+        message: commit message.
 
     Returns:
         The address of the repository, or of the branch.
 
     Raises:
-        AdapterError: there is none, or it is damaged. ConfigError: a token or message that cannot be one.
-        HubError: no permission, no network, not a name, a public repository where a private one was asked for.
+        AdapterError: there is no such adapter, or it is damaged.
+        ConfigError: the token has characters that no token has, or the message is empty.
+        HubError: there is no permission or no network, the repository's name is not valid, or the repository is public
+            although `private` was given.
     """
     file = read_adapter(adapter)
     _check(token, message)
@@ -58,10 +61,10 @@ def push(
         page = _push(api, file, repository, private, revision or None, message)
     except (HTTPError, OSError, ValueError, RuntimeError) as err:
         raise HubError(
-            f"adapter '{adapter}' could not be pushed to '{repository}': {why(err)}. A push is one commit, which is "
-            "there whole or not at all; it may be repeated"
+            f"adapter '{adapter}' could not be pushed to '{repository}': {why(err)}. A push is a single commit, which "
+            "is published completely or not at all; you can safely push again"
         ) from err
-    _warn_of_folder(file)
+    _warn_of_local_backbone(file)
     return page
 
 
@@ -72,42 +75,62 @@ def _push(api: HfApi, file: AdapterFile, repository: str, private: bool, revisio
     repository = page.repo_id
     if revision is not None:
         api.create_branch(repository, branch=revision, exist_ok=True)
-    there = api.repo_info(repository, revision=revision)
-    if private and not there.private:
-        raise HubError(f"'{repository}' is there already and public; make it private in its settings, or take another")
+    info = api.repo_info(repository, revision=revision)
+    if private and not info.private:
+        raise HubError(
+            f"repository '{repository}' already exists and is public; make it private in its settings on the Hub, or "
+            "choose another name"
+        )
     files = _files(file, repository)
-    # What an older adapter left there would belong to other weights.
-    stale = {sibling.rfilename for sibling in there.siblings or []} & {*ADAPTER_FILES} - {*files}
+    # Other files of an older adapter would be read together with the new weights.
+    stale = {sibling.rfilename for sibling in info.siblings or []} & {*ADAPTER_FILES} - {*files}
     api.create_commit(
         repository,
         [CommitOperationAdd(name, content) for name, content in files.items()]
         + [CommitOperationDelete(name) for name in sorted(stale)],
         commit_message=message,
         revision=revision,
-        parent_commit=there.sha,  # nobody pushed in between
+        parent_commit=info.sha,  # fails if somebody else has pushed in between
     )
     return f"{page}/tree/{revision}" if revision else str(page)
 
 
 def _files(file: AdapterFile, repository: str) -> dict[str, bytes]:
-    """What goes up, by name."""
-    files = {name: file.folder / name for name in (*ADAPTER_FILES, CARD_FILE)}
-    found = {name: path.read_bytes() for name, path in files.items() if path.is_file()}
-    return {CARD_FILE: write_card(file, repository).encode(), **found}
+    """Return the contents of the files to upload, by name."""
+    paths = {name: file.folder / name for name in (*ADAPTER_FILES, CARD_FILE)}
+    contents = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+    return {CARD_FILE: write_card(file, repository).encode(), **contents}
 
 
 def _check(token: str | None, message: str) -> None:
+    """Check that a token and a commit message are possible ones.
+
+    Raises:
+        ConfigError: the token has characters that no token has, or the message is empty.
+    """
     if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
-        raise ConfigError("the token is empty or holds characters that no token has")  # it is not shown
+        # The token is a secret, so the error does not hold it.
+        raise ConfigError(
+            "the token is empty or holds characters that no token has; copy it again, or give none to use HF_TOKEN or "
+            "the stored login",
+            field="token",
+            expected="printable ASCII characters without spaces",
+        )
     if not message.strip():
-        raise ConfigError("the commit's message is empty; say what is new")
+        raise ConfigError(
+            "the commit message is empty; describe the change, or give no message",
+            field="message",
+            value=message,
+            expected="some text",
+        )
 
 
-def _warn_of_folder(file: AdapterFile) -> None:
+def _warn_of_local_backbone(file: AdapterFile) -> None:
+    """Log a warning if the adapter names its backbone by a local path, which others do not have."""
     name = file.record.backbone.name
     if name is not None and Path(name).is_absolute():
         logger.warning(
-            "the adapter notes its backbone as the folder '%s', which others do not have: they name theirs with "
-            "`backbone`. Train with a Hub id where there is one",
+            "the adapter names its backbone by the local folder '%s', which others do not have; they must give "
+            "`backbone` when they load it. Train with the backbone's Hub id if it has one",
             name,
         )

@@ -1,15 +1,15 @@
-"""`Backbone.forward` as an OpenVINO graph.
+"""Export `Backbone.forward` as an OpenVINO graph.
 
-It is traced from `Backbone.forward` itself, so nothing of a model is written
-down twice. Inputs of the graph, with B, T and P left open:
+The graph is traced from `Backbone.forward` itself, so no model is implemented
+twice. Its inputs, in which B, T and P are dynamic:
 
     input_ids, attention_mask   [B, T]
     prompt                      shallow [P, E] or [B, P, E]; deep [L, 2, P, Hkv] or [L, 2, B, P, Hkv]
-    token_type_ids              [B, T], where the family has segments
-    read                        [B], where one position of each row is wanted
+    token_type_ids              [B, T], only for families with segments
+    read                        [B], only if one position of each row is wanted
 
-Outputs: hidden states [B, offset + T, H], of one position [B, 1, H], and, where the family has a pretrained
-pooler, its output [B, H].
+Outputs: hidden states [B, offset + T, H], or [B, 1, H] if one position is wanted. For families with a pretrained
+pooler, also its output [B, H].
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ from ptune.model.entry import Entry
 
 @dataclass(frozen=True)
 class Variant:
-    """What tells the graphs of one backbone apart.
+    """The properties in which the graphs of one backbone differ.
 
-    entry: how the prompt enters. by_row: every row has a prompt of its own. picked: the last layer is computed at one
-    position of each row.
+    Attributes:
+        entry: how the prompt enters the model.
+        by_row: whether every row has its own prompt.
+        picked: whether the last layer is computed at only one position of each row.
     """
 
     entry: Entry
@@ -44,33 +46,34 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The variant in words, for file names and messages."""
+        """Name of the variant for file names and messages, such as "separate-by-row"."""
         return self.entry.place + "-shifted" * self.entry.shift_text + "-by-row" * self.by_row + "-picked" * self.picked
 
 
 def variant_of(prompt: Tensor, entry: Entry, picked: bool) -> Variant:
-    """Return the variant that computes a pass with this prompt."""
+    """Return the variant that computes a forward pass with this prompt."""
     return Variant(entry, by_row=prompt.dim() in (3, 5), picked=picked)
 
 
 def export_graph(backbone: Backbone, variant: Variant) -> Any:
-    """The forward pass under one entry, as an `openvino.Model` of float32.
+    """Return the forward pass of a variant as an `openvino.Model` in float32.
 
     Raises:
         ConfigError: OpenVINO is not installed.
-        BackboneError: the model's code cannot be traced.
+        BackboneError: the model's code cannot be traced or converted.
     """
     openvino = require("openvino")
     examples, shapes = _examples(backbone, variant)
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what torch itself uses and is about to drop
+            warnings.simplefilter("ignore")  # torch's own code calls functions that torch deprecates
             program = torch.export.export(_Traced(backbone, variant).eval(), examples, dynamic_shapes=shapes)
             graph = openvino.convert_model(program)
-    except Exception as err:  # whatever it is in a model's code that cannot be followed
+    except Exception as err:  # a model's code can fail to trace with any type of error
         raise BackboneError(
             f"{backbone.family.name} with {variant.name} prompts (backbone '{backbone.name}') cannot be compiled by "
-            f"OpenVINO; leave `precision` out"
+            "OpenVINO; leave `precision` out",
+            field="precision",
         ) from err
     for port, name in zip(graph.inputs, input_names(backbone, variant), strict=True):
         port.get_tensor().set_names({name})
@@ -78,28 +81,30 @@ def export_graph(backbone: Backbone, variant: Variant) -> Any:
 
 
 def input_names(backbone: Backbone, variant: Variant) -> list[str]:
-    """The graph's inputs, in their order."""
+    """Return the names of the graph's inputs, in order."""
     segments = ["token_type_ids"] if backbone.family.token_types else []
     return ["input_ids", "attention_mask", "prompt", *segments, *["read"] * variant.picked]
 
 
 def require(package: str) -> Any:
-    """Import a package of the extra `openvino`.
+    """Import and return a package of the extra `openvino`.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: the package is not installed.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # sends usage data over the network
+    # Block the package with which OpenVINO sends usage data over the network.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(package)
     except ImportError as err:
         raise ConfigError(
-            f"`precision` needs the package {package}, which is not installed; pip install 'ptune[openvino]'"
+            f"`precision` needs the package {package}, which is not installed; pip install 'ptune[openvino]'",
+            field="precision",
         ) from err
 
 
 class _Traced(nn.Module):
-    """The forward pass with the entry fixed: tensors in, tensors out."""
+    """The forward pass of one variant as a module with only tensors as inputs and outputs."""
 
     def __init__(self, backbone: Backbone, variant: Variant) -> None:
         super().__init__()
@@ -107,22 +112,22 @@ class _Traced(nn.Module):
         self.variant = variant
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        named = dict(zip(input_names(self.backbone, self.variant), inputs, strict=True))
-        batch = Inputs(named["input_ids"], named["attention_mask"], named.get("token_type_ids"))
+        by_name = dict(zip(input_names(self.backbone, self.variant), inputs, strict=True))
+        batch = Inputs(by_name["input_ids"], by_name["attention_mask"], by_name.get("token_type_ids"))
         with _PlainAttention():
-            hidden = Backbone.forward(self.backbone, batch, named["prompt"], self.variant.entry, named.get("read"))
+            hidden = Backbone.forward(self.backbone, batch, by_name["prompt"], self.variant.entry, by_name.get("read"))
         return (hidden.states,) if hidden.pooler_output is None else (hidden.states, hidden.pooler_output)
 
 
-# Of a position that is masked: small enough in float32 and bfloat16, and unlike infinity no cause of 0/0 in a row of
-# padding that sees nothing.
+# Attention score of masked positions. It is low enough in float32 and bfloat16. Unlike minus infinity it does not lead
+# to 0/0 in rows of padding that see nothing.
 _MASKED = torch.finfo(torch.bfloat16).min
 
 
 class _PlainAttention(TorchFunctionMode):
-    """Attention with keys and values for every head and a mask of numbers.
+    """Attention with separate keys and values for every head, and a mask of numbers instead of booleans.
 
-    OpenVINO 2026.4 overlooks that heads may share keys, and gives NaN where a mask hides a whole row.
+    OpenVINO 2026.4 ignores that heads may share keys, and gives NaN for a row that is masked completely.
     """
 
     def __torch_function__(self, function: Any, _: Any, args: Any = (), options: Any = None) -> Any:
@@ -140,23 +145,25 @@ class _PlainAttention(TorchFunctionMode):
 
 
 def _examples(backbone: Backbone, variant: Variant) -> tuple[tuple[Tensor, ...], tuple[tuple[dict[int, Any], ...]]]:
-    """Inputs to trace with, and which of their dimensions stay open."""
+    """Return example inputs for tracing, and their dynamic dimensions."""
     rows, length, tokens = 2, 6, 3
     ids = torch.ones(rows, length, dtype=torch.long)
-    each = [rows] if variant.by_row else []
+    row_shape = [rows] if variant.by_row else []
     shallow = variant.entry.place == "input"
-    shape = [] if shallow else [backbone.layers, 2]
-    prompt = torch.zeros(*shape, *each, tokens, backbone.embedding_width if shallow else backbone.kv_width)
-    text = _open(0, 1)
-    examples, shapes = [ids, torch.ones_like(ids), prompt], [text, text, _open(*range(len(shape), prompt.dim() - 1))]
+    layer_shape = [] if shallow else [backbone.layers, 2]
+    prompt = torch.zeros(*layer_shape, *row_shape, tokens, backbone.embedding_width if shallow else backbone.kv_width)
+    text = _dynamic(0, 1)
+    examples = [ids, torch.ones_like(ids), prompt]
+    shapes = [text, text, _dynamic(*range(len(layer_shape), prompt.dim() - 1))]
     if backbone.family.token_types:
         examples.append(torch.zeros_like(ids))
         shapes.append(text)
     if variant.picked:
         examples.append(torch.zeros_like(ids[:, 0]))
-        shapes.append(_open(0))
+        shapes.append(_dynamic(0))
     return tuple(examples), (tuple(shapes),)
 
 
-def _open(*dimensions: int) -> dict[int, Any]:
+def _dynamic(*dimensions: int) -> dict[int, Any]:
+    """Mark dimensions of an input as dynamic, in the form that `torch.export` takes."""
     return dict.fromkeys(dimensions, torch.export.Dim.DYNAMIC)

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: expected calibration error, and a temperature that mends it.
+"""Calibration of probabilities: measure it with the expected calibration error, improve it with a temperature.
 
 After "On Calibration of Modern Neural Networks" (arXiv 1706.04599).
 """
@@ -9,46 +9,55 @@ import torch
 from torch import Tensor
 
 BINS = 15
-# Rows from which on a fit lowers the loss of other rows on the mean; see docs/log.md.
+# With at least this many rows, a fitted temperature lowers the mean loss of other rows; see docs/log.md.
 FEWEST_ROWS = 50
-# Temperatures that a fit may give.
+# Lowest and highest temperature that a fit may give.
 COLDEST, HOTTEST = 0.1, 10.0
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Mean distance between confidence and accuracy, from 0 to 1, over bins of equal width weighted by their rows.
+    """Return the expected calibration error, from 0 to 1.
+
+    It is the mean distance between confidence and accuracy over bins of equal width, weighted by their rows.
 
     Args:
-        probabilities: [N, C]
-        labels: [N], class indices
+        probabilities: [N, C].
+        labels: [N], class indices.
+        bins: number of bins.
     """
     confidence, predicted = probabilities.double().max(dim=1)
-    right = (predicted == labels).double()
-    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.double).index_add_(0, place, confidence - right)
+    correct = (predicted == labels).double()
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.double).index_add_(0, index, confidence - correct)
     return float(gaps.abs().sum() / len(labels))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature T, by which logits [N, C] are divided, with the lowest cross-entropy of labels [N].
+    """Return the temperature T for which logits / T have the lowest cross-entropy.
 
-    1 where rows are fewer than FEWEST_ROWS, on which it would be fitted to chance.
+    Returns 1 if there are fewer than FEWEST_ROWS rows, because a fit would only follow chance.
 
-    A share of 1 / (N + 2) of each row goes to the other classes, as in Platt's scaling: rows that are all right would
-    otherwise ask for certainty, which N of them do not show. Found by bisection: the loss is convex in 1 / T, and its
-    slope there is the mean over rows of (expected logit - true logit).
+    As in Platt scaling, each row's target gives 1 / (N + 2) to the other classes. Otherwise N rows that are all
+    correct would be fitted with probabilities of 1, for which N rows are not enough evidence.
+
+    T is found by bisection. The loss is convex in 1 / T, and its slope is the mean of (expected logit - true logit)
+    over the rows.
+
+    Args:
+        logits: [N, C].
+        labels: [N], class indices.
     """
     if len(labels) < FEWEST_ROWS:
         return 1.0
     logits = logits.double()
     share = 1 / (len(labels) + 2)
-    own = logits.gather(1, labels[:, None])[:, 0]
-    others = (logits.sum(dim=1) - own) / max(1, logits.shape[1] - 1)
-    truth = (1 - share) * own + share * others
+    labelled = logits.gather(1, labels[:, None])[:, 0]
+    others = (logits.sum(dim=1) - labelled) / max(1, logits.shape[1] - 1)
+    true_logit = (1 - share) * labelled + share * others
 
     def slope(inverse: float) -> float:
         expected = ((logits * inverse).softmax(dim=1) * logits).sum(dim=1)
-        return float((expected - truth).mean())
+        return float((expected - true_logit).mean())
 
     low, high = 1 / HOTTEST, 1 / COLDEST
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""`evaluate`: a classifier and labelled data in, metrics out, as plain data."""
+"""Measure a classifier on labelled data. The result is plain data."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from ptune.model.objective import Objective
 
 @dataclass(frozen=True)
 class RowScores:
-    """What is known of each row, in the split's order.
+    """Outputs and losses of every row, in the split's order.
 
-    outputs: probabilities [N, C] in the labels' order; of a regression numbers [N, 1]. losses: [N], in nats, or squared
-    errors.
+    Attributes:
+        outputs: probabilities [N, C] in the labels' order; for a regression, numbers [N, 1].
+        losses: [N], cross-entropy in nats; for a regression, squared errors.
     """
 
     outputs: list[list[float]]
@@ -34,13 +35,17 @@ class RowScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a classifier does on one split.
+    """The performance of a classifier on one split.
 
-    metrics: by name; `ptune.evaluation.metrics.evaluate_logits` explains them.
-    labels: names in index order.
-    confusion_matrix: [C, C], rows are true classes and columns predicted ones; None unless every row has one label.
-    by_label: precision, recall, f1 and support (rows that have the label) of each label; empty for a regression.
-    rows: None unless `per_row` was asked for.
+    Attributes:
+        metrics: by name; `ptune.evaluation.metrics.evaluate_logits` explains them.
+        split: name of the split.
+        problem_type: single-label, multi-label or regression.
+        labels: label names in index order.
+        confusion_matrix: [C, C], rows are true classes and columns predicted ones; None unless the task is
+            single-label.
+        by_label: precision, recall, f1 and support (rows that have the label) of each label; None for a regression.
+        rows: outputs and losses of every row; None unless `per_row` was given.
     """
 
     metrics: dict[str, float]
@@ -52,7 +57,7 @@ class Evaluation:
     rows: RowScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything in types of JSON, the metrics at the top; what is None is left out."""
+        """Return everything in types of JSON, with the metrics at the top level and without fields that are None."""
         rest = {name: value for name, value in asdict(self).items() if name != "metrics" and value is not None}
         return {**self.metrics, **rest}
 
@@ -71,17 +76,18 @@ def evaluate(
         classifier: from `ptune.load` or `TrainResult.classifier`.
         data: from `ptune.load_data`, with the classifier's labels in the same order.
         split: train, validation or test.
-        batch_size: rows of a forward pass. Default: as many as suit the device.
-        per_row: also give the probabilities and the loss of every row.
+        batch_size: rows per forward pass. Default: as many as suit the device.
+        per_row: also return the outputs and the loss of every row.
 
     Raises:
-        DataError: there is no such split, its rows have no labels, or it holds pairs where the classifier takes single
+        DataError: there is no such split, its rows have no labels, or it holds pairs but the classifier takes single
             texts (or the other way round).
-        ConfigError: the classifier answers another type of problem, or other labels.
+        ConfigError: the classifier has another problem type or other labels.
     """
     rows = data.split(split)
-    unnamed = classifier.labels == default_labels(len(data.labels))  # as those of PEFT's files may be
-    check_task(classifier.model.problem_type, data.labels if unnamed else classifier.labels, data)
+    # PEFT does not store label names, so placeholders match any labels.
+    has_placeholders = classifier.labels == default_labels(len(data.labels))
+    check_task(classifier.model.problem_type, data.labels if has_placeholders else classifier.labels, data)
     targets = data.targets(split)
     logits = classifier.split_logits(rows, batch_size)
     problem_type, labels = data.problem_type, classifier.labels
@@ -101,6 +107,7 @@ def evaluate(
 
 
 def _probabilities(logits: Any, classifier: TextClassifier) -> Any:
+    """Return the calibrated probabilities [N, C] of logits, float64."""
     return probabilities(logits.double(), classifier.model.problem_type, classifier.temperature)
 
 
@@ -116,15 +123,18 @@ def load_evaluation_data(
     label_separator: str | None = None,
     revision: str | None = None,
 ) -> TextData:
-    """Read one split as an adapter needs it: its columns, its labels in its order, its type of problem.
+    """Read one split with the columns, the labels in order and the problem type of an adapter.
 
     Args:
-        record: of the adapter.
-        source, text, text_pair, label, label_separator, revision: see `load_data`. Default: as in training.
-        labels: names in index order, where the record has none, as those of PEFT's files.
+        record: the adapter's record.
+        source: see `load_data`.
+        split: the split to read.
+        labels: label names in index order, if the record has none, e.g. for an adapter of PEFT.
+        text, text_pair, label, label_separator: see `load_data`. Default: as in training.
+        revision: see `load_data`.
 
     Raises:
-        DataError: the data cannot be read, the rows have no labels, or they are pairs where the adapter was trained on
+        DataError: the data cannot be read, the rows have no labels, or they are pairs but the adapter was trained on
             single texts (or the other way round).
     """
     data = load_data(
@@ -142,7 +152,7 @@ def load_evaluation_data(
     check_pairs(data.columns.text_pair is not None, record.columns, f"data '{source}', {data.columns}: ")
     if data.split(split).labels is None:
         raise DataError(
-            f"data '{source}': the rows of {split} have no labels, so there is nothing to compare with; choose a split "
-            "that has them with `split`"
+            f"data '{source}': the rows of {split} have no labels to compare with; choose a split that has "
+            "labels with `split`"
         )
     return data

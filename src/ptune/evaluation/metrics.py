@@ -1,4 +1,4 @@
-"""How good predictions are: the metrics that training and evaluation report."""
+"""The metrics that training and evaluation report."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from ptune.model.objective import Objective
 def evaluate_logits(
     logits: Tensor, labels: Tensor, problem_type: ProblemType = SINGLE, temperature: float = 1.0
 ) -> dict[str, float]:
-    """Figures of one split.
+    """Return the metrics of one split, by name.
 
     Args:
-        logits: [N, C]; of a regression [N, 1], in the targets' unit
-        labels: [N], class indices; multi-label [N, C], 0 or 1; regression [N], numbers
-        temperature: of a single label, what the adapter divides logits by before it takes probabilities
+        logits: [N, C]; for a regression [N, 1], in the targets' unit.
+        labels: [N], class indices; multi-label [N, C], 0 or 1; regression [N], numbers.
+        problem_type: single-label, multi-label or regression.
+        temperature: divisor of the logits before the softmax (single label only).
 
     Returns:
-        Single label: accuracy, f1 (binary with two classes, class 1 the positive one; else macro), f1_macro,
-        matthews (from -1 to 1), ece (expected calibration error of the probabilities, from 0 to 1), ece_raw (the same
-        at temperature 1). Multi-label, a label applying where its probability is over 0.5: accuracy (share of
-        rows with all labels right), f1 (micro), f1_macro. Regression: mse, mae, pearson and spearman (0 where
-        predictions or targets are all the same), r2. And always: loss (mean cross-entropy in nats, or squared error),
-        count.
+        Single label: accuracy, f1 (with two classes binary, class 1 being positive; otherwise macro), f1_macro,
+        matthews (from -1 to 1), ece (expected calibration error of the probabilities, from 0 to 1) and ece_raw (the
+        same at temperature 1).
+        Multi-label, where a label is predicted if its probability is above 0.5: accuracy (share of rows with all
+        labels correct), f1 (micro) and f1_macro.
+        Regression: mse, mae, pearson and spearman (0 if all predictions or all targets are equal) and r2.
+        Always: loss (mean cross-entropy in nats, or mean squared error) and count (rows).
     """
     metrics = {SINGLE: _single_label, MULTI: _multi_label, REGRESSION: _regression}[problem_type](logits, labels)
     if problem_type == SINGLE:
@@ -52,32 +54,37 @@ def _single_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "accuracy": float(accuracy_score(truth, predicted)),
         "f1": float(f1_score(truth, predicted, zero_division=0)) if binary else macro,
         "f1_macro": macro,
-        # scikit-learn's value where there is nothing to correlate, without its warning.
+        # Without variation there is nothing to correlate: scikit-learn gives 0 as well, but with a warning.
         "matthews": float(matthews_corrcoef(truth, predicted)) if len({*truth, *predicted}) > 1 else 0.0,
     }
 
 
 def _multi_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    # By hand: scikit-learn takes a single column for two classes, not for one label that applies or not.
-    right, named, there = _counts(applies(logits), labels == 1)
+    # Not computed by scikit-learn, which takes a single column for two classes instead of one label.
+    correct, predicted, true = _counts(applies(logits), labels == 1)
     return {
         "accuracy": float((applies(logits) == (labels == 1)).all(dim=1).double().mean()),
-        "f1": float(_share(2 * right.sum(), named.sum() + there.sum())),
-        "f1_macro": float(_share(2 * right, named + there).mean()),
+        "f1": float(_ratio(2 * correct.sum(), predicted.sum() + true.sum())),
+        "f1_macro": float(_ratio(2 * correct, predicted + true).mean()),
     }
 
 
-def _counts(named: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for each label, [C], the rows where it is rightly named, where it is named, and where it applies.
+def _counts(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Count the rows of each label: where it is predicted correctly, where it is predicted, and where it is true.
 
-    named, there: bool [N, C].
+    Args:
+        predicted: bool [N, C].
+        true: bool [N, C].
+
+    Returns:
+        Three tensors [C].
     """
-    return (named & there).sum(dim=0), named.sum(dim=0), there.sum(dim=0)
+    return (predicted & true).sum(dim=0), predicted.sum(dim=0), true.sum(dim=0)
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole; 0 of nothing."""
-    return part.double() / whole.clamp_min(1)
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return numerator / denominator of counts, and 0 for 0 / 0."""
+    return numerator.double() / denominator.clamp_min(1)
 
 
 def _regression(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -95,21 +102,21 @@ def _regression(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:
-    """Pearson's, from -1 to 1; 0 where one of them does not vary, as then nothing goes along with anything."""
+    """Return Pearson's correlation, from -1 to 1, or 0 if one of the tensors is constant."""
     one, other = one - one.mean(), other - other.mean()
     norm = one.norm() * other.norm()
     return float((one @ other / norm).clamp(-1, 1)) if norm else 0.0
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    """Return ranks, counted from 1. Equal values get the mean of their ranks."""
+    _, index, counts = values.unique(return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[place]
+    return (last - (counts - 1) / 2)[index]
 
 
 def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
-    """Confusion matrix [C, C]: rows are true classes, columns predicted ones."""
+    """Return the confusion matrix [C, C]: rows are true classes, columns predicted ones."""
     from sklearn.metrics import confusion_matrix
 
     matrix: Any = confusion_matrix(labels, logits.argmax(dim=1), labels=range(logits.shape[1]))
@@ -119,21 +126,23 @@ def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
 def by_label(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
     """Return precision, recall, f1 and support (rows that have it) of each label.
 
-    labels: [N], class indices; of a multi-label task [N, C], 0 or 1.
+    Args:
+        logits: [N, C].
+        labels: [N], class indices; multi-label [N, C], 0 or 1.
     """
     if labels.dim() == 1:
         classes = logits.shape[1]
-        named, there = one_hot(logits.argmax(dim=1), classes).bool(), one_hot(labels, classes).bool()
+        counts = _counts(one_hot(logits.argmax(dim=1), classes).bool(), one_hot(labels, classes).bool())
     else:
-        named, there = applies(logits), labels == 1
-    right, answered, true = _counts(named, there)
-    columns = (_share(right, answered), _share(right, true), _share(2 * right, answered + true), true)
+        counts = _counts(applies(logits), labels == 1)
+    correct, predicted, true = counts
+    columns = (_ratio(correct, predicted), _ratio(correct, true), _ratio(2 * correct, predicted + true), true)
     names = ("precision", "recall", "f1", "support")
     return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
 def collapsed(logits: Tensor, labels: Tensor) -> int | None:
-    """The one class that every prediction names though the truth has several, or None."""
+    """Return the class that is predicted for every row although the labels differ, or None if there is none."""
     predicted = logits.argmax(dim=1).unique()
     if len(predicted) == 1 and len(labels.unique()) > 1:
         return int(predicted)
@@ -141,16 +150,23 @@ def collapsed(logits: Tensor, labels: Tensor) -> int | None:
 
 
 def describe_collapse(logits: Tensor, labels: Tensor, names: Sequence[str], problem_type: ProblemType) -> str | None:
-    """In words, that every prediction is the same though the truth is not; None where they differ."""
+    """Say in words that all predictions are the same although the labels differ. Return None if that is not so.
+
+    Args:
+        logits: [N, C].
+        labels: see `evaluate_logits`.
+        names: label names in index order.
+        problem_type: single-label, multi-label or regression.
+    """
     if problem_type == SINGLE:
-        only = collapsed(logits, labels)
-        return None if only is None else f"every prediction is '{names[only]}'"
+        predicted = collapsed(logits, labels)
+        return None if predicted is None else f"every prediction is '{names[predicted]}'"
     if len(labels.unique(dim=0)) == 1:
         return None
     if problem_type == MULTI:
-        found = applies(logits)
-        given = ", ".join(f"'{name}'" for name, given in zip(names, found[0].tolist(), strict=True) if given)
-        return None if (found != found[0]).any() else f"every prediction is {given or 'that no label applies'}"
-    # A thousandth of the truth's deviation is nothing that anyone would call an answer.
+        applied = applies(logits)
+        listed = ", ".join(f"'{name}'" for name, is_set in zip(names, applied[0].tolist(), strict=True) if is_set)
+        return None if (applied != applied[0]).any() else f"every prediction is {listed or 'that no label applies'}"
+    # Predictions count as the same if they vary by less than a thousandth of the targets' standard deviation.
     constant = float(logits.std()) < 1e-3 * float(labels.std())
     return f"every prediction is {float(logits[0, 0]):.4g}" if constant else None

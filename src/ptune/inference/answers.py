@@ -1,4 +1,4 @@
-"""Logits to answers: labels with probabilities, sets of labels, or numbers."""
+"""Turn logits into predictions: labels with probabilities, sets of labels, or numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 
-# {"label": str, "score": float, "scores": {label: probability}}; where several labels may apply,
-# {"labels": [str], "scores": {label: probability}}; of a regression {"value": float}
+# Single label: {"label": str, "score": float, "scores": {label: probability}}.
+# Multi-label: {"labels": [str], "scores": {label: probability}}. Regression: {"value": float}.
 Prediction = dict[str, Any]
 PREDICTION_KEYS: dict[ProblemType, tuple[str, ...]] = {
     SINGLE: ("label", "score", "scores"),
@@ -22,16 +22,20 @@ PREDICTION_KEYS: dict[ProblemType, tuple[str, ...]] = {
 def answers(
     logits: Tensor, labels: Sequence[str], problem_type: ProblemType, temperature: float = 1.0
 ) -> Iterator[Prediction]:
-    """Yield the prediction of each row of logits [N, C].
+    """Yield one prediction per row of logits.
 
-    temperature: what logits of a single label are divided by, see `ptune.evaluation.calibration`.
+    Args:
+        logits: [N, C]; for a regression [N, 1].
+        labels: label names in index order.
+        problem_type: single-label, multi-label or regression.
+        temperature: divisor of the logits before the softmax (single label only), see `ptune.evaluation.calibration`.
     """
     if problem_type == REGRESSION:
         yield from ({"value": value} for value in logits[:, 0].tolist())
     elif problem_type == MULTI:
-        for row, given in zip(probabilities(logits, MULTI).tolist(), applies(logits).tolist(), strict=True):
-            named = [label for label, applied in zip(labels, given, strict=True) if applied]
-            yield {"labels": named, "scores": dict(zip(labels, row, strict=True))}
+        for row, applied in zip(probabilities(logits, MULTI).tolist(), applies(logits).tolist(), strict=True):
+            chosen = [label for label, applies_here in zip(labels, applied, strict=True) if applies_here]
+            yield {"labels": chosen, "scores": dict(zip(labels, row, strict=True))}
     else:
         for row in probabilities(logits, SINGLE, temperature).tolist():
             best = max(range(len(row)), key=row.__getitem__)
@@ -39,10 +43,10 @@ def answers(
 
 
 def probabilities(logits: Tensor, problem_type: ProblemType, temperature: float = 1.0) -> Tensor:
-    """Logits [N, C] as probabilities; those of a single label are divided by the temperature."""
+    """Return the probabilities [N, C] of logits [N, C]. Only single-label logits are divided by the temperature."""
     return logits.sigmoid() if problem_type == MULTI else (logits / temperature).softmax(dim=1)
 
 
 def applies(logits: Tensor) -> Tensor:
-    """Return which labels of a multi-label task apply, bool [N, C]: those with a probability over 0.5."""
+    """Return which labels of a multi-label task apply, bool [N, C]: those with a probability above 0.5."""
     return logits.sigmoid() > 0.5

@@ -1,4 +1,4 @@
-"""Texts in, predictions out: a trained model with the encoder of its texts. A loaded adapter is one."""
+"""Classify texts with a trained model. `load` makes a classifier from an adapter."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Rows that a stream is read ahead by: enough to sort by length within, few enough for any memory.
+# Rows that `stream` reads ahead: enough to be worth sorting by length, few enough for any memory.
 WINDOW = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class TextClassifier:
-    """Classifies texts, or pairs of texts.
+    """A trained model together with the tokenization that its texts need.
 
-    Nothing in it changes after it is made, so threads may share it.
+    It is immutable, so threads may share it.
 
     Attributes:
         model: one prompt with its head, or an ensemble of several.
         encoder: turns texts into token ids.
-        pad_id: token that pads rows; padding is masked.
-        task: what is known of the task beside the weights: columns of the training data, temperature.
-        folder: of the adapter's files; None where it was not loaded from any.
+        pad_id: id of the padding token; padding is masked.
+        task: what is known about the task besides the weights, such as columns of the training data and temperature.
+        folder: the adapter's folder; None if the model was not loaded from files.
     """
 
     model: Model
@@ -75,24 +75,26 @@ class TextClassifier:
         task: TaskInfo | None = None,
         folder: Path | None = None,
     ) -> TextClassifier:
-        """Give a model the tokenizer of its backbone.
+        """Make a classifier from a model, with the tokenizer of the model's backbone.
 
         Args:
-            max_length: tokens to cut texts to. Default, and most: what the backbone holds beside the prompt.
-            separator: in front of the second text of a pair. Default: what suits the tokenizer.
+            model: one prompt with its head, or an ensemble.
+            max_length: length in tokens that texts are cut to. Default and maximum: what the backbone holds in
+                addition to the prompt.
+            separator: text in front of the second text of a pair. Default: what suits the tokenizer.
             task, folder: see the class.
 
         Raises:
-            ConfigError: max_length is more than the backbone holds, or the template does not fit in it.
+            ConfigError: `max_length` is more than the backbone holds, or too small for the template.
         """
         tokenizer = load_tokenizer(model.backbone.location)
         room = text_room(model.config, model.backbone, tokenizer.model_max_length)
         if max_length is not None and not 3 <= max_length <= room:
             taken = model.config.positions_taken
-            beside = f" beside {taken} virtual ones" if taken else ""
+            virtual = f" in addition to {taken} virtual tokens" if taken else ""
             raise ConfigError(
-                f"`max_length` {max_length} does not fit: backbone '{model.backbone.name}' takes from 3 to {room} "
-                f"tokens{beside}",
+                f"`max_length={max_length}` does not fit: backbone '{model.backbone.name}' takes from 3 to {room} "
+                f"tokens{virtual}",
                 field="max_length",
                 value=max_length,
                 expected=f"from 3 to {room}",
@@ -103,7 +105,7 @@ class TextClassifier:
         return cls(model, encoder, int(tokenizer.pad_token_id), task or TaskInfo(), folder)
 
     def saved(self, folder: Path, temperature: float) -> TextClassifier:
-        """Return this classifier as it was written to a folder, with the temperature fitted for it."""
+        """Return a copy of this classifier that knows its folder and its fitted temperature."""
         return replace(self, task=replace(self.task, temperature=temperature), folder=folder)
 
     @property
@@ -113,23 +115,22 @@ class TextClassifier:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before probabilities are taken."""
+        """Divisor of the logits before the softmax."""
         return self.task.temperature
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
-        """Return the token ids of texts.
+        """Return the token ids of texts, or of pairs if `pairs` has the second text of each row.
 
         Raises:
-            DataError: single texts, but the adapter was trained on pairs; or the other way round.
+            DataError: single texts are given but the adapter was trained on pairs, or the other way round.
         """
         check_pairs(pairs is not None, self.task.columns)
         return self.encoder.encode(texts, pairs)
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int | None = None) -> Tensor:
-        """Return logits [N, C], in the texts' order. Logs how many texts were cut.
+        """Return the logits [N, C] of texts, in their order. Logs how many texts were cut.
 
-        Raises:
-            DataError: as `encode`.
+        Arguments and errors are those of `encode`. Default `batch_size`: as many rows as suit the device.
         """
         encoded = self.encode(texts, pairs)
         logits = run_logits(self.model, encoded, self.pad_id, batch_size)
@@ -137,40 +138,43 @@ class TextClassifier:
         return logits
 
     def split_logits(self, split: Split, batch_size: int | None = None) -> Tensor:
-        """Return the logits [N, C] of a split's rows, as `logits` does."""
+        """Return the logits [N, C] of a split's rows, see `logits`."""
         return self.logits(split.texts, split.pairs, batch_size)
 
     def predict(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> list[Prediction]:
-        """Return one prediction for each text or (text, pair); `ptune.inference.answers.Prediction` lists its keys.
+        """Return one prediction per text or (text, pair); see `ptune.inference.answers.Prediction` for the keys.
 
         Raises:
-            DataError: an empty text; single texts and pairs mixed, or not as in training.
+            DataError: a text is empty, single texts and pairs are mixed, or the adapter was trained on the other kind.
         """
         return list(self.stream(listed(texts), batch_size))
 
     def predict_proba(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> Tensor:
-        """Return probabilities [N, C] in the labels' order, float64. Where several labels may apply, each has its own.
+        """Return the probabilities [N, C] of texts, float64, columns in the order of `labels`.
+
+        In a multi-label task each probability is independent of the others; otherwise each row sums to 1.
 
         Raises:
-            ConfigError: a regression has none. DataError: as `predict`.
+            ConfigError: the task is a regression, which has no probabilities.
+            DataError: see `predict`.
         """
         if self.model.problem_type == REGRESSION:
-            raise ConfigError("a regression gives a number and no probabilities; use predict")
+            raise ConfigError("a regression gives a number and no probabilities; call predict instead")
         first, second = unzip(listed(texts))
         logits = self.logits(first, second, batch_size)
         return probabilities(logits.double(), self.model.problem_type, self.temperature)
 
     def as_transformers(self) -> tuple[PipelineModel, PipelineTokenizer]:
-        """Model and tokenizer for `transformers.pipeline("text-classification", model=..., tokenizer=...)`."""
+        """Return model and tokenizer for `transformers.pipeline("text-classification", model=..., tokenizer=...)`."""
         from ptune.inference.pipeline import PipelineModel, PipelineTokenizer
 
         return PipelineModel(self.model, self.temperature), PipelineTokenizer(self.encoder, self.pad_id)
 
     def pipeline(self, **options: Any) -> TextClassificationPipeline:
-        """transformers' pipeline with this classifier in it, on the device where it is.
+        """Return a transformers pipeline with this classifier, on its present device.
 
         Args:
-            options: of `transformers.pipeline`, such as batch_size or top_k.
+            options: passed to `transformers.pipeline`, e.g. batch_size or top_k.
         """
         from transformers import pipeline
 
@@ -179,7 +183,7 @@ class TextClassifier:
         return pipeline("text-classification", model=model, tokenizer=tokenizer, **options)
 
     def stream(self, texts: Iterable[Text], batch_size: int | None = None) -> Iterator[Prediction]:
-        """Yield predictions for any number of texts, in their order; at most WINDOW texts are read ahead."""
+        """Yield predictions for any number of texts, in their order. At most WINDOW texts are read ahead."""
         iterator, seen, cut = iter(texts), 0, 0
         most_tokens: int | None = None
         while window := list(islice(iterator, WINDOW)):
@@ -192,33 +196,36 @@ class TextClassifier:
     def stream_file(
         self, path: Path, text: str | None = None, text_pair: str | None = None, batch_size: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Rows of a data file with their predictions, streamed in the file's order.
+        """Yield the rows of a data file with their predictions, in the file's order.
 
-        The row's own columns are kept; those named as a prediction's are kept as `input_<name>`.
+        The file's columns are kept. A column with the name of a prediction's key becomes `input_<name>`.
+
+        Args:
+            text, text_pair: columns of the texts. Default: as in training, or guessed.
 
         Raises:
-            DataError: no such column, or an empty text: names the row.
+            DataError: there is no such column, or a row has an empty text; the message names the row.
         """
-        kept: deque[Row] = deque()
+        pending_rows: deque[Row] = deque()  # read already, but not yet predicted
 
         def texts() -> Iterator[Text]:
             columns: Columns | None = None
             keys = PREDICTION_KEYS[self.model.problem_type]
             for number, row in enumerate(read_rows(path), 1):
-                columns = columns or self._columns(list(row), text, text_pair, str(path))
+                columns = columns or self._choose_columns(list(row), text, text_pair, str(path))
                 where = f"data file '{path}', row {number}"
                 first = text_of(row, columns.text, where)
-                kept.append({new: row[name] for name, new in kept_names(row, keys).items()})
+                pending_rows.append({new: row[name] for name, new in kept_names(row, keys).items()})
                 pair = columns.text_pair
                 yield first if pair is None else (first, text_of(row, pair, where))
 
         for prediction in self.stream(texts(), batch_size):
-            yield {**kept.popleft(), **prediction}
+            yield {**pending_rows.popleft(), **prediction}
 
     def blank_row(self, path: Path) -> Row:
-        """A row as `stream_file` gives, with nothing in it: what columns there are, where the file has no rows."""
-        (answer,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
-        return {**dict.fromkeys(kept_names(read_columns(path), answer).values()), **answer}
+        """Return a placeholder row with the columns that `stream_file` gives, for files without rows."""
+        (prediction,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
+        return {**dict.fromkeys(kept_names(read_columns(path), prediction).values()), **prediction}
 
     def push_to_hub(
         self,
@@ -229,24 +236,25 @@ class TextClassifier:
         revision: str | None = None,
         message: str = MESSAGE,
     ) -> str:
-        """Publish the adapter that this was loaded from on the Hub; see `ptune.adapter.push.push`.
+        """Publish this classifier's adapter on the Hub; see `ptune.adapter.push.push`.
 
         Raises:
-            ConfigError: it was not loaded from an adapter. HubError: no permission, no network, not a name.
+            ConfigError: the classifier has no adapter folder, or token or message are not valid.
+            HubError: the Hub refuses the push or cannot be reached.
         """
         if self.folder is None:
-            raise ConfigError("this classifier has no files to push; load the adapter's folder with ptune.load")
+            raise ConfigError("this classifier has no files to push; load an adapter's folder with ptune.load")
         return push(self.folder, repository, private=private, token=token, revision=revision, message=message)
 
-    def _columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
-        """Those asked for, else those of the training data if they are there, else a guess."""
+    def _choose_columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
+        """Return the columns asked for, or those of the training data if the file has them, or a guess."""
         text, text_pair = as_trained(names, text, text_pair, self.task.columns)
         where = f"data file '{where}'"
         columns = choose_columns(names, text, text_pair, None, where=where, need_label=False)
         check_pairs(columns.text_pair is not None, self.task.columns, f"{where}, {columns}: ")
-        trained = {"text": columns.text, "text_pair": columns.text_pair}
-        if any(self.task.columns.get(kind) not in (None, name) for kind, name in trained.items()):
-            logger.info("columns: %s; in training they were others", columns)
+        chosen = {"text": columns.text, "text_pair": columns.text_pair}
+        if any(self.task.columns.get(field) not in (None, name) for field, name in chosen.items()):
+            logger.info("columns: %s; training used others", columns)
         return columns
 
 
@@ -258,23 +266,25 @@ def load(
     dtype: str = "auto",
     precision: Precision | None = None,
 ) -> TextClassifier:
-    """Load an adapter, ptune's or PEFT's, and put it on its backbone.
+    """Load an adapter of ptune or PEFT, together with its backbone.
 
     Args:
-        adapter: its folder, or a Hub id: `owner/name` or `owner/name@revision`.
-        backbone: a name (see `load_backbone`) or a loaded one; None: what the adapter notes.
-        precision: lets OpenVINO compute the backbone on the CPU, see `ptune.backends.openvino.backbone`.
+        adapter: the adapter's folder, or a Hub id: `owner/name` or `owner/name@revision`.
+        backbone: a name (see `load_backbone`) or a loaded backbone. None: the one that the adapter names.
+        device, dtype: see `load_backbone`.
+        precision: run the backbone on the CPU with OpenVINO, see `ptune.backends.openvino.backbone`. None: use PyTorch.
 
     Raises:
-        AdapterError: damaged, for another backbone, or it does not say for which.
-        ConfigError: a precision without OpenVINO, or together with another device or number type.
+        AdapterError: the adapter is damaged, is for another backbone, or names no backbone and none was given.
+        BackboneError: the backbone cannot be loaded.
+        ConfigError: `precision` was given without OpenVINO being installed, or with an unsuitable `device` or `dtype`.
     """
     file = adapter if isinstance(adapter, AdapterFile) else read_adapter(adapter)
     note = file.record.backbone
     if backbone is None:
         if not note.name:
             raise AdapterError(
-                f"adapter '{file.folder}' does not say for which backbone it is; name it with `backbone`"
+                f"adapter '{file.folder}' does not say which backbone it was trained on; give it with `backbone`"
             )
         backbone = note.name
     if isinstance(backbone, str):
@@ -283,7 +293,7 @@ def load(
     if precision is not None:
         backbone = CompiledBackbone(backbone, precision)
     model = build_classifier(file, backbone)
-    # PEFT knows no separator: its files get none, so that they answer as in PEFT.
+    # PEFT's adapters have an empty separator, as PEFT itself puts none between the texts of a pair.
     return TextClassifier.around(
         model, file.record.max_length, file.record.pair_separator, file.record.task, file.folder
     )

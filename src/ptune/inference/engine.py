@@ -1,6 +1,6 @@
-"""Encoded rows in, logits out: batches, passes under way, and what happens where a device lacks memory.
+"""Compute the logits of encoded rows: make batches, run them, and make them smaller if the device lacks memory.
 
-Training's validation, evaluation and prediction run through `compute_logits`; so does whatever mixes many classifiers.
+Validation during training, evaluation, prediction and calls that mix several classifiers all use `compute_logits`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from ptune.model.memory import memory_errors, ways_out
 from ptune.model.mixed import Group, group_of, start_logits
 from ptune.model.pending import Pending
 
-# Tokens of a forward pass, padding included: what fits in a processor's cache, or keeps a GPU busy.
+# Tokens per forward pass, padding included: few enough for a CPU's cache, and enough to keep a GPU busy.
 CPU_TOKENS, GPU_TOKENS = 1536, 16_384
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `compute_logits` gives.
+    """The result of `compute_logits`.
 
-    logits: of each classifier [N_i, C_i], on the CPU, in the order in which its rows were asked for.
-    most_tokens: of a forward pass, where the device had no memory for more; give it to the next call.
+    Attributes:
+        logits: for each classifier [N_i, C_i], on the CPU, in the order in which its rows were requested.
+        most_tokens: bound on the tokens per forward pass, set if the device ran out of memory; pass it to the next
+            call.
     """
 
     logits: list[Tensor]
@@ -38,10 +40,9 @@ class Outcome:
 
 
 def run_logits(model: Model, encoded: Sequence[Encoded], pad_id: int, batch_size: int | None = None) -> Tensor:
-    """Return the logits [N, C] of encoded rows, on the CPU, in the rows' order; an ensemble's members are combined.
+    """Return the logits [N, C] of encoded rows, on the CPU, in the rows' order. An ensemble's members are combined.
 
-    Raises:
-        ConfigError: the device has no memory for so many rows, or for a single one.
+    Arguments and errors are those of `compute_logits`.
     """
     return run_model(model, encoded, pad_id, batch_size)[0]
 
@@ -53,7 +54,7 @@ def run_model(
     batch_size: int | None = None,
     most_tokens: int | None = None,
 ) -> tuple[Tensor, int | None]:
-    """Return the logits [N, C] of encoded rows and the bound on tokens that they were computed under.
+    """Return the logits [N, C] of encoded rows, and the bound on tokens to use for the next call.
 
     Arguments and errors are those of `compute_logits`.
     """
@@ -72,21 +73,21 @@ def compute_logits(
     batch_size: int | None = None,
     most_tokens: int | None = None,
 ) -> Outcome:
-    """Compute the logits of rows, each under one classifier or under several.
+    """Compute the logits of rows, each with one classifier or with several.
 
     Rows are sorted by length inside each group of classifiers that can share a forward pass (`model.mixed.Group`).
-    Where the device has no memory for a batch, batches are halved and all is computed again.
+    If the device runs out of memory, the batches are halved and the computation starts again.
 
     Args:
-        classifiers: over one backbone. Lengths, methods, poolings, heads and classes may differ.
-        encoded: rows.
-        wanted: pairs of a row's number and a classifier's number, none of them twice.
-        pad_id: what rows are padded with; any token, as padding is masked.
-        batch_size: rows of a forward pass. None: as many as suit the device, and fewer where it lacks memory for those.
-        most_tokens: bound on the tokens of a forward pass, from an earlier call. None: what suits the device.
+        classifiers: on the same backbone. Prompt lengths, methods, poolings, heads and classes may differ.
+        encoded: the rows.
+        wanted: pairs of a row's index and a classifier's index, without duplicates.
+        pad_id: id of the padding token. Any token will do, as padding is masked.
+        batch_size: rows per forward pass. None: as many as suit the device, or fewer if it lacks memory for them.
+        most_tokens: bound on the tokens per forward pass, from an earlier call. None: what suits the device.
 
     Raises:
-        ConfigError: the device has no memory for `batch_size` rows, or for a single one.
+        ConfigError: the device lacks memory for `batch_size` rows, or for a single row.
     """
     if not wanted:
         return Outcome([torch.empty(0, len(classifier.labels)) for classifier in classifiers], most_tokens)
@@ -102,13 +103,18 @@ def compute_logits(
             rows, longest = error.rows, error.longest
         if batch_size or rows == 1:
             raise _no_memory(device, rows, longest)
-        most_tokens = rows * longest // 2  # less than before: a batch of several rows kept to that
+        most_tokens = rows * longest // 2  # always shrinks: a batch of several rows was within the bound
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 class _NoMemoryError(Exception):
-    """The device has no memory for a batch of so many rows, the longest of so many tokens."""
+    """The device has no memory for a batch.
+
+    Args:
+        rows: number of rows in the batch.
+        longest: tokens of its longest row.
+    """
 
     def __init__(self, rows: int, longest: int) -> None:
         super().__init__()
@@ -117,15 +123,16 @@ class _NoMemoryError(Exception):
 
 
 def _no_memory(device: torch.device, rows: int, longest: int) -> ConfigError:
-    what, less = f"a batch of {rows} rows", "a smaller `batch_size`"
+    """Return the error for a user whose device has no memory for a batch."""
+    batch, remedy = f"a batch of {rows} rows", "a smaller `batch_size`"
     if rows == 1:
-        what, less = f"a row of {longest} tokens", "a smaller `max_length` in training"
-    ways = ways_out(device, less, "`dtype='bfloat16'`")
-    return ConfigError(f"{device} has no memory for {what}; {ways}")
+        batch, remedy = f"a row of {longest} tokens", "a smaller `max_length` in training"
+    remedies = ways_out(device, remedy, "`dtype='bfloat16'`")
+    return ConfigError(f"{device} has no memory for {batch}; {remedies}")
 
 
 class _Job:
-    """The work of `compute_logits`: pairs of a row and a classifier, in batches."""
+    """The work of one call of `compute_logits`: pairs of a row and a classifier, computed in batches."""
 
     def __init__(
         self,
@@ -144,36 +151,40 @@ class _Job:
     def run(self, batch_size: int | None, tokens: int) -> list[Tensor]:
         """Return the logits [N_i, C_i] of each classifier's rows, on the CPU.
 
+        Args:
+            batch_size: rows per forward pass; None: see `tokens`.
+            tokens: most tokens per forward pass; ignored if `batch_size` is given.
+
         Raises:
-            _NoMemoryError: in a batch under way.
+            _NoMemoryError: the device has no memory for a batch.
         """
         batch: list[tuple[int, int]] = [self.wanted[0]]
-        answers: dict[int, list[Tensor]] = defaultdict(list)
-        under_way: deque[Pending[dict[int, Tensor]]] = deque()
+        results: dict[int, list[Tensor]] = defaultdict(list)
+        running: deque[Pending[dict[int, Tensor]]] = deque()
         batches = []
 
-        def take() -> None:
-            for number, logits in under_way.popleft().result().items():
-                answers[number].append(logits.float())
+        def collect_oldest() -> None:
+            for number, logits in running.popleft().result().items():
+                results[number].append(logits.float())
 
         try:
             with memory_errors():
                 prompts = [classifier.prompt().contiguous() for classifier in self.classifiers]
                 for batch in self._batches(prompts, batch_size, tokens):
-                    if len(under_way) == self.backbone.under_way:
-                        take()
-                    under_way.append(self._start(batch, prompts))
+                    if len(running) == self.backbone.under_way:
+                        collect_oldest()
+                    running.append(self._start(batch, prompts))
                     batches.append(batch)
-                while under_way:
-                    take()
-                return self._in_order(batches, answers)
+                while running:
+                    collect_oldest()
+                return self._in_order(batches, results)
         except torch.OutOfMemoryError:
             raise _NoMemoryError(len(batch), max(self.lengths[row] for row, _ in batch)) from None
 
     def _batches(
         self, prompts: Sequence[Tensor], batch_size: int | None, tokens: int
     ) -> Iterator[list[tuple[int, int]]]:
-        """Yield batches whose rows share a forward pass, the rows of one classifier side by side."""
+        """Yield batches whose rows can share a forward pass. The rows of each classifier are next to each other."""
         groups: dict[Group, list[tuple[int, int]]] = defaultdict(list)
         keys = [group_of(classifier, prompt) for classifier, prompt in zip(self.classifiers, prompts, strict=True)]
         for pair in self.wanted:
@@ -182,28 +193,29 @@ class _Job:
             lengths = [self.lengths[row] for row, _ in pairs]
             batches = ordered_batches(lengths, batch_size) if batch_size else filled_batches(lengths, tokens)
             for batch in batches:
-                yield sorted((pairs[place] for place in batch), key=lambda pair: pair[1])
+                yield sorted((pairs[index] for index in batch), key=lambda pair: pair[1])
 
     def _start(self, batch: Sequence[tuple[int, int]], prompts: Sequence[Tensor]) -> Pending[dict[int, Tensor]]:
+        """Start the forward pass of a batch and return a handle to its logits by classifier."""
         rows = [row for row, _ in batch]
         inputs = collate(self.packed, rows, self.pad_id, self.backbone.length_step).to(self.backbone.device)
         return start_logits(self.classifiers, prompts, [number for _, number in batch], inputs)
 
-    def _in_order(self, batches: Sequence[Sequence[tuple[int, int]]], answers: dict[int, list[Tensor]]) -> list[Tensor]:
-        """Return each classifier's logits in the order in which its rows were asked for."""
-        places: dict[tuple[int, int], int] = {}
+    def _in_order(self, batches: Sequence[Sequence[tuple[int, int]]], results: dict[int, list[Tensor]]) -> list[Tensor]:
+        """Return each classifier's logits in the order in which its rows were requested."""
+        positions: dict[tuple[int, int], int] = {}
         counts = [0] * len(self.classifiers)
         for row, number in self.wanted:
-            places[row, number] = counts[number]
+            positions[row, number] = counts[number]
             counts[number] += 1
-        taken: dict[int, list[int]] = defaultdict(list)
+        order: dict[int, list[int]] = defaultdict(list)
         for batch in batches:
             for pair in batch:
-                taken[pair[1]].append(places[pair])
+                order[pair[1]].append(positions[pair])
         logits = []
         for number, classifier in enumerate(self.classifiers):
-            found = torch.cat(answers[number]).cpu() if number in answers else torch.empty(0, len(classifier.labels))
-            ordered = torch.empty_like(found)
-            ordered[taken[number]] = found
+            computed = torch.cat(results[number]).cpu() if number in results else torch.empty(0, len(classifier.labels))
+            ordered = torch.empty_like(computed)
+            ordered[order[number]] = computed
             logits.append(ordered)
         return logits

@@ -1,7 +1,8 @@
-"""A trained classifier as `transformers.pipeline("text-classification")` takes it: a model and a tokenizer.
+"""Model and tokenizer of a classifier, in the form that `transformers.pipeline("text-classification")` takes.
 
-A pipeline tokenizes, pads, runs the model and puts a softmax or a sigmoid over its logits. So template, pair separator
-and cutting belong to this tokenizer, and temperature and ensemble to this model, and the answers are ptune's own.
+A pipeline tokenizes, pads, runs the model and applies a softmax or a sigmoid to its logits. The tokenizer here
+therefore applies template, pair separator and cutting, and the model applies ensemble and temperature. A pipeline then
+gives the same answers as ptune.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 class PipelineModel(nn.Module):
-    """A model, or an ensemble, with what a pipeline reads of one: `config`, `device`, `dtype`, logits.
+    """A model or an ensemble with the interface that a pipeline expects: `config`, `device`, `dtype` and logits.
 
     Args:
-        model: in the state that it is to answer in; its prompt is folded here, once.
-        temperature: what logits are divided by; 1 unless one label a row is predicted.
+        model: a trained model. Its prompt is computed once, here.
+        temperature: divisor of the logits; 1 unless the task is single-label.
     """
 
     input_modalities = "text"
@@ -65,23 +66,23 @@ class PipelineModel(nn.Module):
         token_type_ids: Tensor | None = None,
         mask_position: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits [B, C] of a batch; arguments as of `PromptClassifier.forward`."""
+        """Return the logits [B, C] of a batch; see `PromptClassifier.forward` for the arguments."""
         prompts = [self.get_buffer(f"prompt{number}") for number in range(len(self.ensemble.members))]
         inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position)
-        members = self.ensemble.member_logits(prompts, inputs)
-        return SequenceClassifierOutput(logits=combine(members, self.ensemble.problem_type) / self.temperature)
+        logits = self.ensemble.member_logits(prompts, inputs)
+        return SequenceClassifierOutput(logits=combine(logits, self.ensemble.problem_type) / self.temperature)
 
 
-# Pipelines know models by the names of their classes, and log an error about any other.
+# Pipelines recognise models by the names of their classes, and log an error for unknown ones.
 MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES["ptune"] = PipelineModel.__name__
 
 
 class PipelineTokenizer:
-    """A row's token ids as tensors, written into the template and cut as in training.
+    """A tokenizer for pipelines that uses the template and cuts texts as in training.
 
     Args:
-        encoder: of the classifier.
-        pad_id: what a pipeline pads `input_ids` with.
+        encoder: the classifier's encoder.
+        pad_id: id of the padding token for `input_ids`.
     """
 
     padding_side = "right"
@@ -89,7 +90,7 @@ class PipelineTokenizer:
     def __init__(self, encoder: TextEncoder, pad_id: int) -> None:
         self.encoder = encoder
         self.pad_token_id = pad_id
-        self._told = False  # that a text was cut
+        self._warned = False  # about texts that were cut
 
     def __call__(
         self,
@@ -99,15 +100,22 @@ class PipelineTokenizer:
         padding: object = None,  # noqa: ARG002
         truncation: object = None,  # noqa: ARG002
     ) -> BatchEncoding:
-        """One row, [1, T]. What else is commonly asked for is what happens anyway.
+        """Return the token ids of one row, [1, T].
+
+        Args:
+            text: the text.
+            text_pair: the second text of a pair.
+            return_tensors: ignored; the result always holds PyTorch tensors.
+            padding: ignored; a single row needs no padding.
+            truncation: ignored; texts are always cut to the classifier's length.
 
         Raises:
-            DataError: the text has no tokens at all.
+            DataError: the text has no tokens.
         """
         (row,) = self.encoder.encode([text], None if text_pair is None else [text_pair])
-        if row.cut and not self._told:
-            self._told = True
-            logger.warning("a text was cut to %d tokens; this is said only once", self.encoder.max_length)
+        if row.cut and not self._warned:
+            self._warned = True
+            logger.warning("a text was cut to %d tokens; this warning appears only once", self.encoder.max_length)
         tensors = {"input_ids": torch.tensor([row.ids]), "attention_mask": torch.ones(1, len(row), dtype=torch.long)}
         if row.segments is not None:
             tensors["token_type_ids"] = torch.tensor([row.segments])
@@ -117,7 +125,7 @@ class PipelineTokenizer:
 
 
 def _config(ensemble: PromptEnsemble) -> PretrainedConfig:
-    """The backbone's configuration with the task's labels in it."""
+    """Return the backbone's configuration with the task's labels and problem type."""
     config = deepcopy(ensemble.backbone.config)
     config.id2label = dict(enumerate(ensemble.labels))
     config.label2id = {label: number for number, label in enumerate(ensemble.labels)}

@@ -1,12 +1,12 @@
-"""A backbone whose forward pass OpenVINO computes, for prediction on the CPU.
+"""A backbone whose forward pass runs in OpenVINO, for prediction on the CPU.
 
-    fp32   as PyTorch computes it
-    bf16   products in bfloat16, on CPUs with AMX
-    int8   products of the linear layers in 8 bits, the others in bfloat16 with AMX, else in float32
+    fp32   the same results as PyTorch
+    bf16   matrix products in bfloat16; needs a CPU with AMX
+    int8   the linear layers' matrix products in 8 bits; the others in bfloat16 with AMX, otherwise in float32
 
-One graph serves every adapter whose prompt enters in the same way: prompts are
-inputs of it, heads stand behind it. It is made when it is first needed and kept
-for the next time.
+One graph serves all adapters whose prompts enter in the same way, because the
+prompt is an input of the graph and the head is not part of it. A graph is built
+when it is first needed, and is stored for later processes.
 """
 
 from __future__ import annotations
@@ -33,55 +33,68 @@ from ptune.model.pending import Pending
 
 logger = logging.getLogger(__name__)
 
-# Texts are padded to a multiple of it: for each length that it has not seen OpenVINO takes time to make kernels.
+# Texts are padded to a multiple of this length, because OpenVINO takes time to build kernels for each new length.
 LENGTH_STEP = 8
 
 
 class CompiledBackbone(Backbone):
-    """A backbone that computes `forward` by OpenVINO, and all else as the one that it is made of.
+    """A backbone that runs `forward` in OpenVINO and everything else in PyTorch.
 
     Args:
-        backbone: a float32 one on the CPU. Its weights are shared, not copied.
+        backbone: a float32 backbone on the CPU. Its weights are shared, not copied.
+        precision: fp32, bf16 or int8.
 
     Raises:
-        ConfigError: no such precision, OpenVINO or NNCF is not installed, the backbone is on a GPU or of another
-            number type, or bf16 is not for this CPU.
+        ConfigError: the precision is unknown, OpenVINO or NNCF is not installed, the backbone is not float32 on the
+            CPU, or the CPU does not support bf16.
     """
 
     def __init__(self, backbone: Backbone, precision: Precision) -> None:
         nn.Module.__init__(self)
         if precision not in get_args(Precision):
-            raise ConfigError(f"precision '{precision}' is not known; use one of {', '.join(get_args(Precision))}")
+            choices = ", ".join(get_args(Precision))
+            raise ConfigError(
+                f"precision '{precision}' is not known; use one of {choices}",
+                field="precision",
+                value=precision,
+                expected=choices,
+            )
         vars(self).update(vars(backbone))
         if backbone.device.type != "cpu" or backbone.dtype != torch.float32:
-            kind = str(backbone.dtype).removeprefix("torch.")
+            dtype = str(backbone.dtype).removeprefix("torch.")
             raise ConfigError(
-                f"precision {precision} needs weights of float32 on the CPU, but backbone '{backbone.name}' was loaded "
-                f"as {kind} on {backbone.device}; leave `dtype` and `device` out"
+                f"precision {precision} needs float32 weights on the CPU, but backbone '{backbone.name}' was loaded as "
+                f"{dtype} on {backbone.device}; leave `dtype` and `device` out"
             )
         if precision == "bf16" and not has_amx():
-            raise ConfigError("precision bf16 needs a CPU with AMX, which this one lacks; use `precision='int8'`")
+            raise ConfigError(
+                "precision bf16 needs a CPU with AMX, and this CPU has none; use `precision='int8'`",
+                field="precision",
+                value=precision,
+                expected="fp32, int8",
+            )
         self.precision: Precision = precision
         self._core = require("openvino").Core()
         if precision == "int8":
-            require("nncf")  # before a graph is exported for it
+            require("nncf")  # fail now, not after a graph has been exported
         self._store = GraphStore(backbone, "int8" if precision == "int8" else "float32")
-        self.under_way = _streams() + 1  # so that none is idle while the end of another is waited for
+        self.under_way = _streams() + 1  # one more, so that no stream is idle while a result is collected
         self._compiled: dict[Variant, Any] = {}
         self._compiling = Lock()
 
     @property
     def original(self) -> Backbone:
-        """The backbone in PyTorch."""
+        """The backbone that this one was made from, in PyTorch."""
         return self._store.backbone
 
     def forward(
         self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
     ) -> Hidden:
-        """Run the model as `Backbone.forward` does, without gradients.
+        """Run the model like `Backbone.forward`, but without gradients.
 
         Raises:
-            BackboneError: the graph cannot be made.
+            ConfigError: gradients are needed, or bf16 has too few threads.
+            BackboneError: the graph cannot be built.
         """
         if prompt is None or entry is None:
             return super().forward(inputs, read=read)
@@ -90,17 +103,20 @@ class CompiledBackbone(Backbone):
     def start(
         self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
     ) -> Pending[Hidden]:
-        """Begin `forward` on a stream of its own and return a handle of its result.
+        """Start `forward` on a free stream and return a handle to its result.
 
         Raises:
-            BackboneError: the graph cannot be made.
+            ConfigError: gradients are needed, or bf16 has too few threads.
+            BackboneError: the graph cannot be built.
         """
         if prompt is None or entry is None:
             return super().start(inputs, read=read)
         if torch.is_grad_enabled() and prompt.requires_grad:
             raise ConfigError(
-                f"a backbone in precision {self.precision} has no gradients: predict under torch.no_grad(), and train "
-                "without `precision`"
+                f"a backbone with precision {self.precision} has no gradients; predict under torch.no_grad(), or train "
+                "without `precision`",
+                field="precision",
+                value=self.precision,
             )
         position = read if isinstance(read, Tensor) and self.trunk is not None else None
         request = self._graph(variant_of(prompt, entry, picked=position is not None)).create_infer_request()
@@ -109,22 +125,22 @@ class CompiledBackbone(Backbone):
 
         def wait() -> Hidden:
             request.wait()
-            states, *pooled = [output.data for output in request.output_tensors]
+            states, *pooler_outputs = [output.data for output in request.output_tensors]
             if read == "mean":
-                # By one thread, not by torch's beside OpenVINO's: those wait for each other ten times as long.
+                # NumPy uses one thread. torch's threads and OpenVINO's would wait for each other ten times as long.
                 mask, device = inputs.attention_mask, inputs.input_ids.device
                 weights = text_weights(len(inputs), length, mask, device).numpy()
-                picked = np.einsum("bt,bth->bh", weights, states[:, offset : offset + length])[:, None]
+                selected = np.einsum("bt,bth->bh", weights, states[:, offset : offset + length])[:, None]
             else:
-                picked = (states if position is not None else states[:, : offset + length]).copy()
-            output = torch.from_numpy(pooled[0].copy()) if pooled else None
-            whole = position is None and read != "mean"
-            return Hidden(torch.from_numpy(picked), inputs.attention_mask, offset, output, picked=not whole)
+                selected = (states if position is not None else states[:, : offset + length]).copy()
+            pooler_output = torch.from_numpy(pooler_outputs[0].copy()) if pooler_outputs else None
+            picked = position is not None or read == "mean"
+            return Hidden(torch.from_numpy(selected), inputs.attention_mask, offset, pooler_output, picked=picked)
 
         return Pending(wait)
 
     def _arrays(self, inputs: Inputs, prompt: Tensor, entry: Entry, position: Tensor | None) -> list[Any]:
-        """Return the graph's inputs in their order, the text padded to the next step of lengths."""
+        """Return the graph's inputs in order, with the text padded to a multiple of LENGTH_STEP."""
         ids, mask, segments = inputs.input_ids, inputs.attention_mask, inputs.token_type_ids
         texts = [ids, torch.ones_like(ids) if mask is None else mask]
         if self.family.token_types:
@@ -137,19 +153,30 @@ class CompiledBackbone(Backbone):
         return [tensor.contiguous().numpy() for tensor in tensors]
 
     def _padding(self, length: int, taken: int) -> int:
-        """Positions of padding that bring a text to the next step, if the backbone has them beside those taken."""
+        """Return how many positions of padding to append to a text, limited by the backbone's positions.
+
+        Args:
+            length: positions of the text.
+            taken: positions of the prompt.
+        """
         wanted = -length % LENGTH_STEP
         room = wanted if self.max_positions is None else self.max_positions - taken - length
         return max(0, min(wanted, room))
 
     def _graph(self, variant: Variant) -> Any:
-        """Return the compiled graph of a variant; the first thread that needs it makes it, others wait."""
+        """Return the compiled graph of a variant. The first thread that needs it compiles it while others wait."""
         with self._compiling:
             if variant not in self._compiled:
                 self._compiled[variant] = self._compile(variant)
             return self._compiled[variant]
 
     def _compile(self, variant: Variant) -> Any:
+        """Read the graph of a variant from the store, or export and store it, and compile it.
+
+        Raises:
+            ConfigError: bf16 has too few threads for the backbone.
+            BackboneError: the graph cannot be built.
+        """
         graph = self._store.read(variant)
         if graph is None:
             logger.info("compiling backbone '%s' for %s prompts in %s, once", self.name, variant.name, self._store.kind)
@@ -162,41 +189,46 @@ class CompiledBackbone(Backbone):
             streams = min(streams, _threads() // 2)
         if not streams:
             raise ConfigError(
-                f"precision bf16 needs two threads for a {self.family.name} backbone; set OMP_NUM_THREADS=2 on two "
-                "cores or more, or use `precision='int8'`"
+                f"precision bf16 needs two threads for a {self.family.name} backbone; set OMP_NUM_THREADS=2 on a "
+                "machine with two or more cores, or use `precision='int8'`",
+                field="precision",
+                value=self.precision,
+                expected="fp32, int8",
             )
         return self._core.compile_model(graph, "CPU", _options(self.precision, streams))
 
 
-# Batches computed side by side: two threads that share a batch wait for each other at every product.
+# Most batches computed in parallel. More batches are faster than more threads per batch, because threads that share a
+# batch wait for each other at every product.
 MOST_STREAMS = 4
 
 
 def _threads() -> int:
-    """Those that PyTorch has (OMP_NUM_THREADS), and no more than there are cores for."""
+    """Return the number of PyTorch's threads (OMP_NUM_THREADS), but at most the number of cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(torch.get_num_threads(), cores)
 
 
 def _streams() -> int:
+    """Return the number of batches to compute in parallel."""
     return min(_threads(), MOST_STREAMS)
 
 
 def _options(precision: Precision, streams: int) -> dict[str, Any]:
-    """Of a compiled graph: the threads are shared out among the streams."""
-    # Not left to OpenVINO: with bfloat16 but without AMX its results can be wrong (openvino#38256).
+    """Return OpenVINO's options for compiling a graph. All streams together use all threads."""
+    # The type is set here because with bfloat16 but without AMX OpenVINO's results can be wrong (openvino#38256).
     in_bfloat16 = precision == "bf16" or (precision == "int8" and has_amx())
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": _threads(),
         "NUM_STREAMS": streams,
-        "ENABLE_CPU_PINNING": False,  # would bind several processes of one thread to the same core
-        "SNIPPETS_MODE": "DISABLE",  # its fused attention takes twice the time of the parts (docs/log.md)
+        "ENABLE_CPU_PINNING": False,  # pinning would put single-threaded processes on the same core
+        "SNIPPETS_MODE": "DISABLE",  # OpenVINO's fused attention takes twice as long (docs/log.md)
     }
 
 
 def _has_gates(graph: Any) -> bool:
-    """Whether feed-forward layers multiply by an activation, as Llama's and ModernBERT's."""
+    """Return whether feed-forward layers are gated, i.e. multiply by an activation, as in Llama and ModernBERT."""
     activations = ("Swish", "Gelu")
     return any(
         node.get_type_name() == "Multiply"

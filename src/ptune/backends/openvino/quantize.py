@@ -1,11 +1,12 @@
-"""A graph's linear layers in int8; attention, norms and residuals stay in floating point.
+"""Quantize the linear layers of a graph to int8. Attention, norms and residuals stay in floating point.
 
-With AMX so do the layers that bring the feed-forward networks back to the
-model's width: what they read has few large values and many small ones, and in
-bfloat16 they take no longer there. Weights have a scale for each output,
-activations one range for each layer. These ranges are taken from random tokens
-under prompts of random tokens, so that a graph depends on no one's data and on
-no adapter (docs/log.md: what that costs).
+With AMX, the layers that bring the feed-forward networks back to the model's
+width stay in floating point as well: their inputs have few large values and many
+small ones, and they are as fast in bfloat16 there.
+
+Weights have one scale per output, and activations have one range per layer. The
+ranges are measured on random tokens with prompts of random tokens, so a graph
+depends neither on data nor on an adapter (docs/log.md says what that costs).
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ from ptune.model.backbone import Backbone
 from ptune.model.loading import has_amx
 from ptune.model.tokenizer import load_tokenizer
 
-# What ranges are taken from: rows, their shortest and longest text, and prompts, in tokens.
+# Calibration inputs: number of rows, shortest and longest text in tokens; number of prompts and their length.
 ROWS, SHORTEST, LONGEST = 128, 4, 128
 PROMPTS, VIRTUAL_TOKENS = 8, 32
 
 
 def quantize_graph(graph: Any, backbone: Backbone, variant: Variant) -> Any:
-    """The graph of a variant, from `export_graph`, in int8.
+    """Return the graph of a variant in int8.
+
+    Args:
+        graph: from `export_graph`.
+        backbone: the backbone that the graph was exported from.
+        variant: the variant that the graph computes.
 
     Raises:
         ConfigError: NNCF is not installed.
@@ -38,13 +44,13 @@ def quantize_graph(graph: Any, backbone: Backbone, variant: Variant) -> Any:
     nncf.set_log_level(logging.ERROR)
     with torch.no_grad():
         rows = _calibration_rows(backbone, variant)
-    with contextlib.redirect_stdout(io.StringIO()):  # progress bars would stand among a command's answers
+    with contextlib.redirect_stdout(io.StringIO()):  # keep NNCF's progress bars out of a command's output
         return nncf.quantize(
             graph,
             nncf.Dataset(rows),
             subset_size=ROWS,
             model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(names=_kept(graph)),
+            ignored_scope=nncf.IgnoredScope(names=_unquantized(graph)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 disable_bias_correction=True,
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),  # off
@@ -52,10 +58,10 @@ def quantize_graph(graph: Any, backbone: Backbone, variant: Variant) -> Any:
         )
 
 
-def _kept(graph: Any) -> list[str]:
-    """Names of the products that stay as they are: of attention, and with AMX those that narrow.
+def _unquantized(graph: Any) -> list[str]:
+    """Return the names of the products to leave in floating point: those of attention and, with AMX, narrowing layers.
 
-    The prompt is in the products of attention, and its scale is each adapter's own.
+    Attention reads the prompt, whose range differs from adapter to adapter.
     """
     amx = has_amx()
     return [
@@ -67,17 +73,18 @@ def _kept(graph: Any) -> list[str]:
 
 
 def _has_weights(product: Any) -> bool:
+    """Return whether a product is that of a linear layer."""
     return bool(product.input_value(1).get_node().get_type_name() == "Constant")
 
 
 def _narrows(product: Any) -> bool:
-    """Whether it gives fewer numbers than it reads."""
-    read, given = product.input_value(0).get_partial_shape(), product.output(0).get_partial_shape()
-    return bool(given[-1].get_length() < read[-1].get_length())
+    """Return whether the output of a product is narrower than its input."""
+    input_shape, output_shape = product.input_value(0).get_partial_shape(), product.output(0).get_partial_shape()
+    return bool(output_shape[-1].get_length() < input_shape[-1].get_length())
 
 
 def _calibration_rows(backbone: Backbone, variant: Variant) -> list[dict[str, Any]]:
-    """The graph's inputs for one row at a time, short ones as many as long ones."""
+    """Return inputs of the graph, one row each. Their lengths are spread evenly on a logarithmic scale."""
     generator = torch.Generator().manual_seed(0)
     prompts = [_prompt(backbone, variant, generator) for _ in range(PROMPTS)]
     special: list[int] = load_tokenizer(backbone.location)("")["input_ids"]
@@ -96,11 +103,12 @@ def _calibration_rows(backbone: Backbone, variant: Variant) -> list[dict[str, An
 
 
 def _prompt(backbone: Backbone, variant: Variant, generator: torch.Generator) -> Tensor:
-    """A prompt of random tokens: their embeddings, or the keys and values that the backbone has for them."""
+    """Return a prompt of random tokens: their embeddings, or their keys and values in the backbone."""
     tokens = _random_tokens(backbone, VIRTUAL_TOKENS, generator)
     prompt = backbone.word_embeddings(tokens) if variant.entry.place == "input" else backbone.text_prompt(tokens)
     return prompt.unsqueeze(-3) if variant.by_row else prompt
 
 
 def _random_tokens(backbone: Backbone, count: int, generator: torch.Generator) -> Tensor:
+    """Return random token ids, [count]."""
     return torch.randint(backbone.word_embeddings.weight.shape[0], (count,), generator=generator)

@@ -1,8 +1,8 @@
-"""Where graphs are kept: beside the backbone, else in the user's cache folder.
+"""Store graphs in the backbone's folder, or in the user's cache folder.
 
 A graph is a folder with `graph.xml` and `graph.bin`, OpenVINO's format. The
-folder's name holds a hash of all that the graph follows from, so none is ever
-out of date, and each may be deleted.
+folder's name contains a hash of everything that the graph depends on, so a
+stored graph is never out of date. Any of these folders may be deleted.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ _LIBRARIES: dict[Kind, tuple[str, ...]] = {
     "int8": ("torch", "transformers", "openvino", "nncf"),
 }
 
-
-# Modules whose code takes part in making a graph. A test watches which ones run then.
+# Modules whose code takes part in building a graph. A test checks that the list is complete.
 SOURCES = (
     "ptune.backends.export",
     "ptune.backends.openvino.quantize",
@@ -47,10 +46,10 @@ SOURCES = (
 
 
 class GraphStore:
-    """The graphs of one kind that one backbone has.
+    """The stored graphs of one backbone, of one kind.
 
     Args:
-        backbone: what they are made from.
+        backbone: the backbone that the graphs are made from.
         kind: the number type of the linear layers.
     """
 
@@ -59,7 +58,7 @@ class GraphStore:
         self.kind: Kind = kind
 
     def read(self, variant: Variant) -> Any | None:
-        """The graph of a variant, or None where none is kept that can be read."""
+        """Return the graph of a variant, or None if there is no readable one. Warns about unreadable ones."""
         core = require("openvino").Core()
         for folder in self._folders():
             path = folder / self._name(variant) / "graph.xml"
@@ -67,45 +66,53 @@ class GraphStore:
                 if path.is_file():
                     return core.read_model(path)
             except (OSError, RuntimeError):
-                logger.warning("'%s' cannot be read; it is made again", path)
+                logger.warning("graph '%s' cannot be read; it will be built again", path)
         return None
 
     def write(self, graph: Any, variant: Variant) -> None:
-        """Keep a graph in the first folder that takes it; say so where none does."""
+        """Store a graph in the first folder that can be written. Warns if there is none."""
         for folder in self._folders():
             try:
                 self._write(graph, folder / self._name(variant))
             except (OSError, RuntimeError):
                 continue
             return
-        logger.warning("no folder takes the graph, so it is made anew each time; name one in PTUNE_CACHE")
+        folders = " nor ".join(f"'{folder}'" for folder in self._folders())
+        logger.warning(
+            "the graph cannot be stored in %s, so it will be built again each time; set PTUNE_CACHE to a folder that "
+            "can be written",
+            folders,
+        )
 
     def _write(self, graph: Any, folder: Path) -> None:
-        """Under another name first, so that a folder of that name is whole."""
+        """Write a graph to a folder. It is written under another name first, so that the folder is never incomplete."""
         make_folder(folder.parent)
-        part = folder.with_name(f".{folder.name}-{os.getpid()}.part")
+        temporary = folder.with_name(f".{folder.name}-{os.getpid()}.part")
         try:
-            part.mkdir()
-            require("openvino").save_model(graph, part / "graph.xml", compress_to_fp16=False)
-            shutil.rmtree(folder, ignore_errors=True)  # one that could not be read
-            part.rename(folder)
+            temporary.mkdir()
+            require("openvino").save_model(graph, temporary / "graph.xml", compress_to_fp16=False)
+            shutil.rmtree(folder, ignore_errors=True)  # a graph that could not be read
+            temporary.rename(folder)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _folders(self) -> list[Path]:
+        """Return the folders for graphs, in the order in which they are tried."""
         location = self.backbone.location
-        beside = [Path(location.path) / FOLDER] if location.local else []
+        in_backbone = [Path(location.path) / FOLDER] if location.local else []
         cache = os.environ.get("PTUNE_CACHE") or Path.home() / ".cache" / "ptune"
-        return [*beside, Path(cache) / FOLDER]
+        return [*in_backbone, Path(cache) / FOLDER]
 
     def _name(self, variant: Variant) -> str:
+        """Return the name of a variant's folder."""
         return f"{self.backbone.family.model_type}-{variant.name}-{self.kind}-{self._hash}"
 
     @cached_property
     def _hash(self) -> str:
-        """Of configuration, weights, libraries, the kind of CPU and the code that the graph is traced from.
+        """Hash of configuration, weights, library versions, kind of CPU and the code that builds the graph.
 
-        The backbone's fingerprint would not do: it sees a few rows of the embeddings, which fine-tuning leaves alone.
+        The backbone's fingerprint is not enough: it covers only a few rows of the embeddings, which fine-tuning may
+        leave unchanged.
         """
         config = self.backbone.config.to_json_string(use_diff=False)
         versions = [f"{library} {version(library)}" for library in _LIBRARIES[self.kind]]
@@ -114,7 +121,7 @@ class GraphStore:
             digest.update(Path(import_module(module).__file__ or "").read_bytes())
         for name, tensor in self.backbone.base.state_dict().items():
             if self.backbone.pooler_missing and ".pooler." in f".{name}":
-                continue  # drawn anew at each loading, and in no graph
+                continue  # initialized at random each time it is loaded, and not part of any graph
             digest.update(name.encode())
             digest.update(tensor.contiguous().numpy())
         return digest.hexdigest()[:16]

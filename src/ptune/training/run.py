@@ -16,21 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record
 from ptune.data.batch import training_batches
-from ptune.data.metric_table import MetricName, less_is_better
-from ptune.data.targets import REGRESSION, SINGLE
+from ptune.data.targets import REGRESSION
 from ptune.errors import TrainingError
-from ptune.evaluation.calibration import fit_temperature
-from ptune.evaluation.metrics import describe_collapse, evaluate_logits
 from ptune.inference.classifier import TextClassifier
-from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
-from ptune.model.ensemble import PromptEnsemble, combine
+from ptune.model.ensemble import PromptEnsemble
 from ptune.model.objective import Objective, balanced_weights
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
 from ptune.training.config import SettledConfig
@@ -39,6 +32,7 @@ from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
+from ptune.training.validation import Measured, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +74,6 @@ class Run:
         self.on_step = on_step
         self.on_epoch = on_epoch
         self.events = events or Events()
-        self.most_tokens: int | None = None  # limit of an evaluation pass, once a larger one ran out of memory
         self.stop = StopSignal()
         self.checkpoints = CheckpointWriter(folder)
         self.between_steps = False  # True while the state may go into a checkpoint
@@ -88,6 +81,7 @@ class Run:
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
+        self.validation = Validation(models, validation_rows, classifier.pad_id, config)
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total = config.epochs * math.ceil(batches / config.accumulate)
         self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total)
@@ -158,7 +152,9 @@ class Run:
         """Facts for listeners that stay the same during the run."""
         encoder, optimizer = self.classifier.encoder, self.members[0].optimizer
         rows = len(self.train_rows.labels)
-        return RunInfo(self.config, self.metric, self.folder, self.total, rows, self.kept, encoder, optimizer)
+        return RunInfo(
+            self.config, self.validation.metric, self.folder, self.total, rows, self.kept, encoder, optimizer
+        )
 
     def go(self) -> TextClassifier:
         """Run the remaining epochs, restore and save the best state, and return its classifier as it was saved.
@@ -284,84 +280,50 @@ class Run:
     def _evaluate_epoch(self) -> dict[str, Any]:
         """Return the epoch's line of the metrics file; remember the state if it is the best so far."""
         started = time.perf_counter()
-        member_logits = self.evaluate()
-        measured = [self._measure(logits) for logits in member_logits]
-        if self.config.ensemble:
-            logits = combine(member_logits, self.kept.problem_type)
-            metrics, temperature = self._measure(logits)
-            state, seed = self.ensemble.trainable_state(), None
-        else:
-            index = max(range(len(measured)), key=lambda number: self._rank(measured[number][0]))
-            logits, (metrics, temperature) = member_logits[index], measured[index]
-            state, seed = self.members[index].average, self.members[index].seed
+        measured = self.validation.measure()
         self.progress.seconds += time.perf_counter() - started
-        better = math.isfinite(metrics["loss"]) and self._is_better(metrics)
+        better = math.isfinite(measured.metrics["loss"]) and self._is_better(measured.metrics)
         if better:
-            self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, metrics
-            self.progress.best_seed, self.progress.best_temperature = seed, temperature
-            self.state.best = {name: tensor.detach().clone() for name, tensor in state.items()}
-        self._warn_of_collapse(logits)
+            self._remember(measured)
+        if measured.collapse is not None:
+            self._warn_of_collapse(measured.collapse)
         line = {
             "epoch": self.progress.epoch,
             "step": self.progress.step,
             "train_loss": self.progress.loss_sum / self.progress.rows,
-            **metrics,
+            **measured.metrics,
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
-        by_seed = {
-            str(member.seed): member_metrics[self.metric]
-            for member, (member_metrics, _) in zip(self.members, measured, strict=True)
-        }
-        return line if len(measured) == 1 else {**line, "by_seed": by_seed}
+        if len(self.members) == 1:
+            return line
+        seeds = [str(member.seed) for member in self.members]
+        return {**line, "by_seed": dict(zip(seeds, measured.by_member, strict=True))}
 
-    def _measure(self, logits: Tensor) -> tuple[dict[str, float], float]:
-        """Return the metrics of validation logits [N, C], and the temperature fitted on them."""
-        labels, problem_type = self.validation_rows.labels, self.kept.problem_type
-        temperature = fit_temperature(logits, labels) if problem_type == SINGLE else 1.0
-        return evaluate_logits(logits, labels, problem_type, temperature), temperature
+    def _remember(self, measured: Measured) -> None:
+        """Note the current epoch and its state as the best."""
+        member = None if measured.member is None else self.members[measured.member]
+        state = self.ensemble.trainable_state() if member is None else member.average
+        self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, measured.metrics
+        self.progress.best_seed = None if member is None else member.seed
+        self.progress.best_temperature = measured.temperature
+        self.state.best = {name: tensor.detach().clone() for name, tensor in state.items()}
 
-    def _warn_of_collapse(self, logits: Tensor) -> None:
-        """Log a warning if every validation row gets the same prediction."""
-        labels, problem_type = self.validation_rows.labels, self.kept.problem_type
-        collapse = describe_collapse(logits, labels, self.kept.labels, problem_type)
-        if collapse is not None:
-            logger.warning(
-                "epoch %d: %s; the model has not learned to tell %s apart. If this lasts, change `lr` (now %g) or "
-                "train longer",
-                self.progress.epoch,
-                collapse,
-                "texts" if problem_type == REGRESSION else "classes",
-                self.config.lr,
-            )
-
-    def evaluate(self) -> Tensor:
-        """Return the logits [M, N, C] of the validation rows for each of the M members.
-
-        The batches are the same every time.
-        """
-        rows, models = self.validation_rows.encoded, [member.model for member in self.members]
-        requests = [(row, number) for row in range(len(rows)) for number in range(len(models))]
-        outcome = compute_logits(models, rows, requests, self.classifier.pad_id, most_tokens=self.most_tokens)
-        self.most_tokens = outcome.most_tokens
-        return torch.stack(outcome.logits)
+    def _warn_of_collapse(self, collapse: str) -> None:
+        """Log a warning that every validation row gets the same prediction."""
+        logger.warning(
+            "epoch %d: %s; the model has not learned to tell %s apart. If this lasts, change `lr` (now %g) or "
+            "train longer",
+            self.progress.epoch,
+            collapse,
+            "texts" if self.kept.problem_type == REGRESSION else "classes",
+            self.config.lr,
+        )
 
     def _is_better(self, metrics: dict[str, float]) -> bool:
         """Return whether an epoch replaces the best one so far."""
-        best = self.progress.best_metrics
-        return not best or self.config.best == "last" or self._rank(metrics) > self._rank(best)
-
-    def _rank(self, metrics: dict[str, float]) -> tuple[float, ...]:
-        """Return a sort key: the metric that picks the best, then the lower loss. A loss that is not finite is last."""
-        if not math.isfinite(metrics["loss"]):
-            return (-math.inf,)
-        sign = -1 if less_is_better(self.metric) else 1
-        return sign * metrics[self.metric], -metrics["loss"]
-
-    @property
-    def metric(self) -> MetricName:
-        """The metric that compares seeds, and also epochs unless the last epoch is kept anyway."""
-        return "loss" if self.config.best == "last" else self.config.best
+        best, rank = self.progress.best_metrics, self.validation.rank
+        return not best or self.config.best == "last" or rank(metrics) > rank(best)
 
     @property
     def ended(self) -> bool:

@@ -1,0 +1,95 @@
+"""Measuring the prompts of a run on its validation rows, and comparing what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ptune.data.metric_table import MetricName, less_is_better
+from ptune.data.targets import SINGLE
+from ptune.evaluation.calibration import fit_temperature
+from ptune.evaluation.metrics import describe_collapse, evaluate_logits
+from ptune.inference.engine import compute_logits
+from ptune.model.classifier import PromptClassifier
+from ptune.model.ensemble import combine
+from ptune.training.config import SettledConfig
+from ptune.training.steps import Rows
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the validation rows say of the prompts as they are.
+
+    metrics: of what would be kept now. temperature: fitted on these rows.
+    member: index of the prompt that would be kept; None for the ensemble of all.
+    by_member: the value of the metric that compares them, for each prompt.
+    collapse: in words, that every row gets the same prediction; None if predictions differ.
+    """
+
+    metrics: dict[str, float]
+    temperature: float
+    member: int | None
+    by_member: list[float]
+    collapse: str | None
+
+
+class Validation:
+    """Measures prompts that share a backbone, always with the same batches.
+
+    Args:
+        models: the prompts, M of them.
+        rows: to measure on.
+        pad_id: the token that pads rows.
+        config: says which metric compares prompts and epochs.
+    """
+
+    def __init__(self, models: Sequence[PromptClassifier], rows: Rows, pad_id: int, config: SettledConfig) -> None:
+        self.models = models
+        self.rows = rows
+        self.pad_id = pad_id
+        self.config = config
+        self.most_tokens: int | None = None  # limit of a pass, once a larger one ran out of memory
+
+    @property
+    def metric(self) -> MetricName:
+        """The metric that compares seeds, and also epochs unless the last epoch is kept anyway."""
+        return "loss" if self.config.best == "last" else self.config.best
+
+    def measure(self) -> Measured:
+        """Measure all prompts and pick the one that would be kept."""
+        logits = self.logits()
+        first = self.models[0]
+        measured = [self._measure(member_logits) for member_logits in logits]
+        member: int | None = max(range(len(measured)), key=lambda number: self.rank(measured[number][0]))
+        if self.config.ensemble:
+            member, kept = None, combine(logits, first.problem_type)
+            metrics, temperature = self._measure(kept)
+        else:
+            assert member is not None
+            kept, (metrics, temperature) = logits[member], measured[member]
+        collapse = describe_collapse(kept, self.rows.labels, first.labels, first.problem_type)
+        return Measured(metrics, temperature, member, [each[self.metric] for each, _ in measured], collapse)
+
+    def logits(self) -> Tensor:
+        """Return the logits [M, N, C] of the rows under every prompt."""
+        requests = [(row, number) for row in range(len(self.rows.encoded)) for number in range(len(self.models))]
+        outcome = compute_logits(self.models, self.rows.encoded, requests, self.pad_id, most_tokens=self.most_tokens)
+        self.most_tokens = outcome.most_tokens
+        return torch.stack(outcome.logits)
+
+    def rank(self, metrics: dict[str, float]) -> tuple[float, ...]:
+        """Return a sort key: the metric, then the lower loss. A loss that is not finite is last."""
+        if not math.isfinite(metrics["loss"]):
+            return (-math.inf,)
+        sign = -1 if less_is_better(self.metric) else 1
+        return sign * metrics[self.metric], -metrics["loss"]
+
+    def _measure(self, logits: Tensor) -> tuple[dict[str, float], float]:
+        """Return the metrics of logits [N, C], and the temperature fitted on them."""
+        problem_type = self.models[0].problem_type
+        temperature = fit_temperature(logits, self.rows.labels) if problem_type == SINGLE else 1.0
+        return evaluate_logits(logits, self.rows.labels, problem_type, temperature), temperature

@@ -382,5 +382,5 @@ def test_an_adapter_of_the_peft_interface_can_be_pushed_and_loaded_again(hub, ba
     ids = torch.tensor([[2, 5, 6, 3]])
     with torch.no_grad():
         torch.testing.assert_close(again.eval()(ids).logits, model.eval()(ids).logits)
-    with pytest.raises(ConfigError, match="push_to_hub takes no commit"):
+    with pytest.raises(ConfigError, match="push_to_hub does not know commit"):
         model.push_to_hub("owner/other", commit="x")

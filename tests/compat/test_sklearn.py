@@ -247,7 +247,7 @@ def test_y_that_holds_no_labels_is_refused(y, message, new) -> None:
         ({"validation_fraction": 1.0}, "validation_fraction: "),
         ({"init": "text"}, "init_text"),
         ({"best": "pearson"}, "is not a metric of"),
-        ({"max_length": 1000}, "`max_length` 1000 does not fit"),
+        ({"max_length": 1000}, "`max_length=1000` does not fit"),
         ({"class_weight": "even"}, "class_weight"),
         ({"backbone": 3}, "backbone: "),
     ],

@@ -1,6 +1,7 @@
 """Write the pages that come from the code and from measurements. `make docs` runs it.
 
-docs/cli.md, docs/families.md and docs/glue.md come from the code; docs/quality.md and the table in both READMEs from
+docs/cli.md, docs/families.md and docs/glue.md come from the code, the families outside of the table from
+docs/families.json (`make families`); docs/quality.md and the table in both READMEs from
 the newest results of benchmarks/quality.py, docs/speed.md from those of the other benchmarks. A test compares the
 files with what this writes, so that they cannot fall behind.
 """
@@ -65,14 +66,13 @@ def families_page() -> str:
         "segments | norm first | language-model head | default pooling |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    routes = {"attention": "attention function", "cache": "past keys and values", None: "no"}
     for family in FAMILIES.values():
         cells = (
             family.name,
             f"`{family.model_type}`",
             "decoder" if family.decoder else "encoder",
             family.head,
-            routes[family.deep],
+            "layers run by ptune" if family.layers else _ROUTES[family.deep],
             "yes" if family.peft_prefix else "no",
             family.positions.replace("_", " "),
             "yes" if family.token_types else "no",
@@ -81,7 +81,39 @@ def families_page() -> str:
             family.default_pooling,
         )
         rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join([_FAMILIES_TEXT, *rows, ""])
+    return "\n".join([_FAMILIES_TEXT, *rows, "", *_observed_families(set(FAMILIES)), ""])
+
+
+_ROUTES = {"attention": "attention function", "hooks": "hooks", "cache": "past keys and values", None: "no"}
+
+
+def _observed_families(listed: set[str]) -> list[str]:
+    """What was seen of the families outside of the table, and which of all are refused."""
+    verdicts = json.loads((DOCS / "families.json").read_text(encoding="utf-8"))
+    counts = {works: sum(verdict["works"] == works for verdict in verdicts) for works in ("deep", "shallow", "refused")}
+    rows = [
+        "| `model_type` | kind | head of the `peft` layout | deep prompts | softmax | PEFT reads deep | positions | "
+        "segments | norm first |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for verdict in verdicts:
+        if verdict["works"] == "refused" or verdict["model_type"] in listed:
+            continue
+        cells = (
+            f"`{verdict['model_type']}`",
+            "decoder" if verdict["decoder"] else "encoder",
+            verdict["head"] or "",
+            _ROUTES[verdict["deep"]] if verdict["deep"] else f"no: {verdict['reason']}",
+            ", ".join(verdict["softmax"]),
+            "yes" if verdict["peft_deep"] else "no",
+            verdict["positions"].replace("_", " "),
+            "yes" if verdict["segments"] else "no",
+            "yes" if verdict["norm_first"] else "no",
+        )
+        rows.append("| " + " | ".join(cells) + " |")
+    refused = ["| `model_type` | why |", "|---|---|"]
+    refused += [f"| `{v['model_type']}` | {v['reason']} |" for v in verdicts if v["works"] == "refused"]
+    return [_OBSERVED_TEXT.format(total=len(verdicts), **counts), *rows, "", _REFUSED_TEXT, *refused]
 
 
 def glue_page() -> str:
@@ -305,14 +337,20 @@ def _help(app, tokens: list[str]) -> str:
 
 _FAMILIES_TEXT = """# Families of backbones
 
-Made from `ptune/model/families.py` by `make docs`. A backbone works if its configuration's `model_type` is here.
+Made by `make docs` from `ptune/model/families.py` and from `docs/families.json`, which a test of all families writes.
+
+The families of the first table are known by their configuration's `model_type`. A backbone of any other type is looked at
+when it is loaded, and checked for about a second ([below](#families-outside-of-the-table)).
 
 - **head of the `peft` layout**: which of transformers' classification heads the family has. `pooler`: the pretrained
   pooler over position 0, then a linear layer. `first_token`: dense and output layer over position 0.
   `pre_classifier`, `context_pooler`, `prediction_head`: the family's own. `score`: one linear layer without bias over
   the last text token. The other poolings have one linear layer, whatever the family.
-- **deep prompts**: how keys and values reach the layers. Where it says no, use `--method p-tuning`; that is then the
-  default.
+- **deep prompts**: how keys and values reach the layers. `attention function`: the one that transformers calls in every
+  layer is ptune's. `layers run by ptune`: transformers' modules in a loop of ptune's own. `hooks`: on the projection to
+  queries and on the output projection of each layer, for a prompt with a softmax of its own; a shared softmax, and with
+  it `--pooling peft` and `--init text`, takes `past keys and values`, which BLOOM has and DeBERTa has not. Where it says
+  no, use `--method p-tuning`; that is then the default.
 - **PEFT reads deep**: whether PEFT's `PREFIX_TUNING` runs on the family (peft 0.21). `p-tuning` and `prompt-tuning`
   adapters in the `peft` layout it reads wherever the embeddings are as wide as the hidden states, so not for ALBERT
   and ELECTRA-small, and not for OPT-350m.
@@ -328,6 +366,29 @@ Made from `ptune/model/families.py` by `make docs`. A backbone works if its conf
 Rows are padded on the right in every family. A tokenizer without a padding token pads with its end token, which is
 masked. Tokenizers that set the two texts of a pair side by side with nothing between them (GPT-2, Llama) get a line
 break in between; the adapter records it.
+"""
+
+_OBSERVED_TEXT = """## Families outside of the table
+
+Of a backbone of another type ptune sees for itself whether it is causal, where its embeddings are, which positions and
+segments it takes, what its layers' attention works with and which head transformers has for it. Then it checks, on two
+short rows and for each way in which a prompt can enter:
+
+- a row's answer does not depend on the other rows in its batch: to 1e-5 of its size in float32, 5 % in float16 and 25 %
+  in bfloat16, whose rounding depends on the shape of a batch
+- another prompt gives another answer
+- gradients reach the prompt
+- a prompt with values of zero under a softmax of its own changes nothing
+
+What works is used and said in one line; if prompts at the input fail, the backbone is refused with what failed. From
+Python, `ptune.model.selfcheck.failure` makes the checks on any backbone.
+
+transformers has a sequence classifier of text for {total} types. Tiny random models of all of them were tried: {deep} take
+deep prompts, {shallow} prompts at the input alone, {refused} are refused. Those that the first table lacks:
+"""
+_REFUSED_TEXT = """Where the head's column is empty, `--pooling peft` is not possible, and `p-tuning` has another pooling by default.
+
+Refused:
 """
 
 _GLUE_TEXT = """# GLUE and SuperGLUE

@@ -434,14 +434,14 @@ class TestTraining:
         assert "max_length 60" in said.replace("--max-length", "max_length")
         assert "59" in said
 
-    def test_a_deep_prompt_does_not_enter_deberta(
+    def test_a_deep_prompt_does_not_enter_squeezebert(
         self, fails: Fails, data: Any, tmp_path: Path, backbone_folder: Callable[..., Path]
     ) -> None:
-        folder = backbone_folder("deberta-v2")
+        folder = backbone_folder("squeezebert")
         options = ("--method", "deep", "--output", tmp_path / "o")
         said = fails("train", "--backbone", folder, "--data", data(), *options, notes=True)
         assert "method 'deep'" in said
-        assert "DeBERTa" in said
+        assert "squeezebert" in said
         assert "p-tuning" in said
 
     def test_patience_with_the_last_epoch_is_refused(self, fails: Fails, data: Any, tmp_path: Path, bert: Path) -> None:

@@ -318,7 +318,8 @@ def drop_tokens(prompt: Tensor, share: float) -> Tensor:
 def _token_room(backbone: Backbone, classes: int) -> int:
     """Virtual tokens of a deep prompt that together with a linear head come to no more than TRAINED_SHARE."""
     share = TRAINED_SHARE * backbone.parameter_count() - (backbone.output_width + 1) * classes
-    return int(share // (2 * backbone.layers * backbone.kv_width))
+    width = backbone.layers * 2 * backbone.kv_width  # of a virtual token; 0 where the layers take none
+    return int(share // width) if width else 0
 
 
 def _checked_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
@@ -340,10 +341,16 @@ def _check_fit(config: PromptConfig, backbone: Backbone) -> None:
             f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
             "takes no further keys and values; use --method p-tuning or prompt-tuning"
         )
-    if config.softmax == "separate" and backbone.family.deep != "attention":
+    if config.softmax == "separate" and not backbone.family.separates:
         raise ConfigError(
             f"softmax 'separate' does not work with {backbone.family.name} (backbone '{backbone.name}'), whose layers "
             "take a prompt as past keys and values only; use --softmax shared"
+        )
+    if config.method == "deep" and config.softmax == "shared" and not backbone.family.shares:
+        raise ConfigError(
+            f"a deep prompt in {backbone.family.name} (backbone '{backbone.name}') has a softmax of its own, so it "
+            "does not go with --softmax shared, --pooling peft, --init text or vocabulary, nor with --encoder mlp or "
+            "lstm; leave them out, or use --method p-tuning or prompt-tuning"
         )
     if backbone.family.decoder and "{mask}" in (config.template or ""):
         raise ConfigError(

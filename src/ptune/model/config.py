@@ -200,6 +200,12 @@ class PromptConfig(BaseModel):
         return self.head == "verbalizer" or self.verbalizer is not None
 
     @property
+    def _wants_shared(self) -> bool:
+        """Whether what was given goes with a deep prompt under a shared softmax alone, or with none."""
+        given = self.softmax == "shared" or self.pooling == "peft" or self.tie_first
+        return given or self.init in ("vocabulary", "text") or self.encoder in ("mlp", "lstm")
+
+    @property
     def entry(self) -> dict[str, bool]:
         """How the prompt enters, as options of Backbone.forward.
 
@@ -230,11 +236,12 @@ class PromptConfig(BaseModel):
             ConfigError: what was given does not go with what the rest is by default.
         """
         decoder = family.decoder
-        method = self.method or ("p-tuning" if family.deep is None else "deep")
+        deep = family.shares or (family.separates and not self._wants_shared)
+        method = self.method or ("deep" if deep else "p-tuning")
         words, default_pooling = self.has_words, family.default_pooling
         if words and not decoder:
             default_pooling = "mask"
-        elif method == "p-tuning":
+        elif method == "p-tuning" and family.head is not None:
             default_pooling = "peft"
         pooling = self.pooling or default_pooling
         network = method == "p-tuning" and self.model_fields_set & {"encoder_hidden_size", "encoder_dropout"}
@@ -245,7 +252,7 @@ class PromptConfig(BaseModel):
         if template is None and (words or pooling == "mask"):
             template = default_template(decoder and pooling != "mask")
         like_text = decoder and method == "deep" and init != "normal"
-        separate = method == "deep" and family.deep == "attention" and pooling != "peft" and init == "normal"
+        separate = method == "deep" and family.separates and pooling != "peft" and init == "normal"
         softmax = self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared")
         own = min(SEPARATE_TOKENS, max(FEWEST_TOKENS, room))
         tokens = own if softmax == "separate" else self.virtual_tokens

@@ -113,7 +113,7 @@ class CompiledBackbone(Backbone):
                 f"a backbone in precision {self.precision} has no gradients: predict under torch.no_grad(), and train "
                 "without a precision"
             )
-        position = read if isinstance(read, Tensor) and self.trunk is not None else None
+        position = read if isinstance(read, Tensor) and self.picks else None
         entry = Entry.of(prompt, shift_text, separate, picked=position is not None)
         if entry not in self._compiled:
             self._compiled[entry], self._idle[entry] = self._compile(entry), []

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test wheel-test lint format docs bench bench-check gpu-check clean
+.PHONY: install demo test test-long wheel-test lint format docs families bench bench-check gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,10 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses auto
 
+# What is too long for every change: all families of backbones in detail, about three minutes on two cores.
+test-long: install
+	$(BIN)/python -m pytest --numprocesses auto -m long
+
 # The wheel, built and tried in an empty environment: about a minute where pip has its downloads already.
 wheel-test: install
 	.ci/wheel
@@ -38,6 +42,11 @@ format: install
 
 # Pages that are made from the code: the command line's help, the table of families.
 docs: install
+	$(BIN)/python docs/generate.py
+
+# Try tiny models of all families, print which work, and make docs/families.md of it.
+families: install
+	$(BIN)/python -W ignore -m tests.all_families
 	$(BIN)/python docs/generate.py
 
 # Speed and memory beside PEFT, in short form: about five minutes on two cores. Each script says what else it can do.

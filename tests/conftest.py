@@ -20,6 +20,7 @@ from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from ptune.model.backbone import Backbone
 from ptune.model.loading import load_backbone
 from tests.hub_server import HubServer
+from tests.tiny_families import tiny_settings
 
 torch.set_num_threads(1)  # the tests run side by side, and tiny products gain nothing from threads
 
@@ -45,6 +46,7 @@ FAMILY_CONFIGS: dict[str, dict[str, object]] = {
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     "electra": {"embedding_size": 16},
     "albert": {"embedding_size": 16},
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 16},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_relative_positions": 16},
     "mpnet": {"max_position_embeddings": 66},
     "modernbert": {"local_attention": 8, "global_attn_every_n_layers": 2},
@@ -67,6 +69,8 @@ def tiny_config(family: str, **extra: object) -> object:
     """A configuration of a family at the sizes above."""
     from transformers import AutoConfig
 
+    if family not in FAMILY_CONFIGS:
+        return AutoConfig.for_model(family, **{**tiny_settings(family), **extra})
     settings = {**SIZES, "vocab_size": VOCABULARY, **IDS, **FAMILY_CONFIGS[family], **extra}
     return AutoConfig.for_model(family, **settings)
 
@@ -94,33 +98,38 @@ def save_tokenizer(folder: Path, decoder: bool, mask: bool = False) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
-def spread_weights(model: torch.nn.Module) -> None:
+def spread_weights(model: torch.nn.Module, std: float = 0.3) -> None:
     """Weights of a pretrained model's scale: at 0.02 two tiny layers hardly tell inputs apart."""
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1 and "norm" not in name.lower():
-            torch.nn.init.normal_(parameter, std=0.3)
+            torch.nn.init.normal_(parameter, std=std)
+
+
+def is_decoder(family: str) -> bool:
+    """Whether a family is one; of those outside of the table, whether transformers has no masked language model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    from ptune.model.families import FAMILIES
+
+    return FAMILIES[family].decoder if family in FAMILIES else family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def save_backbone(folder: Path, family: str, **extra: object) -> None:
     """A tiny backbone: config.json, model.safetensors, tokenizer."""
     from transformers import AutoModelForSequenceClassification
 
-    from ptune.model.families import FAMILIES
-
     torch.manual_seed(7)
     model = AutoModelForSequenceClassification.from_config(tiny_config(family, **extra))
     spread_weights(model)
     model.base_model.save_pretrained(folder)
-    save_tokenizer(folder, FAMILIES[family].decoder)
+    save_tokenizer(folder, is_decoder(family))
 
 
 def save_language_model(folder: Path, family: str, **extra: object) -> None:
     """A tiny model with its language-model head; encoders know a mask token."""
     import transformers
 
-    from ptune.model.families import FAMILIES
-
-    decoder = FAMILIES[family].decoder
+    decoder = is_decoder(family)
     kind = transformers.AutoModelForCausalLM if decoder else transformers.AutoModelForMaskedLM
     torch.manual_seed(8)
     model = kind.from_config(tiny_config(family, vocab_size=VOCABULARY + 1, **extra))

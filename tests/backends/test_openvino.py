@@ -71,6 +71,10 @@ CASES = [
     ("gpt2", {"n_layer": 1}, SHARED),
     ("llama", ONE_LAYER, SEPARATE),  # fewer key-value heads than heads
     ("gemma3_text", ONE_LAYER, SHALLOW),  # its window hides whole rows of padding
+    ("mpnet", ONE_LAYER, LAST),  # with a bias for each distance
+    ("deberta-v2", {}, LAST),  # by hooks, the last layer at one position
+    ("bloom", {"n_layer": 1}, SEPARATE),
+    ("olmo2", ONE_LAYER, SEPARATE),  # outside of the table
 ]
 
 

@@ -434,14 +434,14 @@ class TestTraining:
         assert "max_length 60" in message.replace("--max-length", "max_length")
         assert "59" in message
 
-    def test_a_deep_prompt_does_not_enter_deberta(
+    def test_a_deep_prompt_does_not_enter_squeezebert(
         self, fails: Fails, data: Any, tmp_path: Path, backbone_folder: Callable[..., Path]
     ) -> None:
-        folder = backbone_folder("deberta-v2")
+        folder = backbone_folder("squeezebert")
         options = ("--method", "deep", "--output", tmp_path / "o")
         message = fails("train", "--backbone", folder, "--data", data(), *options, notes=True)
         assert "method 'deep'" in message
-        assert "DeBERTa" in message
+        assert "squeezebert" in message
         assert "p-tuning" in message
 
     def test_patience_with_the_last_epoch_is_refused(self, fails: Fails, data: Any, tmp_path: Path, bert: Path) -> None:

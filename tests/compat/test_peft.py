@@ -384,7 +384,7 @@ def test_an_unsupported_configuration_is_explained(make, said, backbone_folder) 
 
 def test_wrong_calls_say_what_to_use(backbone_folder, tmp_path) -> None:
     import peft
-    from transformers import AutoModel, AutoModelForSequenceClassification, XLNetConfig
+    from transformers import AutoModel, AutoModelForSequenceClassification, T5Config
 
     folder = backbone_folder("bert")
     model = prompted(folder)
@@ -396,8 +396,8 @@ def test_wrong_calls_say_what_to_use(backbone_folder, tmp_path) -> None:
         ours.get_peft_model(model, p_tuning())
     with pytest.raises(ConfigError, match="the model is a BertModel"):
         ours.get_peft_model(AutoModel.from_pretrained(folder), p_tuning())
-    small = XLNetConfig(vocab_size=9, d_model=8, n_layer=1, n_head=2, d_inner=8)
-    with pytest.raises(BackboneError, match="type 'xlnet'"):
+    small = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    with pytest.raises(BackboneError, match="type 't5', which cannot be used: it is an encoder-decoder"):
         ours.get_peft_model(AutoModelForSequenceClassification.from_config(small), p_tuning())
     with pytest.raises(ConfigError, match="output_attentions given"):
         model(**inputs_of(folder), output_attentions=True)

@@ -30,7 +30,17 @@ def slopes_and_logits(model: PromptClassifier, ids: torch.Tensor, forward=None) 
     return [logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
 
-@pytest.mark.parametrize(("family", "method"), [("bert", "deep"), ("roberta", "p-tuning"), ("llama", "deep")])
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [
+        ("bert", "deep"),
+        ("roberta", "p-tuning"),
+        ("llama", "deep"),
+        ("mpnet", "deep"),
+        ("deberta-v2", "deep"),  # by hooks
+        ("stablelm", "deep"),  # outside of the table
+    ],
+)
 def test_compiled_logits_and_gradients_are_the_plain_ones(family, method, backbone) -> None:
     config = PromptConfig(method=method, virtual_tokens=3, encoder_hidden_size=8)
     model = PromptClassifier(backbone(family), config, LABELS)

@@ -40,8 +40,8 @@ def test_more_rows_or_an_unknown_number_bring_a_linear_head(language_model) -> N
         assert (config.head, config.init, config.template) == ("linear", "normal", None)
 
 
-def test_a_family_without_deep_prompts_starts_virtual_tokens_from_the_description(language_model) -> None:
-    config = settled(language_model("mpnet"))
+def test_a_family_without_a_shared_softmax_starts_virtual_tokens_from_the_description(language_model) -> None:
+    config = settled(language_model("deberta-v2"))
     assert (config.head, config.method, config.init) == ("verbalizer", "prompt-tuning", "text")
 
 

@@ -25,6 +25,9 @@ WORDS = {"negative": ["bad", "poor"], "positive": "good"}
 MASK = VOCABULARY  # the id of <mask>
 ENCODERS = [name for name, family in FAMILIES.items() if not family.decoder]
 DECODERS = [name for name, family in FAMILIES.items() if family.decoder]
+# Outside of the table: a head that is observed, with embeddings of another width, and without a bias.
+OBSERVED_ENCODERS = ["ernie", "rembert", "eurobert"]
+OBSERVED_DECODERS = ["falcon", "gpt_neo", "olmo2"]
 
 
 def tokenizer_of(backbone: Backbone):
@@ -60,7 +63,7 @@ def logits_without_prompt(model: PromptClassifier, ids: Tensor, mask_position: T
     return model.head(replace(hidden, mask_position=mask_position))
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", [*ENCODERS, *OBSERVED_ENCODERS])
 def test_a_masked_language_models_own_logits_come_out(family, language_model) -> None:
     backbone = language_model(family)
     ids = torch.tensor([[2, 5, 6, 7, MASK, 3]])
@@ -73,7 +76,7 @@ def test_a_masked_language_models_own_logits_come_out(family, language_model) ->
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("pooling", ["last", "peft"])
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", [*DECODERS, *OBSERVED_DECODERS])
 def test_a_decoders_own_logits_come_out(family, pooling, tied, language_model) -> None:
     backbone = language_model(family, tie_word_embeddings=tied)
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -83,7 +86,9 @@ def test_a_decoders_own_logits_come_out(family, pooling, tied, language_model) -
 
 
 # Without Qwen2, of whose tiny tokenizer AutoTokenizer makes another, and Gemma 3, whose windows do not bound a prompt.
-@pytest.mark.parametrize("family", [name for name in DECODERS if name not in ("qwen2", "gemma3_text")])
+@pytest.mark.parametrize(
+    "family", [*(name for name in DECODERS if name not in ("qwen2", "gemma3_text")), *OBSERVED_DECODERS, "gptj"]
+)
 @pytest.mark.parametrize("adds_start", [False, True])
 def test_an_untrained_prompt_of_text_is_that_text_in_front(family, adds_start, language_model, tmp_path) -> None:
     """A deep prompt from a text, under the words' head: the language model's answer to the text and the row."""
@@ -119,7 +124,7 @@ def with_start_token(backbone: Backbone, folder) -> Backbone:
     return load_backbone(str(copy), device="cpu")
 
 
-@pytest.mark.parametrize("family", [name for name in ENCODERS if FAMILIES[name].deep])
+@pytest.mark.parametrize("family", [name for name in ENCODERS if FAMILIES[name].shares])
 def test_an_encoders_prompt_of_text_is_its_keys_and_values_between_special_tokens(family, language_model) -> None:
     backbone = language_model(family)
     config = PromptConfig(method="deep", init="text", init_text="good plot")
@@ -148,6 +153,11 @@ def test_a_backbone_without_a_language_model_head_says_what_to_use(backbone, tmp
         untrained(backbone("bert"))
     with pytest.raises(BackboneError, match=r"lacks lm_head\.weight"):
         untrained(backbone("gpt_neox", tie_word_embeddings=False))
+
+
+def test_a_family_without_a_language_model_in_transformers_says_so(backbone) -> None:
+    with pytest.raises(BackboneError, match=r"transformers has none for the type 'xlnet'.*`head='linear'`"):
+        untrained(backbone("xlnet"))
 
 
 def test_a_random_backbone_has_a_random_language_model_head(language_model_folder, tmp_path) -> None:

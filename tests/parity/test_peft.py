@@ -17,10 +17,12 @@ from torch import Tensor
 import ptune
 from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import BackboneNote, Record
-from ptune.model.families import FAMILIES
+from ptune.model.families import FAMILIES, PEFT_PREFIX
 
 GUIDE_FAMILIES = ("roberta", "bert", "gpt2", "opt", "bloom", "llama")
 PREFIX_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.peft_prefix)
+# Outside of the table: without the attention interface, and with it.
+OBSERVED_PREFIX = ("gpt_neo", "gptj", "falcon", "mpt", "olmo2", "stablelm", "roberta-prelayernorm")
 # ALBERT and ELECTRA have embeddings of another width than the hidden states; PEFT cannot prompt them.
 SHALLOW_FAMILIES = tuple(name for name in FAMILIES if name not in ("albert", "electra"))
 LABELS = ["red", "green", "blue"]
@@ -110,12 +112,27 @@ def test_prompt_tuning_adapters_of_ptune_give_the_same_logits_in_peft(
 
 
 @pytest.mark.parametrize("encoder", ["none", "mlp"])
-@pytest.mark.parametrize("family", PREFIX_FAMILIES)
+@pytest.mark.parametrize("family", [*PREFIX_FAMILIES, *OBSERVED_PREFIX])
 def test_deep_adapters_of_ptune_in_the_peft_layout_give_the_same_logits_in_peft(
     family, encoder, backbone, backbone_folder, tmp_path
 ) -> None:
     model = random_classifier(backbone(family), method="deep", encoder=encoder)
     assert_saved_as_and_read_by_peft("PREFIX_TUNING", model, tmp_path / "adapter", backbone_folder(family))
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # models warn of kernels that are not installed
+@pytest.mark.parametrize("family", sorted(PEFT_PREFIX - set(OBSERVED_PREFIX)))
+def test_deep_adapters_of_all_other_families_that_peft_reads_give_the_same_logits_in_peft(
+    family, backbone, backbone_folder, tmp_path
+) -> None:
+    loaded = backbone(family)
+    model = random_classifier(loaded, method="deep")
+    length = len(ROWS[0])
+    note = BackboneNote.of(loaded)
+    record = Record(prompt=model.config, backbone=note, labels=LABELS, classes=len(LABELS), max_length=length)
+    save_adapter(tmp_path / "adapter", model, record)
+    assert_peft_agrees(tmp_path / "adapter", backbone_folder(family), ptune_logits(model))
 
 
 def test_an_adapter_with_a_tied_first_token_gives_the_same_logits_in_peft(backbone, backbone_folder, tmp_path) -> None:

@@ -31,27 +31,35 @@ def peft_reads(config: PromptConfig, backbone: Backbone, max_length: int | None)
         backbone: what the adapter was trained on.
         max_length: length in tokens that texts are cut to; None if it is unknown.
     """
-    if config.pooling != "peft":
+    if config.pooling != "peft" or _names_clash(backbone):
         return False
     if config.method == "deep":
         # In a sliding window shorter than prompt and text, PEFT hides the prompt from part of the text; ptune does not.
-        window = getattr(backbone.config, "sliding_window", None)
+        window = getattr(backbone.config.get_text_config(), "sliding_window", None)
         prompt_in_window = window is None or (max_length is not None and max_length + config.virtual_tokens <= window)
         same_positions = bool(config.shift_text) or backbone.family.positions == "none"
         return backbone.family.peft_prefix and prompt_in_window and same_positions
     return backbone.embedding_width == backbone.width  # PEFT's virtual tokens have the hidden width
 
 
+def _names_clash(backbone: Backbone) -> bool:
+    """Whether the base has modules called as those of the head, which PEFT would look for in the file as well."""
+    parts = head_parts(backbone.family.head)
+    names = [name for name, _ in backbone.base.named_modules()] if backbone.observed else []
+    return any(name.endswith(parts) for name in names)
+
+
 def to_peft(config: PromptConfig, backbone: Backbone) -> dict[str, Any]:
     """Return the content of adapter_config.json."""
     deep = config.method == "deep"
+    heads = backbone.kv_heads if deep else int(backbone.config.get_text_config().num_attention_heads)
     modules = [*head_parts(backbone.family.head), "classifier", "score"]
     content: dict[str, Any] = {
         "auto_mapping": None,
         "base_model_name_or_path": backbone.location.reference,
         "inference_mode": True,
         "modules_to_save": list(dict.fromkeys(modules)),
-        "num_attention_heads": backbone.kv_heads if deep else int(backbone.config.num_attention_heads),
+        "num_attention_heads": heads,
         "num_layers": backbone.layers,
         "num_transformer_submodules": 1,
         "num_virtual_tokens": config.virtual_tokens,

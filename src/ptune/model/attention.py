@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
+from ptune.model.scores import Attention
+
 NAME = "ptune"
 # torch 2.10 has the kernel for rows of different lengths without a scale. Sharing heads came in a later release than
 # 2.11, so it is not used: no encoder does.
@@ -54,7 +56,7 @@ class LayerPrompts:
         return keys, values
 
     def widen(self, mask: Tensor | None, queries: int, causal: bool, device: torch.device) -> Tensor | None:
-        """Add P columns that every query may read: bool [B, 1, T, T] -> [B, 1, T, P + T].
+        """Add P columns that every query may read: [B, 1, T, T] -> [B, 1, T, P + T]. Numbers are added to scores.
 
         No mask stays no mask in a bidirectional model. A causal one relied on
         the kernel's own triangle, which a prompt in front of it shifts.
@@ -66,7 +68,8 @@ class LayerPrompts:
             return nn.functional.pad(mask, (self._values.shape[-2], 0), value=True)
         if mask is not self._narrow:  # most models hand the same mask to every layer
             self._narrow = mask
-            self._wide = nn.functional.pad(mask, (self._values.shape[-2], 0), value=True)
+            readable = mask.dtype == torch.bool  # as a number, 0 changes nothing
+            self._wide = nn.functional.pad(mask, (self._values.shape[-2], 0), value=readable)
         return self._wide
 
 
@@ -100,21 +103,27 @@ def attend(
     layer_prompts: LayerPrompts | None,
     scale: float | None,
     causal: bool = False,
+    attend_text: Attention | None = None,
 ) -> Tensor:
     """Attention of text over prompt and text, [B, T, heads, D].
 
-    mask: bool, broadcast to [B, heads, T, T]; None with `causal` is the kernel's own triangle.
+    mask: bool, broadcast to [B, heads, T, T]; None with `causal` is the kernel's own triangle. Numbers that are added
+    to the scores, in the query's type, are a mask as well.
+    attend_text: attention over the text, of families that have one of their own; see `ptune.model.scores`.
     """
+    attend_text = attend_text or _attend_text
     if layer_prompts is None:
-        return _attend_text(query, key, value, mask, scale, causal)
+        return attend_text(query, key, value, mask, scale, causal)
     keys, values = layer_prompts.take(key.dtype)
+    if value.shape[-1] != key.shape[-1]:  # latent attention: the text's values are narrower than its keys
+        values = values[..., : value.shape[-1]]
     if layer_prompts.separate:
-        return _attend_text(query, key, value, mask, scale, causal) + _attend_prompt(query, keys, values, scale)
+        return attend_text(query, key, value, mask, scale, causal) + attend_prompt(query, keys, values, scale)
     rows = (key.shape[0], -1, -1, -1)
     mask = layer_prompts.widen(mask, query.shape[2], causal, query.device)
     key = torch.cat([keys.expand(rows), key], dim=2)
     value = torch.cat([values.expand(rows), value], dim=2)
-    return _attend_text(query, key, value, mask, scale, causal=False)
+    return attend_text(query, key, value, mask, scale, False)
 
 
 def _attend_text(
@@ -182,7 +191,7 @@ def _borders(lengths: Tensor, longest: int) -> Tensor:
     return nn.functional.pad(parts.cumsum(0), (1, 0)).int()
 
 
-def _attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
+def attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
     """Attention of every query over all of its row's virtual tokens, [B, T, heads, D].
 
     Where all rows share a prompt, their queries are one long list for each key-value head: two large products
@@ -195,7 +204,7 @@ def _attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | N
     listed = query.unflatten(1, (shared, heads // shared)).transpose(0, 1).reshape(shared, -1, width)
     scores = torch.bmm(listed, keys[0].transpose(1, 2) * (width**-0.5 if scale is None else scale))
     output = torch.bmm(scores.softmax(dim=-1), values[0])  # [K, B * heads / K * T, D]
-    return output.view(shared, rows, heads // shared, length, width).permute(1, 3, 0, 2, 4).flatten(2, 3)
+    return output.view(shared, rows, heads // shared, length, values.shape[-1]).permute(1, 3, 0, 2, 4).flatten(2, 3)
 
 
 # Longest text for which training on a CPU keeps scores [B, heads, T, T] for the way back, instead of using the fused
@@ -215,7 +224,9 @@ def _attend_by_products(
     if causal and mask is None:
         mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
     scores = torch.matmul(query * (query.shape[-1] ** -0.5 if scale is None else scale), key.transpose(2, 3))
-    if mask is not None:
+    if mask is not None and mask.dtype != torch.bool:
+        scores = scores + mask
+    elif mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return torch.matmul(scores.softmax(dim=-1), value).transpose(1, 2)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,17 +19,18 @@ from torch import Tensor, nn
 
 from ptune.data.batch import Inputs
 from ptune.errors import BackboneError
-from ptune.model import attention
+from ptune.model import attention, hooks
 from ptune.model.entry import Entry
 from ptune.model.families import Family, family_of
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
 from ptune.model.pending import Pending
-from ptune.model.trunk import Trunk
+from ptune.model.trunk import BiasedTrunk, Trunk
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from ptune.model.observed import Observed
 
 # What is wanted of a row's hidden states: those of one position [B], counted with a shallow prompt in front, or the
 # mean of the text's; None: all.
@@ -75,6 +77,7 @@ class Backbone(nn.Module):
     itself brought of transformers' classification head, such as a fine-tuned
     one, by name. pooler_missing: the checkpoint lacks the pooler of its family.
     read_language_head: reads the pretrained language-model head from where the base came from.
+    observed: what was seen of a model whose family is not in the table.
     """
 
     def __init__(
@@ -84,14 +87,22 @@ class Backbone(nn.Module):
         head_weights: dict[str, Tensor] | None = None,
         pooler_missing: bool = False,
         read_language_head: Callable[[], LanguageHead] | None = None,
+        observed: Observed | None = None,
     ) -> None:
         super().__init__()
         self.location = location
         self.config: PretrainedConfig = base.config
-        self.family: Family = family_of(self.config.model_type, location.name)
+        self.observed = observed
+        self.family: Family = observed.family if observed else family_of(self.config.model_type, location.name)
         self.base: Any = base.requires_grad_(False).eval()
         plain = not getattr(self.config, "is_decoder", False)
-        self.trunk = Trunk(base) if self.family.layers == "bert" and plain else None
+        trunks = {"bert": Trunk, "mpnet": BiasedTrunk}
+        self.trunk = trunks[self.family.layers](base) if self.family.layers and plain else None
+        self.picks = self.trunk is not None  # whether the last layer can be computed at one position alone
+        if observed is None and self.family.deep == "hooks":
+            layout = hooks.layout_of(base)
+            hooks.install(layout, base, int(self.config.num_attention_heads))
+            self.picks = bool(layout.join) and self.layers > 1
         self.head_weights = head_weights or {}
         self.pooler_missing = pooler_missing
         self._read_language_head = read_language_head
@@ -109,25 +120,29 @@ class Backbone(nn.Module):
 
     @property
     def layers(self) -> int:
-        return int(self.config.num_hidden_layers)
+        return self.observed.layers if self.observed else int(self.config.num_hidden_layers)
 
     @property
     def width(self) -> int:
         """H, of the hidden states."""
-        return int(self.config.hidden_size)
+        return self.observed.width if self.observed else int(self.config.hidden_size)
 
     @property
     def output_width(self) -> int:
         """Width of what the last layer hands to a head. OPT may project its H down once more."""
-        return int(getattr(self.config, "word_embed_proj_dim", self.width))
+        return self.width if self.observed else int(getattr(self.config, "word_embed_proj_dim", self.width))
 
     @property
     def kv_heads(self) -> int:
+        if self.observed:
+            return self.observed.kv_heads
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
         return int(heads)
 
     @property
     def head_width(self) -> int:
+        if self.observed:
+            return self.observed.head_width
         return int(getattr(self.config, "head_dim", None) or self.width // self.config.num_attention_heads)
 
     @property
@@ -147,6 +162,8 @@ class Backbone(nn.Module):
     @property
     def max_positions(self) -> int | None:
         """Positions that a sequence may take, or None where the family knows no limit."""
+        if self.observed:
+            return self.observed.max_positions
         limit = getattr(self.config, "max_position_embeddings", None)
         if limit is None or self.family.positions == "none":
             return None
@@ -154,6 +171,8 @@ class Backbone(nn.Module):
 
     @property
     def first_position(self) -> int:
+        if self.observed:
+            return self.observed.first_position
         return int(self.base.embeddings.padding_idx) + 1 if self.family.positions == "after_padding" else 0
 
     @property
@@ -194,7 +213,8 @@ class Backbone(nn.Module):
 
         Weights are rounded to bfloat16 first, so that the type a model was loaded in does not matter.
         """
-        shape = [self.config.model_type, self.layers, self.width, self.kv_width, self.word_embeddings.weight.shape[0]]
+        sizes = [] if self.observed else [self.layers, self.width, self.kv_width]  # what is seen depends on the type
+        shape = [self.config.model_type, *sizes, self.word_embeddings.weight.shape[0]]
         digest = hashlib.sha256(repr(shape).encode())
         digest.update(self.word_embeddings.weight[:16].bfloat16().cpu().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -205,7 +225,8 @@ class Backbone(nn.Module):
         Raises:
             BackboneError: the checkpoint has none, as those of sentence encoders.
         """
-        if self.family.decoder and getattr(self.config, "tie_word_embeddings", True):
+        tied = self.observed is None and getattr(self.config, "tie_word_embeddings", True)
+        if self.family.decoder and tied:
             return tied_head(self.word_embeddings)
         if self._language_head is None:
             if self._read_language_head is None:
@@ -234,6 +255,8 @@ class Backbone(nn.Module):
 
         Not where a layer's window is too short for every token of a long text to see the prompt.
         """
+        if self.observed:
+            return self.observed.reads_prompt_alone
         window = getattr(self.config, "sliding_window", None)
         return self.family.decoder and (window is None or window >= self.config.max_position_embeddings)
 
@@ -243,7 +266,10 @@ class Backbone(nn.Module):
         With `shift_text` they do what the shallow prompt does, at the cost of attention alone: the layers are run over
         the prompt once and not with every row.
         """
-        return self._keys_and_values(inputs_embeds=prompt.to(self.dtype)[None])
+        vectors = prompt.to(self.dtype)[None]
+        if self.observed:  # CTRL scales embeddings where they are
+            vectors = vectors.clone()
+        return self._keys_and_values(inputs_embeds=vectors)
 
     def _keys_and_values(self, **inputs: Tensor) -> Tensor:
         """[L, 2, T, Hkv] of one row of tokens, ids [1, T] or embeddings [1, T, E]."""
@@ -281,21 +307,35 @@ class Backbone(nn.Module):
             return self._run(ids, mask, segments, read=read)
         if entry.place == "input":
             return self._run_shallow(ids, mask, segments, prompt, read)
-        if self.family.deep == "attention":
-            layer_prompts = attention.LayerPrompts(self._split_heads(prompt), entry.place == "separate")
+        separate = entry.place == "separate"
+        if self.family.deep == "attention" or (separate and self.family.separates):
+            layer_prompts = attention.LayerPrompts(self._split_heads(prompt), separate)
             shift = entry.positions_taken(prompt.shape[-2])
             return self._run(ids, mask, segments, shift, layer_prompts=layer_prompts, read=read)
-        if self.family.deep == "cache" and entry.place == "shared":
-            return self._run_cached(ids, mask, prompt)
+        if self.family.shares and not separate:
+            return self._run_cached(ids, mask, prompt, entry.shift_text)
         raise BackboneError(
-            f"deep prompts cannot enter a {self.family.name} backbone ('{self.name}'); use `method='p-tuning'`"
+            f"deep prompts cannot enter a {self.family.name} backbone ('{self.name}') under a {entry.place} softmax; "
+            "use `method='p-tuning'`"
         )
 
     def _run(
         self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, shift: int = 0, **extra: Any
     ) -> Hidden:
         inputs = {"input_ids": input_ids, **self._positions(input_ids.shape[1], shift), **extra}
+        if self._blanks_padding and mask is not None:
+            inputs |= {"input_ids": None, "inputs_embeds": self._embed(input_ids, mask)}
         return self._call(mask, mask, token_type_ids, 0, inputs)
+
+    @property
+    def _blanks_padding(self) -> bool:
+        """Whether padding is embedded as zeros, as some embeddings look at their neighbours."""
+        return self.observed is not None and self.observed.blanks_padding
+
+    def _embed(self, input_ids: Tensor, mask: Tensor | None) -> Tensor:
+        """Word embeddings [B, T, E] of a text."""
+        embedded = self.word_embeddings(input_ids)
+        return embedded * mask[..., None].to(embedded) if self._blanks_padding and mask is not None else embedded
 
     def _run_shallow(
         self,
@@ -306,7 +346,7 @@ class Backbone(nn.Module):
         read: Tensor | None,
     ) -> Hidden:
         """The prompt stands in front of the text as if it were tokens, of segment 0."""
-        embedded = self.word_embeddings(input_ids)
+        embedded = self._embed(input_ids, mask)
         rows, length = prompt.shape[-2], prompt.shape[-2] + input_ids.shape[1]
         vectors = prompt.to(embedded.dtype).expand(input_ids.shape[0], -1, -1)
         joined = torch.cat([vectors, embedded], dim=1)
@@ -316,8 +356,8 @@ class Backbone(nn.Module):
             token_type_ids = nn.functional.pad(token_type_ids, (rows, 0), value=0)
         return self._call(full_mask, mask, token_type_ids, rows, inputs)
 
-    def _run_cached(self, input_ids: Tensor, mask: Tensor | None, prompt: Tensor) -> Hidden:
-        """Deep prompts as past keys and values; the text's positions are always shifted by P."""
+    def _run_cached(self, input_ids: Tensor, mask: Tensor | None, prompt: Tensor, shift_text: bool) -> Hidden:
+        """Deep prompts as past keys and values; a text's distance to them always counts from behind them."""
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.config)
@@ -326,7 +366,8 @@ class Backbone(nn.Module):
             cache.update(keys.to(self.dtype).expand(rows), values.to(self.dtype).expand(rows), layer)
         text = torch.ones_like(input_ids) if mask is None else mask
         full_mask = nn.functional.pad(text, (prompt.shape[-2], 0), value=1)
-        inputs = {"input_ids": input_ids, "past_key_values": cache}
+        positions = self._positions(input_ids.shape[1], prompt.shape[-2] if shift_text else 0)
+        inputs = {"input_ids": input_ids, "past_key_values": cache, **positions}
         return self._call(full_mask, mask, None, 0, inputs)
 
     def _call(
@@ -342,11 +383,19 @@ class Backbone(nn.Module):
         if self.trunk is not None:
             states, pooler_output = self._run_trunk(self.trunk, full_mask, **inputs)
             return Hidden(states, text_mask, offset, pooler_output, picked=inputs.get("read") is not None)
-        inputs.pop("read", None)
-        if self.family.decoder and "past_key_values" not in inputs:
+        read = inputs.pop("read", None)
+        read = read if self.picks else None
+        if self.observed and "past_key_values" not in inputs:
+            inputs |= dict(self.observed.options)
+        elif self.family.decoder and "past_key_values" not in inputs:
             inputs["use_cache"] = False
-        output = self.base(attention_mask=full_mask, return_dict=True, **inputs)
-        return Hidden(output.last_hidden_state, text_mask, offset, output.get("pooler_output"))
+        entering: Any = nullcontext()
+        if self.observed or self.family.deep == "hooks":
+            entering = hooks.entering(inputs.pop("layer_prompts", None), inputs.pop("seen", None), read=read)
+        with entering:
+            output = self.base(attention_mask=full_mask, return_dict=True, **inputs)
+        pooler_output = output.get("pooler_output")
+        return Hidden(output.last_hidden_state, text_mask, offset, pooler_output, picked=read is not None)
 
     def _run_trunk(
         self,

@@ -34,10 +34,16 @@ def check_fit(config: PromptConfig, backbone: Backbone) -> None:
             f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
             "takes no further keys and values; use `method='p-tuning'` or `method='prompt-tuning'`"
         )
-    if config.softmax == "separate" and backbone.family.deep != "attention":
+    if config.softmax == "separate" and not backbone.family.separates:
         raise ConfigError(
             f"softmax 'separate' does not work with {backbone.family.name} (backbone '{backbone.name}'), whose layers "
             "take a prompt as past keys and values only; use `softmax='shared'`"
+        )
+    if config.method == "deep" and config.softmax == "shared" and not backbone.family.shares:
+        raise ConfigError(
+            f"a deep prompt in {backbone.family.name} (backbone '{backbone.name}') has a softmax of its own, so it "
+            "does not go with `softmax='shared'`, `pooling='peft'`, `init='text'`, `init='vocabulary'`, `encoder='mlp'` or "
+            "`encoder='lstm'`; leave them out, or use `method='p-tuning'` or `method='prompt-tuning'`"
         )
     if backbone.family.decoder and "{mask}" in (config.template or ""):
         raise ConfigError(

@@ -313,7 +313,8 @@ def drop_tokens(prompt: Tensor, share: float) -> Tensor:
 def _token_room(backbone: Backbone, classes: int) -> int:
     """Virtual tokens of a deep prompt that together with a linear head come to no more than TRAINED_SHARE."""
     share = TRAINED_SHARE * backbone.parameter_count() - (backbone.output_width + 1) * classes
-    return int(share // (2 * backbone.layers * backbone.kv_width))
+    width = backbone.layers * 2 * backbone.kv_width  # of a virtual token; 0 where the layers take none
+    return int(share // width) if width else 0
 
 
 def _label_tokens(

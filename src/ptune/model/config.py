@@ -194,6 +194,12 @@ class PromptConfig(BaseModel):
         """Whether the head is asked to start at words: by its name, or by words that are given."""
         return self.head == "verbalizer" or self.verbalizer is not None
 
+    @property
+    def _wants_shared(self) -> bool:
+        """True if what was given needs a shared softmax in a deep prompt, or no deep prompt at all."""
+        given = self.softmax == "shared" or self.pooling == "peft" or self.tie_first
+        return given or self.init in ("vocabulary", "text") or self.encoder in ("mlp", "lstm")
+
     def unused(self) -> list[str]:
         """What a settled configuration was given and has no use for, a sentence each."""
         fields = PromptConfig.model_fields
@@ -216,11 +222,12 @@ class PromptConfig(BaseModel):
             ConfigError: what was given does not go with what the rest is by default.
         """
         decoder = family.decoder
-        method = self.method or ("p-tuning" if family.deep is None else "deep")
+        deep = family.shares or (family.separates and not self._wants_shared)
+        method = self.method or ("deep" if deep else "p-tuning")
         words, default_pooling = self.has_words, family.default_pooling
         if words and not decoder:
             default_pooling = "mask"
-        elif method == "p-tuning":
+        elif method == "p-tuning" and family.head is not None:
             default_pooling = "peft"
         pooling = self.pooling or default_pooling
         network = method == "p-tuning" and self.model_fields_set & {"encoder_hidden_size", "encoder_dropout"}
@@ -231,7 +238,7 @@ class PromptConfig(BaseModel):
         if template is None and (words or pooling == "mask"):
             template = default_template(decoder and pooling != "mask")
         like_text = decoder and method == "deep" and init != "normal"
-        separate = method == "deep" and family.deep == "attention" and pooling != "peft" and init == "normal"
+        separate = method == "deep" and family.separates and pooling != "peft" and init == "normal"
         softmax = self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared")
         own = min(SEPARATE_TOKENS, max(FEWEST_TOKENS, room))
         tokens = own if softmax == "separate" else self.virtual_tokens

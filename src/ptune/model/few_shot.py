@@ -36,10 +36,11 @@ def few_shot_config(
     if not config.has_words and (config.head is not None or not _can_read(config, backbone, labels, tokenizer)):
         return config
     filled: dict[str, Any] = {"head": "verbalizer"}
-    method = config.method or ("prompt-tuning" if backbone.family.deep is None else "deep")
+    # A deep prompt starts from a text under a shared softmax alone.
+    method = config.method or ("deep" if backbone.family.shares else "prompt-tuning")
     if config.encoder in (None, "none", "residual"):
         filled["method"] = method
-        if config.init is None:
+        if config.init is None and (method != "deep" or backbone.family.shares):
             filled |= {"init": "text", "init_text": describe_task(config, labels)}
         if config.token_dropout is None:
             filled["token_dropout"] = 0.0  # a text with holes is another text

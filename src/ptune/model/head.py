@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +134,11 @@ def make_head(backbone: Backbone, pooling: Pooling, classes: int) -> TextHead | 
         transform = backbone.language_transform if pooling == "mask" else None
         return TextHead(_width(backbone, pooling), classes, pooling, std, transform).to(backbone.device)
     kind = backbone.family.head
+    if kind is None:
+        raise BackboneError(
+            f"backbone '{backbone.name}' has a classification head of its own kind in transformers, which the peft "
+            f"layout does not know; use `pooling='{backbone.family.default_pooling}'`"
+        )
     if kind == "pooler" and backbone.pooler_missing:
         raise BackboneError(
             f"backbone '{backbone.name}' has no pooler weights, which the head of the peft layout reads; "
@@ -143,8 +148,7 @@ def make_head(backbone: Backbone, pooling: Pooling, classes: int) -> TextHead | 
     for module in modules.values():
         module.to_empty(device=backbone.device)
         module.apply(lambda part: _draw(part, std))
-    mean_pooling = getattr(backbone.config, "classifier_pooling", "cls") == "mean"
-    head = PeftHead(kind, modules, mean_pooling).float().eval()
+    head = PeftHead(kind, modules, _averages(backbone.config)).float().eval()
     _copy_pretrained(head, backbone.head_weights)
     return head
 
@@ -180,14 +184,38 @@ def start_at_words(head: TextHead | PeftHead, backbone: Backbone, tokens: Sequen
         linear.bias.copy_(bias)
 
 
+def recognise_head(model: Any, input_ids: Tensor) -> str | None:
+    """Return the kind of a classifier's head: the one that gives its logits for one row [1, T]; None where none does.
+
+    model: of transformers, with its head.
+    """
+    output = model.base_model(input_ids=input_ids)
+    logits = model(input_ids=input_ids).logits.float()
+    tolerance = 1e-4 if output.last_hidden_state.dtype == torch.float32 else 5e-2
+    hidden = Hidden(output.last_hidden_state, None, 0, output.get("pooler_output"))
+    for kind, parts in _PARTS.items():
+        modules = {name: copy.deepcopy(getattr(model, name)).float() for name in parts if hasattr(model, name)}
+        try:
+            found = PeftHead(kind, modules, _averages(model.config)).float()(hidden)
+        except (AttributeError, AssertionError, RuntimeError, TypeError):
+            continue  # the modules are not there, or take other inputs
+        if found.shape == logits.shape and (found - logits).norm() <= tolerance * logits.norm():
+            return kind
+    return None
+
+
+def _averages(config: Any) -> bool:
+    return getattr(config, "classifier_pooling", "cls") == "mean"
+
+
 def _width(backbone: Backbone, pooling: Pooling) -> int:
     """Width of what a TextHead's linear layer reads."""
     return int(backbone.language_head().weight.shape[1]) if pooling == "mask" else backbone.output_width
 
 
-def head_parts(kind: str) -> tuple[str, ...]:
+def head_parts(kind: str | None) -> tuple[str, ...]:
     """Names of the modules that make up transformers' head of this kind."""
-    return _PARTS[kind]
+    return () if kind is None else _PARTS[kind]
 
 
 def _transformers_head(backbone: Backbone, classes: int) -> dict[str, nn.Module]:
@@ -198,7 +226,7 @@ def _transformers_head(backbone: Backbone, classes: int) -> dict[str, nn.Module]
     config.num_labels = classes
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    return {name: model.get_submodule(name) for name in _PARTS[backbone.family.head]}
+    return {name: model.get_submodule(name) for name in head_parts(backbone.family.head)}
 
 
 def _draw(module: nn.Module, std: float) -> None:
@@ -208,6 +236,9 @@ def _draw(module: nn.Module, std: float) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.LayerNorm):
         module.reset_parameters()
+    else:
+        for name, parameter in module.named_parameters(recurse=False):  # of a norm that is a family's own
+            nn.init.constant_(parameter, 1.0 if name == "weight" else 0.0)
 
 
 def _copy_pretrained(head: PeftHead, weights: dict[str, Tensor]) -> None:

@@ -56,16 +56,69 @@ def head_of(model: Any, missing: set[str], family: Family, backbone: str) -> Lan
     if own:
         raise no_head(backbone, f"its checkpoint lacks {', '.join(own[:3])}")
     output = model.get_output_embeddings()
+    if output is None:
+        raise no_head(backbone, f"{type(model).__name__} has no layer of words' weights")
+    if family.language_transform is None:
+        return _observed_head(model, output, backbone)
     weight, bias = output.weight.detach(), None if output.bias is None else output.bias.detach()
     if not family.language_transform:
         return LanguageHead(weight, bias, None)
-    for name, module in model.named_modules():
-        if module is output:
-            model.set_submodule(name, nn.Identity())  # what is left of its parent is the transform
-            break
+    _take_out(output, model)  # what is left of its parent is the transform
     parts = [_part(model, name, backbone) for name in family.language_transform]
     transform = nn.Sequential(*parts).float().requires_grad_(False).eval()
     return LanguageHead(weight, bias, transform)
+
+
+class _GivenStates(nn.Module):
+    """In place of a base model: what it is given as embeddings are its hidden states."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return BaseModelOutput(last_hidden_state=inputs_embeds)
+
+
+class _ObservedTransform(nn.Module):
+    """All that a masked language model does behind its base and in front of its words' weights, by its own code."""
+
+    def __init__(self, model: Any, output: nn.Module) -> None:
+        super().__init__()
+        setattr(model, model.base_model_prefix, _GivenStates())
+        _take_out(output, model)
+        self.model = model
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[B, H] -> [B, E]."""
+        return self.model(inputs_embeds=vectors[:, None]).logits[:, 0]
+
+
+@torch.no_grad()
+def _observed_head(model: Any, output: Any, backbone: str) -> LanguageHead:
+    """Take the head off a masked language model of an unlisted family, and check that it gives the model's scores.
+
+    Raises:
+        BackboneError: the model scores words in another way.
+    """
+    model.float().requires_grad_(False).eval()
+    ids = torch.arange(4, 8, device=output.weight.device)[None]
+    states, scores = model.base_model(input_ids=ids).last_hidden_state[0], model(input_ids=ids).logits[0]
+    weight, bias = output.weight.detach(), None if output.bias is None else output.bias.detach()
+    transform = _ObservedTransform(model, output)
+    try:
+        found = nn.functional.linear(transform(states), weight, bias)
+    except (TypeError, RuntimeError, AttributeError, IndexError) as err:
+        raise no_head(backbone, f"that of {type(model).__name__} does not run on hidden states") from err
+    if found.shape != scores.shape or not torch.allclose(found, scores, rtol=1e-3, atol=1e-3):
+        raise no_head(backbone, f"{type(model).__name__} scores words in a way of its own")
+    return LanguageHead(weight, bias, transform)
+
+
+def _take_out(output: nn.Module, model: nn.Module) -> None:
+    """Let the layer of words' weights pass on what it is given."""
+    for name, module in model.named_modules():
+        if module is output:
+            model.set_submodule(name, nn.Identity())
+            return
 
 
 def no_head(backbone: str, reason: str) -> BackboneError:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
+from torch import Tensor
 
 from ptune.errors import BackboneError, ConfigError
 from ptune.model import attention
 from ptune.model.backbone import Backbone
 from ptune.model.config import DType
-from ptune.model.families import family_of
-from ptune.model.language import LanguageHead, head_of
+from ptune.model.discovery import attention_options, observe
+from ptune.model.families import FAMILIES, Family
+from ptune.model.language import LanguageHead, head_of, no_head
 from ptune.model.locate import Location, locate
 from ptune.model.memory import memory_errors, ways_out
+from ptune.model.observed import check_config
+from ptune.model.selfcheck import accept
 
 # Compute capability from which on a GPU has bfloat16 matrix units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
@@ -39,11 +43,11 @@ def load_backbone(
 
     Raises:
         ConfigError: no such number type.
-        BackboneError: not found, not a supported family, weights incomplete or not safetensors.
+        BackboneError: not found, prompts do not work on it, weights incomplete or not safetensors.
     """
     location = locate(name, revision).pinned()
     config = _read_config(location)
-    family_of(config.model_type, name)
+    check_config(config, name)
     where = pick_device(device)
     dtype = pick_dtype(dtype, where)
     if random_weights:
@@ -57,16 +61,37 @@ def load_backbone(
     }
     pooler_missing = any(key.startswith(prefix) for key in missing)
     read_language_head = partial(_read_language_head, location, config, dtype)
-    backbone = Backbone(model.base_model, location, head, pooler_missing, read_language_head)
     try:
         with memory_errors():
-            return backbone.to(where)
+            return as_backbone(model.to(where), location, head, pooler_missing, read_language_head).to(where)
     except torch.OutOfMemoryError as err:
-        size = sum(parameter.nbytes for parameter in backbone.parameters()) / 1e9
+        size = sum(parameter.nbytes for parameter in model.base_model.parameters()) / 1e9
         raise BackboneError(
             f"{where} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; "
             + ways_out(where, "`dtype='bfloat16'`", "a smaller backbone")
         ) from err
+
+
+def as_backbone(
+    model: Any,
+    location: Location,
+    head_weights: dict[str, Tensor] | None = None,
+    pooler_missing: bool = False,
+    read_language_head: Callable[[Family], LanguageHead] | None = None,
+) -> Backbone:
+    """Take the backbone out of a classifier of transformers. One whose family is not in the table is looked at first.
+
+    Raises:
+        BackboneError: prompts do not work on it; says what failed.
+    """
+    model.requires_grad_(False).eval()
+    listed = model.config.model_type in FAMILIES
+    with _quiet():
+        observed = None if listed else observe(model, location.name)
+        family = observed.family if observed else FAMILIES[model.config.model_type]
+        read = None if read_language_head is None else partial(read_language_head, family)
+        backbone = Backbone(model.base_model, location, head_weights, pooler_missing, read, observed)
+        return backbone if listed else accept(backbone)
 
 
 def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:
@@ -78,29 +103,38 @@ def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "f
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=getattr(torch, dtype), **_attention(config)
         )
-    return Backbone(model.base_model, location, read_language_head=partial(_draw_language_head, config, location))
+    return as_backbone(model, location, read_language_head=partial(_draw_language_head, location, config))
 
 
-def _language_model(config: PretrainedConfig) -> str:
-    """transformers' class of models with a language-model head."""
-    return "AutoModelForCausalLM" if family_of(config.model_type, "").decoder else "AutoModelForMaskedLM"
+def _language_model(family: Family, name: str) -> str:
+    """transformers' class of models with a language-model head.
+
+    Raises:
+        BackboneError: there is none for the family.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    causal, masked = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if family.model_type not in (causal if family.decoder else masked):
+        raise no_head(name, f"transformers has none for the type '{family.model_type}'")
+    return "AutoModelForCausalLM" if family.decoder else "AutoModelForMaskedLM"
 
 
-def _read_language_head(location: Location, config: PretrainedConfig, dtype: str) -> LanguageHead:
+def _read_language_head(location: Location, config: PretrainedConfig, dtype: str, family: Family) -> LanguageHead:
     """The language-model head of a checkpoint; the rest of the model is read beside it and let go."""
     with torch.random.fork_rng(devices=[]):
-        model, missing = _read_weights(location, config, dtype, _language_model(config))
-    return head_of(model, missing, family_of(config.model_type, location.name), location.name)
+        model, missing = _read_weights(location, config, dtype, _language_model(family, location.name))
+    return head_of(model, missing, family, location.name)
 
 
-def _draw_language_head(config: PretrainedConfig, location: Location) -> LanguageHead:
+def _draw_language_head(location: Location, config: PretrainedConfig, family: Family) -> LanguageHead:
     """The language-model head of a backbone with random weights, drawn by seed 0."""
     import transformers
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = getattr(transformers, _language_model(config)).from_config(config)
-    return head_of(model, set(), family_of(config.model_type, location.name), location.name)
+        model = getattr(transformers, _language_model(family, location.name)).from_config(config)
+    return head_of(model, set(), family, location.name)
 
 
 def pick_device(device: str) -> torch.device:
@@ -138,8 +172,21 @@ def _quiet() -> Iterator[None]:
 
 def _attention(config: PretrainedConfig) -> dict[str, str]:
     """Families outside transformers' attention interface keep their own attention."""
-    route = family_of(config.model_type, "").deep
-    return {"attn_implementation": attention.register()} if route == "attention" else {}
+    if config.model_type not in FAMILIES:
+        return attention_options(config)
+    listed = FAMILIES[config.model_type].calls_function
+    return {"attn_implementation": attention.register()} if listed else {}
+
+
+def use_attention_function(model: Any, name: str) -> None:
+    """Give a classifier of transformers that is in memory the attention function that prompts enter through.
+
+    Raises:
+        BackboneError: no backbone, as its configuration shows.
+    """
+    check_config(model.config, name)
+    for implementation in _attention(model.config).values():
+        model.set_attn_implementation(implementation)
 
 
 def pick_dtype(dtype: str, device: torch.device) -> str:
@@ -197,7 +244,7 @@ def _read_weights(
                 **_attention(config),
                 **options,
             )
-    except (OSError, ValueError, SafetensorError) as err:
+    except (OSError, ValueError, ImportError, SafetensorError) as err:
         raise location.failure(err) from err
     missing = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     prefix = model.base_model_prefix + "."

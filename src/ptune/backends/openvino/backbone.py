@@ -118,7 +118,7 @@ class CompiledBackbone(Backbone):
                 field="precision",
                 value=self.precision,
             )
-        position = read if isinstance(read, Tensor) and self.trunk is not None else None
+        position = read if isinstance(read, Tensor) and self.picks else None
         request = self._graph(variant_of(prompt, entry, picked=position is not None)).create_infer_request()
         request.start_async(self._arrays(inputs, prompt, entry, position), share_inputs=True)
         offset, length = entry.offset(prompt.shape[-2]), inputs.length

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError, DataError
-from ptune.model import attention
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
-from ptune.model.families import family_of
+from ptune.model.loading import as_backbone, use_attention_function
 from ptune.model.locate import Location
 
 
@@ -22,7 +21,7 @@ def make_backbone(model: Any) -> Backbone:
 
     Raises:
         ConfigError: the model is not a transformers model for sequence classification.
-        BackboneError: ptune does not support the model's family.
+        BackboneError: prompts do not work on the model.
     """
     class_name = type(model).__name__
     if not class_name.endswith("ForSequenceClassification") or not hasattr(model, "base_model_prefix"):
@@ -30,15 +29,13 @@ def make_backbone(model: Any) -> Backbone:
             f"the model is a {class_name}; give one that AutoModelForSequenceClassification.from_pretrained made"
         )
     name = model.config.name_or_path
-    if family_of(model.config.model_type, name or class_name).deep == "attention":
-        model.set_attn_implementation(attention.register())
+    use_attention_function(model, name or class_name)
     prefix = model.base_model_prefix + "."
     head = {
         key: value.detach().float().clone() for key, value in model.state_dict().items() if not key.startswith(prefix)
     }
-    model.requires_grad_(False).eval()
     location = Location(name, name, revision=getattr(model.config, "_commit_hash", None))
-    return Backbone(model.base_model, location, head)
+    return as_backbone(model, location, head)
 
 
 def problem_type_of(config: Any) -> ProblemType:

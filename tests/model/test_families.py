@@ -130,7 +130,7 @@ def test_the_deep_prompt_of_albert_differs_in_each_run_of_its_shared_layer(backb
 
 @pytest.mark.parametrize("family", ["deberta-v2", "mpnet"])
 def test_a_family_that_takes_no_deep_prompts_says_so_at_once(family, backbone) -> None:
-    with pytest.raises(ConfigError, match=r"method 'deep' does not work .* use `method='p-tuning'`"):
+    with pytest.raises(ConfigError, match=r"`method='deep'` does not work .* use `method='p-tuning'`"):
         PromptClassifier(backbone(family), PromptConfig(method="deep"), LABELS)
     settled = PromptClassifier(backbone(family), PromptConfig(), LABELS)
     assert settled.config.method == "p-tuning"

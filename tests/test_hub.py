@@ -297,7 +297,7 @@ def test_a_backbone_is_read_at_one_commit_which_adapters_record(
 
 def test_the_revision_of_a_folder_is_ignored_with_a_warning(backbone_folder, caplog) -> None:
     location = locate(str(backbone_folder("bert")), "v1")
-    assert "its revision 'v1' is not used" in caplog.text
+    assert "its revision 'v1' is ignored" in caplog.text
     assert location.revision is None
 
 
@@ -312,7 +312,7 @@ def test_an_interrupted_download_is_explained_and_can_be_repeated(
     hub.drop(step)
     with pytest.raises(AdapterError, match="'owner/reviews' is not a local folder, and as a Hub id it could not be"):
         read_adapter("owner/reviews")
-    with pytest.raises(BackboneError, match="'owner/bert' is no folder here, and as a Hub id"):
+    with pytest.raises(BackboneError, match="'owner/bert' is not a local folder, and as a Hub id"):
         TextClassifier.around(PromptClassifier(load_backbone("owner/bert"), PromptConfig(virtual_tokens=3), ["a"]))
     hub.dropped = None
     assert read_adapter("owner/reviews").record == read_adapter(adapters["deep"]).record

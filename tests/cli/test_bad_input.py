@@ -440,7 +440,7 @@ class TestTraining:
         folder = backbone_folder("squeezebert")
         options = ("--method", "deep", "--output", tmp_path / "o")
         message = fails("train", "--backbone", folder, "--data", data(), *options, notes=True)
-        assert "method 'deep'" in message
+        assert "--method deep does not work" in message
         assert "squeezebert" in message
         assert "p-tuning" in message
 
@@ -819,8 +819,8 @@ class TestAdapters:
 @pytest.mark.parametrize(
     ("family", "options", "reason"),
     [
-        ("llama", ["--verbalizer", "good"], "--verbalizer: 'good' is not label=word,word"),
-        ("llama", ["--verbalizer", "neg=bad"], "the verbalizer has words for 'neg', but the labels are 'neg', 'pos'"),
+        ("llama", ["--verbalizer", "good"], "--verbalizer: 'good' is not of the form label=word,word"),
+        ("llama", ["--verbalizer", "neg=bad"], "--verbalizer has words for 'neg', but the labels are 'neg', 'pos'"),
         ("llama", ["--template", "Label:"], "--template: template 'Label:' has no {text}"),
         ("llama", ["--template", "{text} {mask}"], "a mask token is for masked language models"),
         ("llama", ["--verbalizer", "neg=very bad;pos=very good"], "begin with the same tokens, 'very'"),

@@ -180,7 +180,7 @@ def test_settings_that_contradict_each_other_are_refused(settings, reason) -> No
 
 def test_tying_the_first_token_needs_an_encoder(backbone) -> None:
     loaded = backbone("gpt2")
-    with pytest.raises(ConfigError, match="tie_first is for encoders"):
+    with pytest.raises(ConfigError, match="`tie_first` needs an encoder"):
         PromptClassifier(
             loaded, PromptConfig(method="p-tuning", tie_first=True), LABELS, load_tokenizer(loaded.location)
         )
@@ -306,7 +306,7 @@ def test_what_is_trained_by_default_stays_under_one_percent_of_the_backbone(
         ([], "single_label_classification", "no labels"),
         (["a", "b", "a"], "single_label_classification", "'a' is named twice"),
         (["a", "b"], "regression", "2 labels are named"),
-        (["a", "b"], "ranking", "'ranking' is not known; use single_label_classification"),
+        (["a", "b"], "ranking", "`problem_type='ranking'` is not known; use single_label_classification"),
     ],
 )
 def test_labels_that_no_model_can_have_are_refused(labels, problem_type, expected, backbone) -> None:

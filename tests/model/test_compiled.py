@@ -1,4 +1,4 @@
-"""The compiled forward pass is the backbone's own."""
+"""The compiled forward pass gives the same results as the ordinary one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCHES = [
 ]
 
 
-def slopes_and_logits(model: PromptClassifier, ids: torch.Tensor, forward=None) -> list[torch.Tensor]:
+def logits_and_gradients(model: PromptClassifier, ids: torch.Tensor, forward=None) -> list[torch.Tensor]:
     model.zero_grad()
     inputs = Inputs(ids, (ids > 0).long())
     logits = start_logits([model], [model.prompt()], [0] * len(ids), inputs, forward).result()[0]
@@ -41,23 +41,24 @@ def slopes_and_logits(model: PromptClassifier, ids: torch.Tensor, forward=None) 
         ("stablelm", "deep"),  # outside of the table
     ],
 )
-def test_compiled_logits_and_gradients_are_the_plain_ones(family, method, backbone) -> None:
+def test_compiled_logits_and_gradients_equal_the_ordinary_ones(family, method, backbone) -> None:
     config = PromptConfig(method=method, virtual_tokens=3, encoder_hidden_size=8)
     model = PromptClassifier(backbone(family), config, LABELS)
     graphs = torch._dynamo.utils.counters["stats"]
     torch._dynamo.reset()
     compiled = CompiledForward(model.backbone, compiler="aot_eager")
     for number, ids in enumerate(BATCHES):
-        for plain, own in zip(slopes_and_logits(model, ids), slopes_and_logits(model, ids, compiled), strict=True):
-            torch.testing.assert_close(own, plain, atol=1e-5, rtol=1e-5)
+        expected = logits_and_gradients(model, ids)
+        for actual, plain in zip(logits_and_gradients(model, ids, compiled), expected, strict=True):
+            torch.testing.assert_close(actual, plain, atol=1e-5, rtol=1e-5)
         if number == 1:
             traced = graphs["unique_graphs"]
-    assert graphs["unique_graphs"] == traced  # rows and tokens are left open: another shape needs no other graph
+    assert graphs["unique_graphs"] == traced  # rows and tokens are left open, so another shape needs no new graph
 
 
 @pytest.mark.parametrize("family", ["roberta", "qwen2"])
-def test_a_models_constants_are_no_inputs_of_its_graph(family, backbone) -> None:
-    """As scalars on the CPU they would break a CUDA graph into pieces."""
+def test_the_constants_of_a_model_are_not_inputs_of_its_graph(family, backbone) -> None:
+    """Constants that are inputs would be scalars on the CPU, which break a CUDA graph into pieces."""
     inputs = []
 
     def compiler(graph, examples):
@@ -66,14 +67,14 @@ def test_a_models_constants_are_no_inputs_of_its_graph(family, backbone) -> None
 
     torch._dynamo.reset()
     model = PromptClassifier(backbone(family), PromptConfig(method="deep", virtual_tokens=3), LABELS)
-    slopes_and_logits(model, BATCHES[0], CompiledForward(model.backbone, compiler))
+    logits_and_gradients(model, BATCHES[0], CompiledForward(model.backbone, compiler))
     tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
     assert len(tensors) > 20
     assert all(tensor.dim() for tensor in tensors)
 
 
-def test_cuda_graphs_are_for_the_main_thread(backbone, monkeypatch) -> None:
-    """Those of torch before 2.13 belong to one thread."""
+def test_cuda_graphs_are_used_in_the_main_thread_only(backbone, monkeypatch) -> None:
+    """Before torch 2.13, only one thread can record CUDA graphs."""
     modes = []
     monkeypatch.setattr(torch, "compile", lambda *_, **options: modes.append(options.get("mode")))
     loaded = backbone("bert")
@@ -84,11 +85,11 @@ def test_cuda_graphs_are_for_the_main_thread(backbone, monkeypatch) -> None:
     assert modes == ["reduce-overhead", None]
 
 
-def test_a_machine_that_cannot_compile_is_named(backbone) -> None:
+def test_a_machine_without_a_compiler_is_explained(backbone) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler")
 
     torch._dynamo.reset()
     model = PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=3), LABELS)
-    with pytest.raises(TrainingError, match=r"cannot be compiled here .* or train with `compile=False`"):
-        slopes_and_logits(model, BATCHES[0], CompiledForward(model.backbone, compiler=broken))
+    with pytest.raises(TrainingError, match=r"cannot be compiled on this machine .* or train with `compile=False`"):
+        logits_and_gradients(model, BATCHES[0], CompiledForward(model.backbone, compiler=broken))

@@ -1,4 +1,4 @@
-"""Which defaults few training rows bring, and where they do not."""
+"""The defaults for few training rows, and the cases in which they do not apply."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settled(backbone, rows: int | None = FEW_ROWS, labels=LABELS, **settings) ->
     return model_for(backbone, rows, labels, **settings).config
 
 
-def test_few_rows_bring_a_verbalizer_and_a_prompt_that_describes_the_task(language_model) -> None:
+def test_with_few_rows_the_head_is_a_verbalizer_and_the_prompt_describes_the_task(language_model) -> None:
     config = settled(language_model("llama"))
     assert (config.head, config.method, config.init) == ("verbalizer", "deep", "text")
     assert config.init_text == "Classify the text as bad or good.\n"
@@ -34,7 +34,7 @@ def test_few_rows_bring_a_verbalizer_and_a_prompt_that_describes_the_task(langua
     assert (masked.head, masked.pooling, masked.init) == ("verbalizer", "mask", "text")
 
 
-def test_more_rows_or_an_unknown_number_bring_a_linear_head(language_model) -> None:
+def test_with_more_rows_or_an_unknown_number_the_head_is_linear(language_model) -> None:
     for rows in (FEW_ROWS + 1, None):
         config = settled(language_model("llama"), rows=rows)
         assert (config.head, config.init, config.template) == ("linear", "normal", None)
@@ -51,11 +51,11 @@ def test_a_family_without_a_shared_softmax_starts_virtual_tokens_from_the_descri
         ({"head": "linear"}, LABELS),
         ({"pooling": "mean"}, LABELS),
         ({}, ["0", "1"]),
-        ({}, ["very_bad", "very_good"]),  # which begin alike
+        ({}, ["very_bad", "very_good"]),  # the same first token
         ({}, ["bad", "xyzzy"]),
     ],
 )
-def test_where_words_are_not_wanted_or_not_to_be_had_the_head_is_linear(settings, labels, language_model) -> None:
+def test_the_head_is_linear_if_words_are_not_wanted_or_not_possible(settings, labels, language_model) -> None:
     assert settled(language_model("llama"), labels=labels, **settings).head == "linear"
 
 
@@ -63,7 +63,7 @@ def test_a_backbone_without_a_language_model_head_keeps_the_linear_head(backbone
     assert settled(backbone("bert")).head == "linear"
 
 
-def test_what_the_user_gives_stays(language_model) -> None:
+def test_settings_of_the_user_are_kept(language_model) -> None:
     words = {"bad": "poor", "good": "fine"}
     config = settled(language_model("llama"), verbalizer=words, virtual_tokens=3, token_dropout=0.1)
     assert config.init_text == "Classify the text as poor or fine.\n"
@@ -85,7 +85,7 @@ def data(train: int, validation: int) -> TextData:
     return TextData(splits, LABELS, Columns("text", None, "label"), "here")
 
 
-def test_training_of_few_rows_has_defaults_of_its_own(language_model) -> None:
+def test_training_on_few_rows_has_different_defaults(language_model) -> None:
     few, plain = (model_for(language_model("llama"), **settings) for settings in ({}, {"head": "linear"}))
     assert settle(TrainConfig(), few, data(32, 3)).best == "last"
     assert settle(TrainConfig(patience=2), few, data(32, 3)).best == "accuracy"  # it waits for a better epoch

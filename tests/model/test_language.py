@@ -192,8 +192,8 @@ def test_the_mask_pooling_needs_to_know_where_the_mask_is(language_model) -> Non
     [
         ("llama", {"template": "{text} {mask}"}, "a mask token is for masked language models"),
         ("llama", {"pooling": "mask"}, "a mask token is for masked language models"),
-        ("llama", {"pooling": "mean"}, "with pooling 'last' or 'peft'"),
-        ("bert", {"pooling": "mean"}, "with pooling 'mask'"),
+        ("llama", {"pooling": "mean"}, "needs `pooling='last'` or `pooling='peft'`"),
+        ("bert", {"pooling": "mean"}, "needs `pooling='mask'`"),
     ],
 )
 def test_a_verbalizer_reads_only_where_the_model_answers(family, settings, reason, language_model) -> None:

@@ -1,4 +1,4 @@
-"""Words for labels, and the tokens that stand for them."""
+"""The words that stand for labels, and the tokens that stand for the words."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_words_are_given_as_text_or_as_a_mapping(given) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("good", "'good' is not label=word,word"),
+        ("good", "'good' is not of the form label=word,word"),
         ("a=;b=c", "label 'a' has no word"),
         ({"a": []}, "label 'a' has no word"),
-        ("{", "no mapping of labels"),
+        ("{", "not a JSON object of labels and words"),
         (["a"], "valid dictionary"),
     ],
 )
-def test_words_in_another_form_are_refused(given, reason) -> None:
+def test_words_in_another_form_are_rejected(given, reason) -> None:
     with pytest.raises(ValidationError, match=reason):
         PromptConfig(verbalizer=given)
 
@@ -45,18 +45,18 @@ def test_words_in_another_form_are_refused(given, reason) -> None:
     ("label", "word"),
     [("negative", "negative"), ("not_entailed", "not entailed"), ("NotEntailed", "not entailed"), ("Sports", "Sports")],
 )
-def test_a_labels_name_becomes_a_word(label, word) -> None:
+def test_the_name_of_a_label_becomes_words(label, word) -> None:
     assert word_of(label) == word
 
 
-def test_numbered_labels_are_no_words() -> None:
+def test_numbered_labels_are_not_words() -> None:
     assert are_words(["negative", "positive"])
     for labels in (["0", "1"], ["LABEL_0", "LABEL_1"], ["class 1", "class 2"]):
         assert not are_words(labels)
 
 
 def byte_tokenizer():
-    """GPT-2's kind: a blank in front belongs to the word."""
+    """Return a tokenizer like GPT-2's, in which a leading space is part of the word's token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -76,7 +76,7 @@ def byte_tokenizer():
 
 
 @pytest.mark.parametrize(("template", "token"), [("{text}:", "Ġgood"), ("{text}:\n", "good"), ("{text}", "Ġgood")])
-def test_a_word_begins_with_the_blank_that_its_place_wants(template, token) -> None:
+def test_a_word_begins_with_a_space_unless_the_template_ends_with_whitespace(template, token) -> None:
     tokenizer = byte_tokenizer()
     (good,), (bad,) = label_tokens(tokenizer, ["good", "bad"], None, template)
     assert tokenizer.convert_ids_to_tokens([good, bad]) == [token, token.replace("good", "bad")]
@@ -86,15 +86,15 @@ def tokens(backbone_folder, labels, words):
     from ptune.model.locate import locate
 
     tokenizer = load_tokenizer(locate(str(backbone_folder("gpt2"))))
-    return [tokenizer.convert_ids_to_tokens(own) for own in label_tokens(tokenizer, labels, words, "{text} is")]
+    return [tokenizer.convert_ids_to_tokens(ids) for ids in label_tokens(tokenizer, labels, words, "{text} is")]
 
 
-def test_the_first_token_of_a_long_word_decides(backbone_folder) -> None:
+def test_a_word_of_several_tokens_is_represented_by_the_first(backbone_folder) -> None:
     assert tokens(backbone_folder, ["a_film", "book_plot"], None) == [["a"], ["book"]]
     assert tokens(backbone_folder, ["x", "y"], {"y": ["bad", "poor"], "x": ["good"]}) == [["good"], ["bad", "poor"]]
 
 
-def test_labels_that_begin_alike_are_refused_with_their_words_and_tokens(backbone_folder) -> None:
+def test_labels_with_the_same_first_tokens_are_rejected_with_their_words_and_tokens(backbone_folder) -> None:
     with pytest.raises(
         ConfigError,
         match=r"labels 'very_good' \('very good'\) and 'very_bad' \('very bad'\) begin with the same tokens, 'very'",
@@ -102,7 +102,7 @@ def test_labels_that_begin_alike_are_refused_with_their_words_and_tokens(backbon
         tokens(backbone_folder, ["very_good", "very_bad"], None)
 
 
-def test_words_for_other_labels_and_unknown_words_are_refused(backbone_folder) -> None:
+def test_words_for_other_labels_and_unknown_words_are_rejected(backbone_folder) -> None:
     with pytest.raises(ConfigError, match=r"words for 'good', but the labels are 'good', 'bad'"):
         tokens(backbone_folder, ["good", "bad"], {"good": ["fine"]})
     with pytest.raises(ConfigError, match=r"the word 'xyzzy' of the verbalizer is not in the backbone's vocabulary"):

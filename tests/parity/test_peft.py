@@ -1,7 +1,7 @@
-"""ptune's files in PEFT, and PEFT's files in ptune: the same logits to 1e-5.
+"""Adapters of ptune in PEFT, and adapters of PEFT in ptune, give the same logits to within 1e-5.
 
-PEFT answers for one row at a time, without padding: under padding its own answers depend on the batch. ptune
-answers for all rows in one padded batch.
+PEFT gets one row at a time, without padding, because with padding its logits depend on the batch. ptune gets all rows
+in one padded batch.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def ptune_logits(model: ptune.PromptClassifier) -> Tensor:
 
 
 def random_classifier(backbone, **settings) -> ptune.PromptClassifier:
-    """Weights far from zero everywhere, so that nothing hides."""
+    """Return a classifier whose weights are all far from zero, so that a missing one changes the logits."""
     config = ptune.PromptConfig(virtual_tokens=P, pooling="peft", encoder_hidden_size=8, **settings)
     model = ptune.PromptClassifier(backbone, config, LABELS, seed=5)
     torch.manual_seed(11)
@@ -82,7 +82,7 @@ def assert_peft_agrees(adapter: Path, backbone_dir: Path, expected: Tensor) -> N
     from peft import PeftModel
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # PEFT warns of missing or unexpected keys
+        warnings.simplefilter("error")  # PEFT warns about missing or unexpected keys
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         peft_model = PeftModel.from_pretrained(transformers_model(backbone_dir), adapter).eval()
     torch.testing.assert_close(peft_logits(peft_model), expected, atol=1e-5, rtol=0)
@@ -183,7 +183,7 @@ def test_adapters_trained_and_saved_by_peft_give_pefts_logits_in_ptune(
     torch.testing.assert_close(ptune_logits(classifier.model), peft_logits(model), atol=1e-5, rtol=0)
 
 
-def test_labels_of_a_peft_file_come_from_the_backbones_configuration(backbone, backbone_folder, tmp_path) -> None:
+def test_labels_of_a_peft_adapter_come_from_the_backbones_configuration(backbone, backbone_folder, tmp_path) -> None:
     model = random_classifier(backbone("bert"), method="p-tuning")
     folder = saved(model, tmp_path / "adapter")
     (folder / "ptune.json").unlink()
@@ -192,7 +192,7 @@ def test_labels_of_a_peft_file_come_from_the_backbones_configuration(backbone, b
     assert ptune.load(folder, named).labels == ["x", "y", "z"]
 
 
-def test_a_peft_file_without_its_record_loads_onto_the_backbone_that_it_names(backbone, tmp_path) -> None:
+def test_a_peft_adapter_without_a_ptune_file_loads_the_backbone_that_it_names(backbone, tmp_path) -> None:
     model = random_classifier(backbone("bert"), method="deep")
     folder = saved(model, tmp_path / "adapter")
     (folder / "ptune.json").unlink()
@@ -202,8 +202,8 @@ def test_a_peft_file_without_its_record_loads_onto_the_backbone_that_it_names(ba
 def test_a_deep_adapter_whose_prompt_leaves_a_sliding_window_is_not_offered_to_peft(backbone, tmp_path) -> None:
     narrow = random_classifier(backbone("mistral", sliding_window=6), method="deep")
     assert ptune.read_adapter(saved(narrow, tmp_path / "narrow")).peft is False
-    whole = random_classifier(backbone("mistral"), method="deep")
-    assert ptune.read_adapter(saved(whole, tmp_path / "whole")).peft is True
+    wide = random_classifier(backbone("mistral"), method="deep")
+    assert ptune.read_adapter(saved(wide, tmp_path / "wide")).peft is True
 
 
 @pytest.mark.parametrize(("family", "method"), [("bert", "deep"), ("roberta", "p-tuning"), ("gpt2", "deep")])
@@ -218,7 +218,7 @@ def test_an_adapter_in_a_layout_that_peft_cannot_read_is_not_offered_to_it(famil
 
 
 @pytest.mark.parametrize("family", GUIDE_FAMILIES)
-def test_regressions_of_ptune_give_the_same_numbers_in_peft_and_back(
+def test_regression_adapters_give_the_same_numbers_in_ptune_and_in_peft(
     family, backbone, backbone_folder, tmp_path
 ) -> None:
     from peft import PeftModel
@@ -234,8 +234,8 @@ def test_regressions_of_ptune_give_the_same_numbers_in_peft_and_back(
     assert expected.shape == (3, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole = AutoModelForSequenceClassification.from_pretrained(backbone_folder(family), num_labels=1).eval()
-        peft_model = PeftModel.from_pretrained(whole, tmp_path).eval()
+        base_model = AutoModelForSequenceClassification.from_pretrained(backbone_folder(family), num_labels=1).eval()
+        peft_model = PeftModel.from_pretrained(base_model, tmp_path).eval()
     torch.testing.assert_close(peft_logits(peft_model), expected, atol=1e-5, rtol=1e-5)
     (tmp_path / "ptune.json").unlink()  # as PEFT would write it
     classifier = ptune.load(tmp_path, backbone(family))
@@ -244,10 +244,10 @@ def test_regressions_of_ptune_give_the_same_numbers_in_peft_and_back(
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_a_verbalizer_behind_a_prompt_of_text_gives_the_same_logits_in_peft(
+def test_a_verbalizer_with_a_prompt_from_a_text_gives_the_same_logits_in_peft(
     family, language_model, language_model_folder, tmp_path
 ) -> None:
-    """The head is PEFT's score.weight, and PEFT counts the text's positions from behind the prompt anyway."""
+    """The head is saved as PEFT's score.weight, and PEFT always numbers the text's positions after the prompt."""
     config = ptune.PromptConfig(
         head="verbalizer",
         verbalizer={"red": "bad", "green": "good", "blue": "fine"},

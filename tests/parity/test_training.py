@@ -1,4 +1,4 @@
-"""Trained from the same seed on the same rows, ptune in PEFT's layout loses as PEFT does, step by step."""
+"""With the same seed and rows, training in PEFT's layout gives the same losses as PEFT, step by step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ P = 4
 
 
 def batches(width: int = 9) -> list[dict[str, torch.Tensor]]:
-    """Rows of one length, as PEFT's decoders see padding."""
+    """Return rows of one length, because PEFT's decoders attend to padding."""
     torch.manual_seed(1)
     return [
         {
@@ -49,7 +49,7 @@ def prompted(package: Any, folder: Path, config: str, settings: dict[str, Any]) 
 
 
 def curve(model: Any, rows: list[dict[str, torch.Tensor]]) -> list[float]:
-    model.eval()  # PEFT's backbone without dropout
+    model.eval()  # turns off the dropout of PEFT's backbone
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.01)
     losses = []
     with warnings.catch_warnings():
@@ -65,21 +65,23 @@ def curve(model: Any, rows: list[dict[str, torch.Tensor]]) -> list[float]:
 
 @pytest.mark.parametrize("kind", ["MLP", "LSTM"])
 @pytest.mark.parametrize("family", ["roberta", "bert", "gpt2", "opt"])
-def test_p_tuning_from_the_same_seed_loses_as_in_peft(family, kind, backbone_folder) -> None:
+def test_p_tuning_with_the_same_seed_has_the_losses_of_peft(family, kind, backbone_folder) -> None:
     settings = {"encoder_hidden_size": 8, "encoder_reparameterization_type": kind}
     rows = batches() if family in ("gpt2", "opt") else padded_batches()
     folder = backbone_folder(family)
-    theirs, own = (curve(prompted(package, folder, "PromptEncoderConfig", settings), rows) for package in (peft, ours))
-    assert own == pytest.approx(theirs, abs=2e-4)
-    assert max(own) - min(own) > 0.1
+    expected, losses = (
+        curve(prompted(package, folder, "PromptEncoderConfig", settings), rows) for package in (peft, ours)
+    )
+    assert losses == pytest.approx(expected, abs=2e-4)
+    assert max(losses) - min(losses) > 0.1
 
 
 @pytest.mark.parametrize("config", ["PromptTuningConfig", "PrefixTuningConfig"])
 @pytest.mark.parametrize("family", ["roberta", "gpt2"])
-def test_prompts_from_the_same_vectors_lose_as_in_peft(family, config, backbone_folder) -> None:
-    theirs, own = (prompted(package, backbone_folder(family), config, {}) for package in (peft, ours))
-    start = ours.get_peft_model_state_dict(own)["prompt_embeddings"]
+def test_prompts_with_the_same_initial_vectors_have_the_losses_of_peft(family, config, backbone_folder) -> None:
+    peft_model, ptune_model = (prompted(package, backbone_folder(family), config, {}) for package in (peft, ours))
+    start = ours.get_peft_model_state_dict(ptune_model)["prompt_embeddings"]
     with torch.no_grad():
-        theirs.prompt_encoder["default"].embedding.weight.copy_(start)
+        peft_model.prompt_encoder["default"].embedding.weight.copy_(start)
     rows = batches()
-    assert curve(own, rows) == pytest.approx(curve(theirs, rows), abs=2e-4)
+    assert curve(ptune_model, rows) == pytest.approx(curve(peft_model, rows), abs=2e-4)

@@ -1,4 +1,4 @@
-"""Checks that a configuration, its labels and a backbone go together, before anything is made of them."""
+"""Check that a configuration, labels, a backbone and data fit together, before a model is built or trained."""
 
 from __future__ import annotations
 
@@ -14,30 +14,71 @@ from ptune.model.config import PromptConfig
 
 logger = logging.getLogger(__name__)
 
+_LEAST_TEXT = 8  # positions that the virtual tokens must leave for text
+
 
 def check_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
+    """Check the labels of a model and return them as a list.
+
+    Raises:
+        ConfigError: the problem type is unknown.
+        ConfigError: there are no labels, two labels have the same name, or a regression has more than one label.
+    """
     if problem_type not in (SINGLE, MULTI, REGRESSION):
-        raise ConfigError(f"problem_type '{problem_type}' is not known; use {SINGLE}, {MULTI} or {REGRESSION}")
+        raise ConfigError(
+            f"`problem_type='{problem_type}'` is not known; use {SINGLE}, {MULTI} or {REGRESSION}",
+            field="problem_type",
+            value=problem_type,
+            expected=f"{SINGLE}, {MULTI} or {REGRESSION}",
+        )
     if problem_type == REGRESSION and len(labels) != 1:
-        raise ConfigError(f"a regression gives one number, but {len(labels)} labels are named; name one")
+        raise ConfigError(
+            f"a regression gives one number, but {len(labels)} labels are named; give one label",
+            field="labels",
+            value=labels,
+            expected="one label",
+        )
     if not labels:
-        raise ConfigError("there are no labels; name them in index order, such as labels=data.labels")
+        raise ConfigError(
+            "there are no labels; give their names in index order, such as `labels=data.labels`",
+            field="labels",
+            value=labels,
+            expected="the names of the labels in index order",
+        )
     label, count = Counter(labels).most_common(1)[0]
     if count > 1:
-        raise ConfigError(f"label '{label}' is named twice; every class needs a name of its own")
+        raise ConfigError(
+            f"label '{label}' is named twice; give each class a different name",
+            field="labels",
+            value=labels,
+            expected="a different name for each class",
+        )
     return list(labels)
 
 
 def check_fit(config: PromptConfig, backbone: Backbone) -> None:
+    """Check that a backbone supports a configuration.
+
+    Raises:
+        ConfigError: the family does not support the method, the softmax, the template or the pooling.
+        ConfigError: the virtual tokens leave no positions for text.
+    """
+    family = f"{backbone.family.name} (backbone '{backbone.name}')"
     if config.method == "deep" and backbone.family.deep is None:
         raise ConfigError(
-            f"method 'deep' does not work with {backbone.family.name} (backbone '{backbone.name}'): its attention "
-            "takes no further keys and values; use `method='p-tuning'` or `method='prompt-tuning'`"
+            f"`method='deep'` does not work with {family}, whose attention takes no further keys and values; use "
+            "`method='p-tuning'` or `method='prompt-tuning'`",
+            field="method",
+            value=config.method,
+            expected="p-tuning or prompt-tuning",
         )
     if config.softmax == "separate" and not backbone.family.separates:
         raise ConfigError(
-            f"softmax 'separate' does not work with {backbone.family.name} (backbone '{backbone.name}'), whose layers "
-            "take a prompt as past keys and values only; use `softmax='shared'`"
+            f"`softmax='separate'` does not work with {family}, whose layers take a prompt only as past keys and "
+            "values; use `softmax='shared'`",
+            field="softmax",
+            value=config.softmax,
+            expected="shared",
         )
     if config.method == "deep" and config.softmax == "shared" and not backbone.family.shares:
         raise ConfigError(
@@ -47,39 +88,47 @@ def check_fit(config: PromptConfig, backbone: Backbone) -> None:
         )
     if backbone.family.decoder and "{mask}" in (config.template or ""):
         raise ConfigError(
-            f"a mask token is for masked language models; backbone '{backbone.name}' ({backbone.family.name}) goes on "
-            "where the text ends: leave {mask} and pooling 'mask' out, and let the template end where the answer begins"
+            f"a mask token is for masked language models, but {family} answers at the end of the text; leave out "
+            "{mask} and `pooling='mask'`, and end the template where the answer begins"
         )
-    if config.head == "verbalizer" and config.pooling not in (
-        ("last", "peft") if backbone.family.decoder else ("mask",)
-    ):
-        wanted = "'last' or 'peft'" if backbone.family.decoder else "'mask'"
-        raise ConfigError(
-            f"a verbalizer reads words where the language model answers, with pooling {wanted} in a "
-            f"{backbone.family.name} backbone, not '{config.pooling}'; leave `pooling` out"
-        )
+    _check_verbalizer_pooling(config, backbone)
     if config.pooling == "first" and backbone.family.decoder:
-        logger.warning(
-            "pooling 'first' of a decoder sees nothing of the text but its first token; use `pooling='last'`"
-        )
+        logger.warning("with `pooling='first'` a decoder sees only the first token of the text; use `pooling='last'`")
     limit = backbone.max_positions
-    if limit is not None and config.positions_taken > limit - 8:
+    if limit is not None and config.positions_taken > limit - _LEAST_TEXT:
         raise ConfigError(
             f"{config.virtual_tokens} virtual tokens leave no room for text in the {limit} positions of "
-            f"backbone '{backbone.name}'; use at most {limit - 8}"
+            f"backbone '{backbone.name}'; use at most {limit - _LEAST_TEXT} `virtual_tokens`",
+            field="virtual_tokens",
+            value=config.virtual_tokens,
+            expected=f"at most {limit - _LEAST_TEXT}",
+        )
+
+
+def _check_verbalizer_pooling(config: PromptConfig, backbone: Backbone) -> None:
+    """Check that a verbalizer reads the hidden state from which the language model predicts words."""
+    allowed = ("last", "peft") if backbone.family.decoder else ("mask",)
+    if config.head == "verbalizer" and config.pooling not in allowed:
+        choices = " or ".join(f"`pooling='{name}'`" for name in allowed)
+        raise ConfigError(
+            f"`head='verbalizer'` needs {choices} with {backbone.family.name} (backbone '{backbone.name}'), because "
+            f"the language model predicts words there, but `pooling` is '{config.pooling}'; leave `pooling` out",
+            field="pooling",
+            value=config.pooling,
+            expected=" or ".join(allowed),
         )
 
 
 def check_task(problem_type: ProblemType, labels: Sequence[str], data: TextData) -> None:
-    """Check that a model answers what the data ask.
+    """Check that a model has the problem type and the labels of the data.
 
     Raises:
-        ConfigError: model and data are of different problem types, or name their labels differently.
+        ConfigError: model and data have different problem types or different labels.
     """
     if problem_type != data.problem_type:
         raise ConfigError(
-            f"data '{data.source}' are {data.problem_type}, but the model was made for {problem_type}; make it "
-            "with `problem_type=data.problem_type`, or read the data with another problem_type",
+            f"data '{data.source}' are {data.problem_type}, but the model was made for {problem_type}; make the model "
+            "with `problem_type=data.problem_type`, or read the data with another `problem_type`",
             field="problem_type",
             value=problem_type,
             expected=data.problem_type,
@@ -87,7 +136,7 @@ def check_task(problem_type: ProblemType, labels: Sequence[str], data: TextData)
     if problem_type != REGRESSION and labels != data.labels:
         raise ConfigError(
             f"data '{data.source}' have the labels {_shown(data.labels)} in this order, but the model was made for "
-            f"{_shown(labels)}; make it with `labels=data.labels`",
+            f"{_shown(labels)}; make the model with `labels=data.labels`",
             field="labels",
             value=labels,
             expected=", ".join(data.labels),
@@ -95,5 +144,5 @@ def check_task(problem_type: ProblemType, labels: Sequence[str], data: TextData)
 
 
 def _shown(labels: Sequence[str]) -> str:
-    """Return the number of labels and the first of them."""
+    """Return the number of labels and the names of the first five."""
     return f"({len(labels)}) {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"

@@ -1,9 +1,9 @@
-"""The backbone's forward pass and the way back through it as one compiled graph.
+"""The backbone's forward and backward pass, compiled by torch.compile.
 
-torch.compile traces them once, with the number of rows and tokens left open, and joins what lies between the matrix
-products. On a GPU the launches of a shape are recorded as a CUDA graph besides, so that the host does not hold the
-device up; batches are therefore padded to few lengths (`LENGTHS`). Only training goes this way: what is evaluated
-and kept is computed as everywhere else.
+They are traced once, with the number of rows and tokens left open, and the operations between the matrix products are
+fused. On a GPU the kernel launches for each shape are also recorded as a CUDA graph, so that the GPU does not wait for
+the host. Batches are therefore padded to a few lengths (`LENGTHS`). Only training uses the compiled pass. Evaluation
+uses the ordinary one, as inference does.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from ptune.model.backbone import Backbone, Hidden, Read
 from ptune.model.entry import Entry
 from ptune.model.pending import Pending
 
-# A batch's tokens are padded to a multiple of so many, by the kind of device: to few graphs, or to whole vectors.
+# The length of a batch is padded to a multiple of this many tokens, by device type. On a GPU this keeps the number of
+# graphs low. WHOLE_VECTORS is for other devices, whose vector instructions are then filled.
 LENGTHS = {"cuda": 16}
 WHOLE_VECTORS = 8
 
 
 def length_step(device: torch.device) -> int:
-    """What a batch's tokens are padded to a multiple of."""
+    """Return the number of tokens that a batch is padded to a multiple of."""
     return LENGTHS.get(device.type, WHOLE_VECTORS)
 
 
@@ -36,11 +37,12 @@ class CompiledForward:
     """`Backbone.forward`, compiled when it is first called.
 
     Args:
-        compiler: torch.compile's backend; None: inductor, which needs a C++ compiler on a CPU and Triton on a GPU.
+        backbone: the backbone whose forward pass is compiled.
+        compiler: backend of torch.compile; None: inductor, which needs a C++ compiler on a CPU and Triton on a GPU.
     """
 
     def __init__(self, backbone: Backbone, compiler: str | None = None) -> None:
-        # Before torch 2.13, graphs recorded in one thread make every other thread fail that compiles with them.
+        # Before torch 2.13, once one thread has recorded graphs, compiling with graphs fails in every other thread.
         main = threading.current_thread() is threading.main_thread()
         self._graphs = backbone.device.type == "cuda" and compiler is None and main
         mode = {"mode": "reduce-overhead"} if self._graphs else {}
@@ -48,21 +50,21 @@ class CompiledForward:
         self._forward = compile_(_flat(backbone), backend=compiler or "inductor", dynamic=True, **mode)
 
     def __call__(self, inputs: Inputs, prompt: Tensor, entry: Entry, read: Read = None) -> Pending[Hidden]:
-        """Run the pass and return a handle of its result, as `Backbone.start` does.
+        """Run the pass and return a handle to its result, as `Backbone.start` does.
 
         Raises:
-            TrainingError: the machine lacks what compiling needs.
+            TrainingError: the machine has no compiler that torch.compile can use.
         """
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
-            # The gradient lies in the graph's own memory, which the next batch writes over.
+            # The gradient is in the graph's own memory, which the next batch overwrites.
             prompt = prompt.clone()
             prompt.register_hook(torch.clone)
         try:
-            # Scales and epsilons are constants. As inputs, which `dynamic` would make of them, they stay on the CPU and
-            # break a CUDA graph into pieces, and a backbone is traced twice.
+            # `dynamic` would turn scales and epsilons into inputs of the graph. They would then be scalars on the CPU,
+            # which break a CUDA graph into pieces, and the backbone would be traced twice. So they stay constants.
             with torch._dynamo.config.patch(specialize_float=True), warnings.catch_warnings():
-                # Tracing looks at the gradient of a prompt that is made, not stored.
+                # Tracing reads `.grad` of the prompt. It is the output of an encoder, not a leaf, so torch warns.
                 warnings.filterwarnings("ignore", message="The .grad attribute")
                 hidden: Hidden = self._forward(
                     inputs.input_ids, inputs.attention_mask, inputs.token_type_ids, prompt, entry, read
@@ -70,8 +72,8 @@ class CompiledForward:
         except torch._dynamo.exc.BackendCompilerFailed as err:
             reason = str(err).strip().splitlines()[0]
             raise TrainingError(
-                f"the backbone cannot be compiled here ({reason}); torch.compile needs a C++ compiler on a CPU and "
-                "Triton on a GPU: install it, or train with `compile=False`"
+                f"the backbone cannot be compiled on this machine ({reason}); torch.compile needs a C++ compiler on a "
+                "CPU and Triton on a GPU; install it, or train with `compile=False`"
             ) from err
         return Pending.done(hidden)
 

@@ -1,9 +1,9 @@
 """Several prompts over one frozen backbone, in one forward pass.
 
-Rows of different prompts share a batch, since every row may have a prompt of
-its own: shallow [B, P, E] or deep [L, 2, B, P, Hkv]. Training uses that to
-train several seeds at once; `PromptEnsemble` answers with the mean of its
-members' probabilities (prompt ensembling, arXiv 2104.08691).
+Rows with different prompts can share a batch, because each row may have its own
+prompt: shallow [B, P, E] or deep [L, 2, B, P, Hkv]. Training uses this to train
+several seeds at once. `PromptEnsemble` predicts the mean of its members'
+probabilities (prompt ensembling, arXiv 2104.08691).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ptune.model.mixed import start_logits
 
 
 class PromptEnsemble(nn.Module):
-    """Classifiers that share a backbone, a configuration and labels, as one classifier.
+    """Several classifiers that act as one. They share a backbone, a configuration and labels.
 
     Args:
         members: M classifiers over the same backbone.
@@ -35,6 +35,7 @@ class PromptEnsemble(nn.Module):
 
     @property
     def first(self) -> PromptClassifier:
+        """The first member, for everything that the members share."""
         return self.members[0]  # type: ignore[return-value]
 
     @property
@@ -58,7 +59,15 @@ class PromptEnsemble(nn.Module):
         return [member.prompt() for member in self.members]  # type: ignore[operator]
 
     def member_logits(self, prompts: Sequence[Tensor], inputs: Inputs) -> Tensor:
-        """Return the logits [M, B, C] of every member for every row of a batch, all in one forward pass."""
+        """Compute the logits of every member for every row of a batch, in one forward pass.
+
+        Args:
+            prompts: the folded prompt of each member, from `prompts()`.
+            inputs: B rows.
+
+        Returns:
+            The logits, [M, B, C].
+        """
         members, rows = len(self.members), len(inputs)
         repeated = inputs if members == 1 else inputs.select(list(range(rows)) * members)
         owners = [member for member in range(members) for _ in range(rows)]
@@ -66,7 +75,7 @@ class PromptEnsemble(nn.Module):
         return torch.stack([logits[member] for member in range(members)])
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """The members' states, their names prefixed by the member's number."""
+        """Return the trainable states of all members. Each name begins with the member's number."""
         return {
             f"{number}.{name}": tensor
             for number, member in enumerate(self.members)
@@ -74,14 +83,14 @@ class PromptEnsemble(nn.Module):
         }
 
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `trainable_state` gave, exactly."""
+        """Load a state that `trainable_state` returned."""
         for number, member in enumerate(self.members):
             prefix = f"{number}."
-            own = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
-            member.load_trainable_state(own)  # type: ignore[operator]
+            member_state = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+            member.load_trainable_state(member_state)  # type: ignore[operator]
 
     def trainable_parameters(self) -> tuple[int, int]:
-        """(trained, all), over all members."""
+        """Return the number of trained parameters and of all parameters, counted over all members."""
         return self.first.trainable_parameters(len(self.members))
 
 
@@ -89,9 +98,10 @@ Model = PromptClassifier | PromptEnsemble
 
 
 def combine(logits: Tensor, problem_type: ProblemType = SINGLE) -> Tensor:
-    """Members' logits [M, N, C] -> [N, C]: those of their mean probabilities; of a regression their mean.
+    """Return logits [N, C] that combine the members' logits [M, N, C].
 
-    One member's stay as they are.
+    For classification these are the logits of the members' mean probabilities; for a regression, the mean of the
+    members' outputs. The logits of a single member are returned unchanged.
     """
     if len(logits) == 1:
         return logits[0]

@@ -1,4 +1,4 @@
-"""Where a backbone's name leads: a folder, a GGUF file, a Python package or the Hub."""
+"""Find a backbone by its name: in a folder, a GGUF file, a Python package or on the Hub."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from ptune.hub import why
 logger = logging.getLogger(__name__)
 
 _PACKAGE = "python:"
-_DEPTH = 3  # folders below a package that are searched for a model
+_DEPTH = 3  # levels of folders below a package that are searched for a model
 
 
 @dataclass(frozen=True)
 class Location:
-    """name: as the user wrote it. path: what transformers loads from: a folder, or a Hub id.
+    """Where a backbone is.
 
-    revision: of a Hub id; branch, tag or commit.
+    name: the backbone's name as the user wrote it.
+    path: what transformers loads from: a folder or a Hub id.
+    gguf_file: name of the GGUF file in the folder; None for other formats.
+    revision: branch, tag or commit of a Hub id.
     """
 
     name: str
@@ -31,27 +34,30 @@ class Location:
 
     @property
     def local(self) -> bool:
+        """True if the backbone is on this machine and not on the Hub."""
         return Path(self.path).is_dir()
 
     @property
     def packaged(self) -> bool:
-        """Whether it is inside an installed Python package."""
+        """True if the backbone is in an installed Python package."""
         return self.name.startswith(_PACKAGE)
 
     @property
     def reference(self) -> str:
-        """The name to note in an adapter: absolute for a folder, else as written."""
+        """The name to record in an adapter: for a folder its absolute path, otherwise the name as the user wrote it."""
         if self.packaged or not self.local:
             return self.name
         return str(Path(self.path) / self.gguf_file) if self.gguf_file else str(Path(self.path).resolve())
 
     def pinned(self) -> Location:
-        """The same place at the commit that its revision is now, so that all files are of one and adapters can note it.
+        """Return this location with its revision resolved to a commit.
 
-        Where the Hub cannot be reached, the commit that was fetched last. A place on this machine stays as it is.
+        All files are then loaded from the same commit, and adapters can record it. If the Hub cannot be reached, this
+        is the commit that was downloaded last. A local location is returned unchanged.
 
         Raises:
-            BackboneError: there is no such repository or revision within reach.
+            BackboneError: the repository or the revision does not exist, or the Hub cannot be reached and the cache
+                does not have it.
         """
         if self.local:
             return self
@@ -64,7 +70,7 @@ class Location:
             raise self.failure(err) from err
 
     def load_options(self) -> dict[str, Any]:
-        """Keyword arguments for transformers' `from_pretrained`."""
+        """Return the keyword arguments for transformers' `from_pretrained`."""
         options: dict[str, Any] = {"trust_remote_code": False}
         if self.gguf_file:
             options["gguf_file"] = self.gguf_file
@@ -73,34 +79,40 @@ class Location:
         return options
 
     def failure(self, err: Exception) -> BackboneError:
-        """A sentence for what went wrong while loading from here."""
+        """Return the error to raise if loading from here failed with `err`."""
         reason = why(err)
         if self.local:
             hint = ""
             if self.gguf_file is None and not any(Path(self.path).glob("*.safetensors")):
                 hint = (
-                    "; there is no *.safetensors in it, and ptune opens no pickles (`random_weights=True` needs none)"
+                    "; it contains no *.safetensors file, and ptune opens no pickles (`random_weights=True` needs no "
+                    "weights)"
                 )
             return BackboneError(f"backbone '{self.name}' cannot be read from {self.path}: {reason}{hint}")
         revision = f", revision '{self.revision}'," if self.revision else ""
         return BackboneError(
-            f"backbone '{self.name}' is no folder here, and as a Hub id{revision} it could not be loaded ({reason}); "
-            "give a local folder, python:PACKAGE for a model inside an installed package, or check the id and "
+            f"backbone '{self.name}' is not a local folder, and as a Hub id{revision} it could not be loaded "
+            f"({reason}); give a local folder, python:PACKAGE for a model in an installed package, or check the id and "
             "the network"
         )
 
 
 def locate(name: str, revision: str | None = None) -> Location:
-    """Find a backbone by its name, without loading it. A revision is for Hub ids; what is here has none.
+    """Find a backbone by its name, without loading it.
+
+    Args:
+        name: a folder, a GGUF file, python:PACKAGE or a Hub id.
+        revision: branch, tag or commit of a Hub id. For a local backbone it is ignored with a warning.
 
     Raises:
-        BackboneError: an empty name, a package that is not installed or holds no model, a path without a model.
+        BackboneError: the name is empty, the package is not installed, or there is no model in the package or at the
+            path.
     """
     location = _locate(name)
     if location.local:
         if revision is not None:
             logger.warning(
-                "backbone '%s' is on this machine and no Hub id: its revision '%s' is not used", name, revision
+                "backbone '%s' is on this machine, not on the Hub; its revision '%s' is ignored", name, revision
             )
         return location
     return replace(location, revision=revision)
@@ -117,14 +129,14 @@ def _locate(name: str) -> Location:
     if path.is_dir():
         return _in_folder(name, path)
     if path.exists():
-        raise BackboneError(f"backbone '{name}' is a file; give the folder that holds config.json and *.safetensors")
+        raise BackboneError(f"backbone '{name}' is a file; give the folder with config.json and *.safetensors")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise BackboneError(f"backbone '{name}': there is no such folder; give a folder, python:PACKAGE or a Hub id")
     return Location(name, name)
 
 
 def package_folder(package: str) -> Path | None:
-    """Where an installed Python package lies, found without running it; None where it is not installed."""
+    """Return the folder of an installed Python package, or None if it is not installed. The package is not imported."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
 
@@ -135,7 +147,7 @@ def _in_folder(name: str, folder: Path) -> Location:
     gguf = sorted(folder.glob("*.gguf"))
     if len(gguf) == 1:
         return Location(name, str(folder.resolve()), gguf_file=gguf[0].name)
-    raise BackboneError(f"backbone '{name}': the folder holds neither config.json nor one .gguf file")
+    raise BackboneError(f"backbone '{name}': the folder must contain config.json or exactly one .gguf file")
 
 
 def _in_package(name: str) -> Location:
@@ -158,13 +170,16 @@ def _in_package(name: str) -> Location:
     for folder in _folders(root, _DEPTH):
         for gguf in sorted(folder.glob("*.gguf")):
             return Location(name, str(folder), gguf_file=gguf.name)
-    raise BackboneError(f"backbone '{name}': package '{distribution}' holds no safetensors folder and no .gguf file")
+    raise BackboneError(
+        f"backbone '{name}': package '{distribution}' contains no model: neither a folder with config.json and "
+        "*.safetensors nor a .gguf file; name another package"
+    )
 
 
 def _folders(root: Path, depth: int) -> list[Path]:
-    """root and the folders below it, nearest first."""
-    found = level = [root]
+    """Return root and the folders up to `depth` levels below it, nearest first."""
+    folders = level = [root]
     for _ in range(depth):
         level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
-        found = found + level
-    return found
+        folders = folders + level
+    return folders

@@ -1,4 +1,4 @@
-"""What torch says where a device has no memory, in one form, and what a user can do about it."""
+"""One exception for every way in which torch reports that memory ran out, and advice for the message."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-# Of allocations that do not go through the allocator whose failure is a torch.OutOfMemoryError: the CPU's, those of
-# Apple's GPUs, and those of the driver and the libraries themselves on a GPU that torch has filled.
-_SAID = (
+# Messages of allocators for which torch raises a plain RuntimeError, not a torch.OutOfMemoryError: those of the CPU and
+# of Apple's GPUs, and those of the driver and its libraries on a GPU whose memory torch has filled.
+_MESSAGES = (
     "DefaultCPUAllocator",
     "MPS backend out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -21,18 +21,23 @@ _SAID = (
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Within it, all that torch raises for want of memory is a torch.OutOfMemoryError."""
+    """Raise every out-of-memory error of the block as a torch.OutOfMemoryError."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as err:
-        if any(words in str(err) for words in _SAID):
+        if any(message in str(err) for message in _MESSAGES):
             raise torch.OutOfMemoryError(str(err)) from err
         raise
 
 
 def ways_out(device: torch.device, *ways: str) -> str:
-    """Return "use A, B or `device='cpu'`": what needs less of a device's memory, and for a GPU how to do without it."""
+    """Return the advice that ends an out-of-memory message: "use A, B or `device='cpu'`".
+
+    Args:
+        device: the device whose memory ran out. `device='cpu'` is added unless it is the CPU.
+        ways: settings that need less memory; at least one if the device is the CPU.
+    """
     *others, last = (*ways, *(["`device='cpu'`"] if device.type != "cpu" else []))
     return f"use {', '.join(others)} or {last}" if others else f"use {last}"

@@ -1,9 +1,10 @@
-"""One forward pass for rows that belong to different classifiers over the same backbone.
+"""Forward passes for a batch whose rows belong to different classifiers over the same backbone.
 
-A batch may mix prompts that enter in different ways, have different lengths, and lead to heads with different poolings
-and numbers of classes. Rows share a pass if their prompts enter in the same way and have the same number of virtual
-tokens, and if their heads read the same kind of thing. Each such group is one pass. Prompts of different lengths are
-not padded to share one: a virtual token of zeros still takes weight under either softmax.
+The prompts of a batch may enter in different ways and have different lengths, and the heads may differ in pooling and
+number of classes. Rows share a forward pass if their prompts enter in the same way and have the same number of virtual
+tokens, and if their heads read the same hidden states: all, their mean, or single positions. Each such group is one
+pass. Prompts of different lengths are not padded to share a pass, because a virtual token of zeros would still receive
+attention under either softmax.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ Start = Callable[[Inputs, Tensor, Entry, Read], Pending[Hidden]]
 
 
 class Prompted(Protocol):
-    """What a row's classifier is here: `PromptClassifier`, which is built on this module."""
+    """The part of `PromptClassifier` that is needed here. `PromptClassifier` itself imports this module."""
 
     backbone: Backbone
     head: TextHead | PeftHead
 
     @property
     def entry(self) -> Entry:
-        """How its prompt enters."""
+        """How the classifier's prompt enters the backbone."""
 
     def read(self, hidden: Hidden) -> Tensor:
-        """Return the logits [B, C] of hidden states."""
+        """Return the logits [B, C] for hidden states."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Group:
 
 
 def group_of(classifier: Prompted, prompt: Tensor) -> Group:
-    """Return the group of a classifier's rows under its folded prompt."""
+    """Return the group that the rows of a classifier with this folded prompt belong to."""
     return Group(classifier.entry, prompt.shape[-2], classifier.head.reads)
 
 
@@ -61,17 +62,18 @@ def start_logits(
     inputs: Inputs,
     start: Start | None = None,
 ) -> Pending[dict[int, Tensor]]:
-    """Begin to compute the logits of a batch, each row with the classifier that owns it.
+    """Start to compute the logits of a batch, each row with its own classifier.
 
     Args:
-        classifiers: any number of them, over one backbone.
-        prompts: the folded prompt of each, from `PromptClassifier.prompt`.
+        classifiers: any number of classifiers over one backbone.
+        prompts: the folded prompt of each classifier, from `PromptClassifier.prompt`.
         owners: [B], for each row the index of its classifier.
         inputs: B rows.
-        start: used in place of `Backbone.start`, such as a compiled forward pass.
+        start: called instead of `Backbone.start`, e.g. a compiled forward pass.
 
     Returns:
-        A handle of the logits [B_i, C_i] of each classifier that owns rows, by its index, in the rows' order.
+        A handle to the logits [B_i, C_i] by classifier index, for each classifier with rows in the batch. Rows keep
+        their order.
     """
     rows: dict[int, list[int]] = defaultdict(list)
     for row, owner in enumerate(owners):
@@ -109,7 +111,7 @@ def _start_group(
     inputs: Inputs,
     start: Start | None,
 ) -> Pending[list[Tensor]]:
-    """Begin one pass for several classifiers; `rows` holds the numbers of each one's rows in the batch."""
+    """Start one forward pass for several classifiers. `rows` has each classifier's row numbers in the batch."""
     order = [row for numbers in rows for row in numbers]
     if order != list(range(len(inputs))):
         inputs = inputs.select(order)
@@ -121,23 +123,24 @@ def _start_group(
 
     def logits(hidden: Hidden) -> list[Tensor]:
         hidden = replace(hidden, mask_position=inputs.mask_position)
-        return [c.read(hidden.rows(*border)) for c, border in zip(classifiers, borders, strict=True)]
+        return [classifier.read(hidden.rows(*border)) for classifier, border in zip(classifiers, borders, strict=True)]
 
     return pending.then(logits)
 
 
 def _by_row(prompts: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    """Return the one prompt that all rows share, or one for each row: [B, P, E] or [L, 2, B, P, Hkv]."""
+    """Return the prompt if there is only one, otherwise one prompt per row: [B, P, E] or [L, 2, B, P, Hkv]."""
     if len(prompts) == 1:
         return prompts[0]
     stacked = torch.stack(list(prompts), dim=-3)
-    if len(set(counts)) == 1:  # its gradient is a plain sum, which a GPU takes in the same order every time
+    if len(set(counts)) == 1:  # the gradient is then a plain sum, which a GPU always adds in the same order
         return stacked.repeat_interleave(counts[0], dim=-3)
     times = torch.tensor(counts, device=stacked.device)
     return stacked.repeat_interleave(times, dim=-3, output_size=sum(counts))
 
 
 def _read(group: Group, classifiers: Sequence[Prompted], inputs: Inputs, borders: Sequence[tuple[int, int]]) -> Read:
+    """Return what the heads of a group read: the mean, None for all hidden states, or the position of each row."""
     if group.reads == "mean":
         return "mean"
     if group.reads == "all":
@@ -145,8 +148,8 @@ def _read(group: Group, classifiers: Sequence[Prompted], inputs: Inputs, borders
     offset = group.entry.offset(group.virtual_tokens)
     if len(classifiers) == 1:
         return classifiers[0].head.positions(inputs, offset)
-    parts = [
+    positions = [
         classifier.head.positions(inputs.slice(*border), offset)
         for classifier, border in zip(classifiers, borders, strict=True)
     ]
-    return torch.cat(parts)
+    return torch.cat(positions)

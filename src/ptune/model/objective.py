@@ -1,8 +1,9 @@
-"""The loss of each problem type, and the weights that make rare labels count.
+"""The loss of each problem type, and weights that balance frequent and rare labels.
 
-    single label    cross-entropy              logits [B, C], targets [B], class indices
-    multi-label     binary cross-entropy       logits [B, C], targets [B, C], 0 or 1; a row's loss is its labels' mean
-    regression      mean squared error         logits [B, 1], targets [B]
+    single label    cross-entropy           logits [B, C], targets [B], class indices
+    multi-label     binary cross-entropy    logits [B, C], targets [B, C], 0 or 1; the loss of a row is the mean over
+                                            its labels
+    regression      mean squared error      logits [B, 1], targets [B]
 
 Without options these are the losses of transformers' classifiers.
 """
@@ -18,21 +19,24 @@ from torch.nn import functional
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 
-# Of a label's positive weight. At a label of 3 in 40,000 rows the plain ratio would be 13,000: the one row of a batch
-# that has it would be all of the gradient, and the label's threshold of 0.5 would be crossed almost everywhere.
+# Largest positive weight of a label. For a label that 3 of 40,000 rows have, the plain ratio would be 13,000. A single
+# row with the label would then dominate the gradient of its batch, and the model would predict the label for almost
+# every text.
 LARGEST_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a batch: the sum over its rows, weighted, divided by the number of rows.
+    """The loss of a batch: the weighted sum over its rows, divided by the number of rows.
 
-    Not divided by the sum of weights, as torch does it: so the losses of several batches, taken by their share of
-    the rows, add up to the loss of one large batch.
+    torch divides by the sum of the weights instead. Dividing by the number of rows makes the losses of parts of a
+    batch, each multiplied by its share of the rows, add up to the loss of the whole batch.
 
-    weights: [C]; of a row's class, or of a label where it applies. focal: gamma of arXiv 1708.02002, by which
-    answers that are right and sure count less. label_smoothing: share of a row that is spread over all classes.
-    scale: unit in which a regression's errors are measured.
+    problem_type: which of the three losses to use.
+    weights: [C], the weight of each class, or for multi-label of each label that applies; None: all count equally.
+    focal: gamma of the focal loss (arXiv 1708.02002), which gives less weight to correct and confident predictions.
+    label_smoothing: share of each target that is spread evenly over all classes; for single label only.
+    scale: the unit in which the errors of a regression are measured.
     """
 
     problem_type: ProblemType = SINGLE
@@ -42,7 +46,13 @@ class Objective:
     scale: float = 1.0
 
     def __call__(self, logits: Tensor, targets: Tensor, row_weights: Tensor | None = None) -> Tensor:
-        """row_weights: [B], by which rows count beside the rest; None: all alike."""
+        """Return the loss of a batch, [].
+
+        Args:
+            logits: output of the model; the module's docstring gives the shape for each problem type.
+            targets: the correct answers, in the shape given there.
+            row_weights: [B], the weight of each row; None: all rows count equally.
+        """
         losses = self.row_losses(logits, targets)
         return (losses if row_weights is None else losses * row_weights).mean()
 
@@ -52,10 +62,15 @@ class Objective:
 
 
 def balanced_weights(problem_type: ProblemType, targets: Tensor, classes: int) -> Tensor:
-    """Weights [C] by which all labels count alike, counted on the given targets.
+    """Return weights [C] that give all labels the same influence on the loss.
 
-    Single label: rows / (classes that occur * rows of the class), scikit-learn's rule; the mean over the rows is 1.
+    Single label: rows / (classes that occur * rows of the class), as in scikit-learn. The mean over the rows is 1.
     Multi-label: rows without the label / rows with it, at most LARGEST_WEIGHT.
+
+    Args:
+        problem_type: single-label or multi-label classification.
+        targets: the targets of the training rows, [N] or [N, C].
+        classes: number of classes C.
     """
     if problem_type == MULTI:
         positives = targets.sum(dim=0)
@@ -67,8 +82,8 @@ def balanced_weights(problem_type: ProblemType, targets: Tensor, classes: int) -
 def _single_label(objective: Objective, logits: Tensor, targets: Tensor) -> Tensor:
     losses = functional.cross_entropy(logits, targets, label_smoothing=objective.label_smoothing, reduction="none")
     if objective.focal:
-        sure = logits.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
-        losses = losses * _focus(-sure.expm1(), objective.focal)
+        log_correct = logits.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
+        losses = losses * _focal_factor(-log_correct.expm1(), objective.focal)
     return losses if objective.weights is None else losses * objective.weights[targets]
 
 
@@ -77,8 +92,8 @@ def _multi_label(objective: Objective, logits: Tensor, targets: Tensor) -> Tenso
         logits, targets, pos_weight=objective.weights, reduction="none"
     )
     if objective.focal:
-        wrong = torch.sigmoid(logits * (1 - 2 * targets))
-        losses = losses * _focus(wrong, objective.focal)
+        error = torch.sigmoid(logits * (1 - 2 * targets))
+        losses = losses * _focal_factor(error, objective.focal)
     return losses.mean(dim=1)
 
 
@@ -86,9 +101,15 @@ def _regression(objective: Objective, logits: Tensor, targets: Tensor) -> Tensor
     return ((logits[:, 0] - targets) / objective.scale).square()
 
 
-def _focus(wrong: Tensor, gamma: float) -> Tensor:
-    """(1 - p) ** gamma; kept off 0, where the gradient of a gamma below 1 is infinite."""
-    return wrong.clamp_min(1e-6) ** gamma
+def _focal_factor(error: Tensor, gamma: float) -> Tensor:
+    """Return the factor (1 - p) ** gamma of the focal loss.
+
+    Args:
+        error: 1 - p, where p is the probability of the correct answer. It is kept away from 0, where the gradient is
+            infinite for a gamma below 1.
+        gamma: the exponent.
+    """
+    return error.clamp_min(1e-6) ** gamma
 
 
 _ROW_LOSSES: dict[ProblemType, Callable[[Objective, Tensor, Tensor], Tensor]] = {

@@ -1,4 +1,4 @@
-"""The tokenizer of a backbone, made whole: a padding token always, no limits of its own."""
+"""Load the tokenizer of a backbone. It always has a padding token, and it neither pads nor cuts by itself."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ptune.model.locate import Location
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Whatever a tokenizer may be made of, all of it at the top of a repository.
+# The files that tokenizers consist of. They are at the top level of a repository.
 _FILES = ["*.json", "*.txt", "*.model", "*.tiktoken"]
 
 
 def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
-    """Load the tokenizer beside a backbone.
+    """Load the tokenizer that is stored with a backbone.
 
-    Where it has no padding token, the end-of-text token pads: padding is
-    masked and stands on the right, so which token it is does not matter.
+    If it has no padding token, the end-of-text token is used. Padding is masked and
+    on the right, so it does not matter which token it is.
 
     Raises:
-        BackboneError: there is no tokenizer, or it has no token that could pad.
+        BackboneError: there is no tokenizer, or it has no token that can be used for padding.
     """
     from huggingface_hub.errors import HTTPError
     from transformers import AutoTokenizer
@@ -33,20 +33,24 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         substitute = tokenizer.eos_token or tokenizer.unk_token
         if substitute is None:
-            raise BackboneError(f"the tokenizer of backbone '{location.name}' has no padding and no end token")
+            raise BackboneError(
+                f"the tokenizer of backbone '{location.name}' has no padding token, and no end-of-text or unknown "
+                "token to use instead; add pad_token to its tokenizer_config.json"
+            )
         tokenizer.pad_token = substitute
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # a tokenizer file may bring both; switched off here, no later call has to change them
+    if backend is not None:  # a tokenizer file may turn both on; turned off here, no later call has to do it
         backend.no_truncation()
         backend.no_padding()
     return tokenizer
 
 
 def _folder(location: Location) -> str:
-    """Where the files are; those of a Hub id are fetched whole.
+    """Return the folder of the tokenizer's files. The files of a Hub id are downloaded first.
 
-    By its id, transformers would ask the Hub for chat templates every time, and without a network wait for long.
+    Given the id, transformers would ask the Hub for chat templates at every call, and without a network it would wait
+    for a long time.
     """
     if location.local:
         return location.path

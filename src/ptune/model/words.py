@@ -1,6 +1,6 @@
 """Verbalizers: which words stand for the labels, and which tokens stand for the words.
 
-After PET (arXiv 2001.07676) and P-tuning (arXiv 2103.10385). Free of torch.
+The method follows PET (arXiv 2001.07676) and P-tuning (arXiv 2103.10385). This module does not import torch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ _NO_NAME = re.compile(r"(label|class)?[_\s-]*\d*", re.IGNORECASE)
 
 
 def parse_words(value: Any) -> Any:
-    """{label: words} out of a mapping, its JSON, or 'negative=bad,awful;positive=great'. Types are checked elsewhere.
+    """Read the words of each label.
+
+    Args:
+        value: a mapping of labels to words, the same as JSON, or a text such as 'negative=bad,awful;positive=great'.
+
+    Returns:
+        {label: words}. Values of other types are returned unchanged; pydantic then rejects them.
 
     Raises:
-        ValueError: neither of them, or a label without words.
+        ValueError: a text in another form, or a label without words.
     """
     if isinstance(value, str):
         value = _parse_text(value)
@@ -33,7 +39,7 @@ def parse_words(value: Any) -> Any:
     lists = {str(label): [words] if isinstance(words, str | int | float) else words for label, words in value.items()}
     for label, words in lists.items():
         if not words or (isinstance(words, list | tuple) and not all(str(word).strip() for word in words)):
-            raise ValueError(f"label '{label}' has no word, or an empty one")
+            raise ValueError(f"label '{label}' has no word, or an empty one; give at least one word")
     return {
         label: [str(word).strip() for word in words] if isinstance(words, list | tuple) else words
         for label, words in lists.items()
@@ -45,40 +51,48 @@ def _parse_text(text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as err:
-            raise ValueError(f"the words are no mapping of labels: {err}") from err
+            raise ValueError(f"the words are not a JSON object of labels and words: {err}") from err
     words: dict[str, list[str]] = {}
-    for part in filter(str.strip, text.split(";")):
-        label, equals, listed = part.partition("=")
+    for entry in filter(str.strip, text.split(";")):
+        label, equals, listed = entry.partition("=")
         if not equals or not label.strip():
             raise ValueError(
-                f"'{part.strip()}' is not label=word,word; expected such as 'negative=bad,awful;positive=great'"
+                f"'{entry.strip()}' is not of the form label=word,word; an example is "
+                "'negative=bad,awful;positive=great'"
             )
         words[label.strip()] = [word.strip() for word in listed.split(",")]
     return words
 
 
 def word_of(label: str) -> str:
-    """A label's name as a word: 'NotEntailed' and 'not_entailed' read 'not entailed', 'WORLD' stays."""
-    parts = [part for part in _WORD_BORDER.split(label) if part]
-    return " ".join(part if part.isupper() or len(parts) == 1 else part.lower() for part in parts)
+    """Return a label's name as words: 'NotEntailed' and 'not_entailed' become 'not entailed'; 'WORLD' is unchanged."""
+    words = [word for word in _WORD_BORDER.split(label) if word]
+    return " ".join(word if word.isupper() or len(words) == 1 else word.lower() for word in words)
 
 
 def are_words(labels: Sequence[str]) -> bool:
-    """Whether a model can have an idea of all labels by their names: not of '0', 'LABEL_1' or 'class 2'."""
+    """Return whether all labels have names with a meaning, unlike '0', 'LABEL_1' or 'class 2'."""
     return not any(_NO_NAME.fullmatch(label) for label in labels)
 
 
 def words_of(labels: Sequence[str], words: dict[str, list[str]] | None) -> dict[str, list[str]]:
-    """The words of each label, in the labels' order; None: their own names.
+    """Return the words of each label, in the order of the labels.
+
+    Args:
+        labels: the names of the labels.
+        words: words by label; None: the names of the labels.
 
     Raises:
-        ConfigError: words for other labels than these.
+        ConfigError: a label has no words, or there are words for an unknown label.
     """
     words = {label: [word_of(label)] for label in labels} if words is None else words
     if set(words) != set(labels):
         raise ConfigError(
-            f"the verbalizer has words for {_listed(words)}, but the labels are {_listed(labels)}; give words for "
-            "every label and no other"
+            f"`verbalizer` has words for {_listed(words)}, but the labels are {_listed(labels)}; give words for every "
+            "label and for no other",
+            field="verbalizer",
+            value=words,
+            expected=f"words for {_listed(labels)}",
         )
     return {label: words[label] for label in labels}
 
@@ -89,47 +103,72 @@ def label_tokens(
     words: dict[str, list[str]] | None,
     template: str,
 ) -> list[list[int]]:
-    """Tokens that stand for each label, in the labels' order: the first token of each word, where the answer stands.
+    """Return the token ids that stand for each label, in the order of the labels.
+
+    These are the first tokens of the label's words, as the tokenizer splits them at the place of the answer.
 
     Args:
-        words: by label; None: the labels' own names.
-        template: decides what stands in front of the answer, and so whether the word begins with a blank.
+        tokenizer: the backbone's tokenizer.
+        labels: the names of the labels.
+        words: words by label; None: the names of the labels.
+        template: decides what comes before the answer, and so whether a word begins with a space.
 
     Raises:
-        ConfigError: words for other labels than these, a word that the vocabulary lacks, labels with equal tokens.
+        ConfigError: a label has no words, or there are words for an unknown label.
+        ConfigError: a word is not in the vocabulary.
+        ConfigError: two labels have the same tokens.
     """
-    own_words = words_of(labels, words)
+    words_by_label = words_of(labels, words)
     before, masked = around_answer(template)
     tokens = [
         list(dict.fromkeys(_first_token(tokenizer, word, before, masked) for word in listed))
-        for listed in own_words.values()
+        for listed in words_by_label.values()
     ]
     seen: dict[frozenset[int], str] = {}
-    for label, own in zip(labels, tokens, strict=True):
-        other = seen.setdefault(frozenset(own), label)
+    for label, ids in zip(labels, tokens, strict=True):
+        other = seen.setdefault(frozenset(ids), label)
         if other != label:
-            shown = ", ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(own))
-            first, second = (f"'{x}' ({_listed(own_words[x])})" for x in (other, label))
+            shown = ", ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(ids))
+            first, second = (f"'{name}' ({_listed(words_by_label[name])})" for name in (other, label))
             raise ConfigError(
-                f"labels {first} and {second} begin with the same tokens, {shown}, so the model could not tell them "
-                "apart; give other words with `verbalizer`, or use `head='linear'`"
+                f"the words of labels {first} and {second} begin with the same tokens, {shown}, so the model could not "
+                "tell the labels apart; give other words with `verbalizer`, or use `head='linear'`",
+                field="verbalizer",
+                value=words_by_label,
+                expected="words whose first tokens differ between labels",
             )
     return tokens
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase, word: str, before: str, masked: bool) -> int:
-    """The token that a word begins with behind `before`: what the tokenizer makes of both, less what it makes of one.
+    """Return the first token of a word that follows a text.
 
-    A mask takes the place of the word alone. At the end of a text the word begins with a blank, unless one is there.
+    The text is encoded with and without the word. The tokens that are added belong to the word. At a mask token, the
+    whitespace in front of the mask is encoded as part of the word. At the end of a template, a space is put in front
+    of the word unless the template already ends with whitespace.
+
+    Args:
+        word: the word.
+        before: the template's text in front of the answer.
+        masked: True if the answer is at the mask token.
+
+    Raises:
+        ConfigError: the word is not in the vocabulary.
     """
     front = before.rstrip() if masked else before
     gap = before[len(front) :] if masked else ("" if before[-1:].isspace() or not before else " ")
     prefix = tokenizer(front, add_special_tokens=False)["input_ids"] if front else []
-    whole = tokenizer(front + gap + word, add_special_tokens=False)["input_ids"]
-    apart = whole[: len(prefix)] == prefix and len(whole) > len(prefix)
-    ids = whole[len(prefix) :] if apart else tokenizer(gap + word, add_special_tokens=False)["input_ids"]
+    combined = tokenizer(front + gap + word, add_special_tokens=False)["input_ids"]
+    separable = combined[: len(prefix)] == prefix and len(combined) > len(prefix)
+    ids = combined[len(prefix) :] if separable else tokenizer(gap + word, add_special_tokens=False)["input_ids"]
     if not ids or ids[0] == tokenizer.unk_token_id:
-        raise ConfigError(f"the word '{word}' of the verbalizer is not in the backbone's vocabulary; give another")
+        raise ConfigError(
+            f"the word '{word}' of the verbalizer is not in the backbone's vocabulary; give another word with "
+            "`verbalizer`",
+            field="verbalizer",
+            value=word,
+            expected="a word of the backbone's vocabulary",
+        )
     return int(ids[0])
 
 

@@ -1,4 +1,4 @@
-"""Where a backbone's name leads, and what is said where it leads nowhere."""
+"""Finding and loading backbones, the errors if that fails, and forward passes with a separate softmax."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ptune.model.locate import locate
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """An importable package `toy_model` with a model in it, which must not be run to be found."""
+    """A package `toy_model` for a model, which must be found without being imported."""
     root = tmp_path / "toy_model"
     root.mkdir()
     (root / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -56,7 +56,7 @@ def test_a_package_leads_to_a_gguf_file_inside(package) -> None:
         ("", "the backbone's name is empty"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_explained(name, reason, package) -> None:
+def test_a_name_without_a_model_is_explained(name, reason, package) -> None:
     with pytest.raises(BackboneError, match=reason.replace("(", r"\(")):
         locate(name)
 
@@ -79,7 +79,7 @@ def test_a_truncated_checkpoint_is_explained(backbone_folder, tmp_path) -> None:
         load_backbone(str(folder))
 
 
-def test_a_checkpoint_that_lacks_layers_is_not_filled_up_at_random(backbone_folder, tmp_path) -> None:
+def test_missing_layers_of_a_checkpoint_are_not_initialized_at_random(backbone_folder, tmp_path) -> None:
     folder = shutil.copytree(backbone_folder("bert"), tmp_path / "deeper")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
@@ -110,7 +110,7 @@ def test_the_peft_layout_of_a_bert_without_pooler_is_refused(backbone_folder, tm
         make_head(loaded, "peft", 3)
 
 
-def test_the_fingerprint_tells_weights_apart_but_not_their_number_type(backbone_folder) -> None:
+def test_the_fingerprint_depends_on_the_weights_but_not_on_their_number_type(backbone_folder) -> None:
     folder = str(backbone_folder("bert"))
     whole, half = (load_backbone(folder, dtype=dtype, device="cpu") for dtype in ("float32", "bfloat16"))
     assert whole.fingerprint() == half.fingerprint()
@@ -127,7 +127,7 @@ def test_random_weights_need_no_checkpoint_and_are_the_same_each_time(backbone_f
 
 
 def test_an_unknown_device_is_explained() -> None:
-    with pytest.raises(BackboneError, match="device 'warp' cannot be used here"):
+    with pytest.raises(BackboneError, match="`device='warp'` cannot be used here"):
         pick_device("warp")
 
 
@@ -136,7 +136,7 @@ ATTENTION_FAMILIES = [name for name, family in FAMILIES.items() if family.deep =
 
 @pytest.mark.parametrize("family", ATTENTION_FAMILIES)
 def test_a_separate_softmax_starts_from_the_pretrained_model_and_then_adds(family, backbone) -> None:
-    """Values of zero add nothing; a prompt of one token adds its value wherever text attends, whatever the query."""
+    """Values of zero add nothing. If all virtual tokens have the same value, it is added whatever the query is."""
     loaded = backbone(family)
     ids, mask = torch.tensor([[2, 5, 6, 7, 8], [2, 9, 10, 3, 0]]), torch.tensor([[1] * 5, [1, 1, 1, 1, 0]])
     prompt = torch.randn(loaded.layers, 2, 4, loaded.kv_width)
@@ -144,16 +144,16 @@ def test_a_separate_softmax_starts_from_the_pretrained_model_and_then_adds(famil
     text, entry = Inputs(ids, mask), Entry("separate")
     plain = loaded(text).states
     torch.testing.assert_close(loaded(text, prompt, entry).states, plain)
-    prompt[:, 1] = torch.randn(loaded.kv_width)  # every virtual token of the same value: keys no longer matter
+    prompt[:, 1] = torch.randn(loaded.kv_width)  # the same for every virtual token, so keys do not matter
     one = loaded(text, prompt, entry).states
     other = loaded(text, torch.cat([prompt[:, :1] * 3, prompt[:, 1:]], dim=1), entry).states
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     assert (one - plain).abs().max() > 1e-3
-    # A row alone gives what it gives beside a longer one.
+    # A row has the same hidden states alone as in a batch with a longer row.
     alone = loaded(Inputs(ids[1:, :4]), prompt, entry).states
     torch.testing.assert_close(alone[0], one[1, :4], rtol=1e-4, atol=1e-4)
 
 
-def test_an_unknown_number_type_is_named_with_those_that_there_are(backbone_folder) -> None:
-    with pytest.raises(ConfigError, match="dtype 'int8' is not known; use auto, float32, bfloat16, float16"):
+def test_an_unknown_number_type_is_reported_with_the_known_ones(backbone_folder) -> None:
+    with pytest.raises(ConfigError, match="`dtype='int8'` is not known; use one of auto, float32, bfloat16, float16"):
         load_backbone(str(backbone_folder("bert")), dtype="int8")

@@ -1,4 +1,4 @@
-"""Parameter counts, heads, poolings, and what may be configured."""
+"""Parameter counts, heads, poolings and valid settings of `PromptClassifier`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
 from ptune.inference.classifier import TextClassifier
 from ptune.model import classifier
-from ptune.model.backbone import Hidden
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import FEWEST_TOKENS, PromptConfig
 from ptune.model.head import make_head, pool
+from ptune.model.hidden import Hidden
 from ptune.model.loading import build_backbone
 from ptune.model.locate import Location
 from ptune.model.prompt import split_layers
@@ -23,7 +23,7 @@ LABELS = ["a", "b", "c", "d"]
 
 
 def test_the_guides_recipe_counts_the_guides_parameters() -> None:
-    """PEFT's guide: roberta-large, 20 virtual tokens, encoder of 128."""
+    """The recipe of PEFT's guide: roberta-large, 20 virtual tokens, and an encoder of width 128."""
     from transformers import RobertaConfig
 
     config = RobertaConfig(
@@ -44,7 +44,7 @@ def test_the_guides_recipe_counts_the_guides_parameters() -> None:
     )
 
 
-def test_input_prompts_start_at_tokens_and_under_pefts_head_the_first_at_the_first_of_a_text(backbone) -> None:
+def test_input_prompts_start_from_tokens_and_with_pefts_head_from_the_first_special_token(backbone) -> None:
     loaded = backbone("bert")
     tokenizer = load_tokenizer(loaded.location)
     rows = loaded.word_embeddings.weight
@@ -60,7 +60,7 @@ def test_input_prompts_start_at_tokens_and_under_pefts_head_the_first_at_the_fir
 
 
 @pytest.mark.parametrize("given", [{"encoder_hidden_size": 8}, {"encoder_dropout": 0.1}, {"encoder": "mlp"}])
-def test_what_is_said_of_p_tunings_network_asks_for_one(given, backbone) -> None:
+def test_a_setting_of_p_tunings_network_turns_the_network_on(given, backbone) -> None:
     model = PromptClassifier(backbone("bert"), PromptConfig(method="p-tuning", **given), LABELS)
     assert (model.config.encoder, model.config.init) == ("mlp", "normal")
 
@@ -81,9 +81,9 @@ def test_folding_layers_is_pefts_order_of_key_and_value() -> None:
     split = split_layers(folded, L)
     assert split.shape == (L, 2, P, width)
     for layer in range(L):
-        for part in range(2):
-            start = (2 * layer + part) * width
-            assert torch.equal(split[layer, part], folded[:, start : start + width])
+        for kind in range(2):  # keys, then values
+            start = (2 * layer + kind) * width
+            assert torch.equal(split[layer, kind], folded[:, start : start + width])
 
 
 def test_pooling_reads_text_positions_never_a_virtual_token() -> None:
@@ -97,7 +97,7 @@ def test_pooling_reads_text_positions_never_a_virtual_token() -> None:
     assert pool(unpadded, "mean").flatten().tolist() == [3, 8]
 
 
-def test_a_backbones_dropout_stays_off_in_training(backbone) -> None:
+def test_dropout_of_the_backbone_is_off_in_training(backbone) -> None:
     loaded = backbone("bert")
     assert any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in loaded.modules())
     model = PromptClassifier(loaded, PromptConfig(method="p-tuning", virtual_tokens=2), LABELS).train()
@@ -107,7 +107,7 @@ def test_a_backbones_dropout_stays_off_in_training(backbone) -> None:
     assert not any(module.training for module in loaded.modules())
 
 
-def test_encoder_dropout_is_real_for_the_mlp_and_off_in_evaluation(backbone) -> None:
+def test_encoder_dropout_is_on_in_training_and_off_in_evaluation(backbone) -> None:
     config = PromptConfig(method="p-tuning", virtual_tokens=2, encoder_dropout=0.5, encoder_hidden_size=16)
     model = PromptClassifier(backbone("bert"), config, LABELS).train()
     assert not torch.equal(model.prompt(), model.prompt())
@@ -144,7 +144,7 @@ def test_the_head_stays_float32_on_a_bfloat16_backbone(backbone_folder) -> None:
         assert model(torch.tensor([[5, 6, 7]])).logits.dtype == torch.float32
 
 
-def test_a_classifier_that_the_checkpoint_brings_is_where_the_head_starts(backbone_folder, tmp_path) -> None:
+def test_the_head_starts_from_the_classifier_in_the_checkpoint(backbone_folder, tmp_path) -> None:
     import shutil
 
     from transformers import AutoModelForSequenceClassification
@@ -161,14 +161,17 @@ def test_a_classifier_that_the_checkpoint_brings_is_where_the_head_starts(backbo
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"method": "deep", "tie_first": True}, "tie_first is for input prompts"),
-        ({"method": "deep", "init": "vocabulary", "encoder": "mlp"}, "needs the encoder 'none' or 'residual'"),
-        ({"head": "linear", "verbalizer": {"a": "b"}}, "head 'linear' reads none"),
-        ({"pooling": "mask", "template": "{text}"}, "has no {mask}"),
+        ({"method": "deep", "tie_first": True}, "`tie_first` is for prompts at the input"),
+        ({"method": "deep", "init": "vocabulary", "encoder": "mlp"}, "needs `encoder='none'` or `encoder='residual'`"),
+        ({"head": "linear", "verbalizer": {"a": "b"}}, "`head='linear'` uses no words, but `verbalizer` is given"),
+        ({"pooling": "mask", "template": "{text}"}, "`template` '{text}' has no {mask}"),
         ({"template": "Label:"}, "has no {text}"),
         ({"template": "{text} {label}"}, "has {label}; it may contain {text}, {text_pair}, {mask}"),
-        ({"init": "text"}, "go together"),
-        ({"init_text": "words"}, "go together"),
+        ({"init": "text"}, "`init='text'` and `init_text` go together"),
+        ({"init_text": "words"}, "`init='text'` and `init_text` go together"),
+        ({"softmax": "separate", "pooling": "peft"}, "`softmax='separate'` needs a deep prompt"),
+        ({"softmax": "separate", "init": "vocabulary"}, "`softmax='separate'` starts from a prompt without an effect"),
+        ({"method": "deep", "encoder": "mlp", "encoder_dropout": 0.1}, "`encoder_dropout` does not work with"),
         ({"virtual_tokens": 0}, "greater than or equal to 1"),
         ({"no_such": 1}, "Extra inputs are not permitted"),
     ],
@@ -200,7 +203,7 @@ def test_deep_prompts_take_no_positions_from_the_text(softmax, backbone) -> None
 
 
 @pytest.mark.parametrize("settings", [{"method": "p-tuning"}, {"method": "deep", "shift_text": True}])
-def test_virtual_tokens_that_are_counted_take_positions_from_the_text(settings, backbone) -> None:
+def test_virtual_tokens_that_count_as_text_take_positions_from_it(settings, backbone) -> None:
     model = PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=10, **settings), LABELS)
     assert TextClassifier.around(model).encoder.max_length == 54
     assert model(torch.full((1, 54), 5)).logits.isfinite().all()
@@ -250,7 +253,7 @@ def test_targets_are_standardised_and_folded_into_the_last_layer(family, pooling
     before = model(**batch_of()).logits
     model.standardise(targets)
     logits = model(**batch_of()).logits
-    if family == "gpt2":  # its head has no bias
+    if family == "gpt2":  # the head has no bias
         scale, shift = float(targets.square().mean().sqrt()), 0.0
     else:
         scale, shift = float(targets.std(correction=0)), float(targets.mean())
@@ -261,12 +264,12 @@ def test_targets_are_standardised_and_folded_into_the_last_layer(family, pooling
     plain.head.load_state_dict(model.folded_head())
     torch.testing.assert_close(plain(**batch_of()).logits, logits)
 
-    model.standardise(targets / 10)  # learned by now: its answers stay
+    model.standardise(targets / 10)  # the head counts as trained now, so its predictions stay the same
     assert float(model.target_scale) == pytest.approx(scale / 10)
     torch.testing.assert_close(model(**batch_of()).logits, logits)
 
 
-def test_targets_that_are_all_the_same_have_a_unit_too(backbone) -> None:
+def test_targets_that_are_all_the_same_have_a_scale_of_one(backbone) -> None:
     model = PromptClassifier(backbone("bert"), PromptConfig(), ["x"], problem_type=REGRESSION)
     model.standardise(torch.full((4,), 7.0))
     assert (float(model.target_scale), float(model.target_shift)) == (1, 7)
@@ -280,7 +283,7 @@ def test_other_heads_are_folded_as_they_are(backbone) -> None:
 def test_the_number_of_virtual_tokens_follows_from_how_they_enter(backbone) -> None:
     loaded = backbone("bert")
     deep = PromptClassifier(loaded, PromptConfig(), LABELS).config
-    assert (deep.softmax, deep.virtual_tokens) == ("separate", FEWEST_TOKENS)  # of a model as small as this
+    assert (deep.softmax, deep.virtual_tokens) == ("separate", FEWEST_TOKENS)  # the tiny model allows no more
     for settings in ({"method": "p-tuning"}, {"softmax": "shared"}, {"pooling": "peft", "method": "deep"}):
         assert PromptClassifier(loaded, PromptConfig(**settings), LABELS).config.virtual_tokens == 20
     given = PromptClassifier(loaded, PromptConfig(virtual_tokens=21), LABELS).config
@@ -289,9 +292,7 @@ def test_the_number_of_virtual_tokens_follows_from_how_they_enter(backbone) -> N
 
 
 @pytest.mark.parametrize(("classes", "tokens"), [(2, 40), (150, 36), (400, 20)])
-def test_what_is_trained_by_default_stays_under_one_percent_of_the_backbone(
-    classes, tokens, backbone, monkeypatch
-) -> None:
+def test_the_default_trains_at_most_one_percent_of_the_parameters(classes, tokens, backbone, monkeypatch) -> None:
     loaded = backbone("bert")
     monkeypatch.setattr(loaded, "parameter_count", lambda: 22_713_216)  # all-MiniLM-L6-v2's shape
     for name, size in {"layers": 6, "kv_width": 384, "output_width": 384}.items():
@@ -309,6 +310,6 @@ def test_what_is_trained_by_default_stays_under_one_percent_of_the_backbone(
         (["a", "b"], "ranking", "`problem_type='ranking'` is not known; use single_label_classification"),
     ],
 )
-def test_labels_that_no_model_can_have_are_refused(labels, problem_type, expected, backbone) -> None:
+def test_impossible_labels_are_refused(labels, problem_type, expected, backbone) -> None:
     with pytest.raises(ConfigError, match=expected):
         PromptClassifier.from_backbone(backbone("bert"), labels=labels, problem_type=problem_type)

@@ -1,4 +1,4 @@
-"""What must hold for every family of backbones: a row's answer is its own, and prompts do their work."""
+"""Facts about every family of backbones: rows do not depend on each other, and prompts have an effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0]])
 
 
 def classifier(backbone, method: str, pooling: str) -> PromptClassifier:
-    """With weights far from zero, so that every part has a say."""
+    """Return a classifier with weights far from zero, so that every part of it affects the logits."""
     config = PromptConfig(method=method, virtual_tokens=P, pooling=pooling, encoder_hidden_size=8)
     model = PromptClassifier(backbone, config, LABELS, seed=1).eval()
     torch.manual_seed(2)
@@ -43,7 +43,7 @@ def cases() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("family", "method"), cases())
 def test_a_rows_logits_do_not_depend_on_its_batch_mates(family, method, pooling, backbone) -> None:
     if method == "deep" and pooling == "peft" and not FAMILIES[family].shares:
-        pytest.skip("PEFT's layout has one softmax over prompt and text")
+        pytest.skip("PEFT's layout needs a shared softmax")
     model = classifier(backbone(family), method, pooling)
     with torch.no_grad():
         both = model(IDS, MASK, SEGMENTS).logits
@@ -56,7 +56,7 @@ def test_a_rows_logits_do_not_depend_on_its_batch_mates(family, method, pooling,
 
 
 @pytest.mark.parametrize(("family", "method"), cases())
-def test_text_prompt_and_order_all_change_the_answer(family, method, backbone) -> None:
+def test_text_word_order_and_prompt_all_change_the_logits(family, method, backbone) -> None:
     pooling = FAMILIES[family].default_pooling
     model = classifier(backbone(family), method, pooling)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_text_prompt_and_order_all_change_the_answer(family, method, backbone) -
 
 
 @pytest.mark.parametrize(("family", "method"), cases())
-def test_gradients_reach_prompt_and_head_alone(family, method, backbone) -> None:
+def test_gradients_reach_only_prompt_and_head(family, method, backbone) -> None:
     model = classifier(backbone(family), method, FAMILIES[family].default_pooling).train()
     model(IDS, MASK, SEGMENTS, labels=torch.tensor([1, 3])).loss.backward()
     for name, parameter in model.named_parameters():
@@ -82,8 +82,8 @@ def test_gradients_reach_prompt_and_head_alone(family, method, backbone) -> None
 
 
 @pytest.mark.parametrize(("family", "method"), cases())
-def test_prompts_of_their_own_in_one_batch_give_each_rows_own_answer(family, method, backbone) -> None:
-    """[B, ...] prompts: what serving many adapters in one batch stands on."""
+def test_rows_with_different_prompts_have_the_same_logits_in_one_batch_as_apart(family, method, backbone) -> None:
+    """Predicting with many adapters in one batch relies on this."""
     one, two = (classifier(backbone(family), method, "mean") for _ in range(2))
     with torch.no_grad():
         two.prompt_encoder.embedding.weight.mul_(-0.5)
@@ -97,7 +97,7 @@ def test_prompts_of_their_own_in_one_batch_give_each_rows_own_answer(family, met
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_text_that_fills_every_position_is_no_index_error(family, backbone) -> None:
+def test_a_text_may_fill_every_position(family, backbone) -> None:
     loaded = backbone(family)
     method = "deep" if loaded.family.deep else "p-tuning"
     room = (loaded.max_positions or 64) - P
@@ -108,14 +108,14 @@ def test_text_that_fills_every_position_is_no_index_error(family, backbone) -> N
 
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet", "bert", "gpt2"])
-def test_positions_are_those_that_the_family_counts_itself(family, backbone) -> None:
-    """Without a prompt, explicit positions give what the model alone gives from token ids."""
+def test_explicit_positions_are_those_of_the_model(family, backbone) -> None:
+    """Without a prompt, the hidden states are those that the model computes from token ids alone."""
     loaded = backbone(family)
     ids = torch.tensor([[2, 5, 6, 7, 3]])
     with torch.no_grad():
         ours = loaded(Inputs(ids)).states
-        own = loaded.base(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    torch.testing.assert_close(ours, own, atol=1e-5, rtol=0)
+        expected = loaded.base(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
 
 def test_the_deep_prompt_of_albert_differs_in_each_run_of_its_shared_layer(backbone) -> None:
@@ -135,19 +135,19 @@ def test_the_deep_prompt_of_albert_differs_in_each_run_of_its_shared_layer(backb
     "settings",
     [{"pooling": "peft"}, {"init": "vocabulary"}, {"encoder": "mlp"}, {"softmax": "shared"}],
 )
-def test_a_family_without_a_shared_softmax_says_so_at_once(family, settings, backbone) -> None:
+def test_settings_that_need_a_shared_softmax_are_refused_for_a_family_without_one(family, settings, backbone) -> None:
     with pytest.raises(ConfigError, match=r"has a softmax of its own, so it does not go with .*`method='p-tuning'`"):
         PromptClassifier(backbone(family), PromptConfig(method="deep", **settings), LABELS)
 
 
 @pytest.mark.parametrize("settings", [{"pooling": "peft"}, {"init": "vocabulary"}, {"encoder": "mlp"}])
-def test_settings_that_need_a_shared_softmax_mean_p_tuning_where_there_is_none(settings, backbone) -> None:
+def test_the_default_method_is_p_tuning_if_settings_need_a_shared_softmax_and_there_is_none(settings, backbone) -> None:
     model = PromptClassifier(backbone("deberta-v2"), PromptConfig(**settings), LABELS)
     assert model.config.method == "p-tuning"
 
 
 @pytest.mark.parametrize("family", ["deberta", "deberta-v2", "mpnet", "bloom"])
-def test_deep_prompts_with_a_softmax_of_their_own_are_the_default(family, backbone) -> None:
+def test_deep_prompts_with_a_separate_softmax_are_the_default(family, backbone) -> None:
     settled = PromptClassifier(backbone(family), PromptConfig(), LABELS).config
     assert (settled.method, settled.softmax) == ("deep", "separate")
 

@@ -1,4 +1,4 @@
-"""The verbalizer: an untrained classifier answers exactly what the language model itself says of the words."""
+"""Verbalizers: the logits of an untrained classifier are exactly the scores of the words in the language model."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ WORDS = {"negative": ["bad", "poor"], "positive": "good"}
 MASK = VOCABULARY  # the id of <mask>
 ENCODERS = [name for name, family in FAMILIES.items() if not family.decoder]
 DECODERS = [name for name, family in FAMILIES.items() if family.decoder]
-# Outside of the table: a head that is observed, with embeddings of another width, and without a bias.
+# Families that are not in the table. rembert has output embeddings of another width, and eurobert has no bias.
 OBSERVED_ENCODERS = ["ernie", "rembert", "eurobert"]
 OBSERVED_DECODERS = ["falcon", "gpt_neo", "olmo2"]
 
 
 def tokenizer_of(backbone: Backbone):
-    """The folder's own; AutoTokenizer would make another of it for Qwen2."""
+    """Return the tokenizer as it was saved. For Qwen2, AutoTokenizer would return a different one."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast.from_pretrained(backbone.location.path)
@@ -43,11 +43,16 @@ def untrained(backbone: Backbone, **settings: object) -> PromptClassifier:
 
 
 def word_scores(backbone: Backbone, ids: Tensor, place: int) -> Tensor:
-    """[1, C]: transformers' own model on token ids [1, T], its scores of the words at one place, meant over a class."""
+    """Return the mean scores [1, C] of the classes' words in transformers' model.
+
+    Args:
+        ids: a row of token ids, [1, T].
+        place: the position whose scores are used.
+    """
     import transformers
 
-    kind = transformers.AutoModelForCausalLM if backbone.family.decoder else transformers.AutoModelForMaskedLM
-    model = kind.from_pretrained(backbone.location.path).eval()
+    loader = transformers.AutoModelForCausalLM if backbone.family.decoder else transformers.AutoModelForMaskedLM
+    model = loader.from_pretrained(backbone.location.path).eval()
     tokenizer = tokenizer_of(backbone)
     with torch.no_grad():
         logits = model(input_ids=ids).logits[0, place]
@@ -64,7 +69,7 @@ def logits_without_prompt(model: PromptClassifier, ids: Tensor, mask_position: T
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, *OBSERVED_ENCODERS])
-def test_a_masked_language_models_own_logits_come_out(family, language_model) -> None:
+def test_untrained_logits_are_those_of_the_masked_language_model(family, language_model) -> None:
     backbone = language_model(family)
     ids = torch.tensor([[2, 5, 6, 7, MASK, 3]])
     model = untrained(backbone)
@@ -77,7 +82,7 @@ def test_a_masked_language_models_own_logits_come_out(family, language_model) ->
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("pooling", ["last", "peft"])
 @pytest.mark.parametrize("family", [*DECODERS, *OBSERVED_DECODERS])
-def test_a_decoders_own_logits_come_out(family, pooling, tied, language_model) -> None:
+def test_untrained_logits_are_those_of_the_decoder(family, pooling, tied, language_model) -> None:
     backbone = language_model(family, tie_word_embeddings=tied)
     ids = torch.tensor([[5, 6, 7, 8]])
     expected = word_scores(backbone, ids, place=-1)
@@ -85,13 +90,14 @@ def test_a_decoders_own_logits_come_out(family, pooling, tied, language_model) -
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
-# Without Qwen2, of whose tiny tokenizer AutoTokenizer makes another, and Gemma 3, whose windows do not bound a prompt.
+# Without Qwen2, for whose tiny tokenizer AutoTokenizer returns a different one, and Gemma 3, whose sliding windows do
+# not apply to a prompt.
 @pytest.mark.parametrize(
     "family", [*(name for name in DECODERS if name not in ("qwen2", "gemma3_text")), *OBSERVED_DECODERS, "gptj"]
 )
 @pytest.mark.parametrize("adds_start", [False, True])
-def test_an_untrained_prompt_of_text_is_that_text_in_front(family, adds_start, language_model, tmp_path) -> None:
-    """A deep prompt from a text, under the words' head: the language model's answer to the text and the row."""
+def test_an_untrained_prompt_from_a_text_is_that_text_in_front(family, adds_start, language_model, tmp_path) -> None:
+    """With a verbalizer, the logits are the language model's scores for the initial text followed by the row."""
     backbone = language_model(family)
     if adds_start:
         backbone = with_start_token(backbone, tmp_path)
@@ -112,7 +118,7 @@ def untrained_from_text(backbone: Backbone, text: str) -> PromptClassifier:
 
 
 def with_start_token(backbone: Backbone, folder) -> Backbone:
-    """The same model with a tokenizer that begins every text with <s>."""
+    """Return the same model with a tokenizer that puts <s> in front of every text."""
     from tokenizers import processors
 
     copy = shutil.copytree(backbone.location.path, folder / "starts")
@@ -125,7 +131,7 @@ def with_start_token(backbone: Backbone, folder) -> Backbone:
 
 
 @pytest.mark.parametrize("family", [name for name in ENCODERS if FAMILIES[name].shares])
-def test_an_encoders_prompt_of_text_is_its_keys_and_values_between_special_tokens(family, language_model) -> None:
+def test_an_encoders_prompt_from_a_text_is_its_keys_and_values_between_special_tokens(family, language_model) -> None:
     backbone = language_model(family)
     config = PromptConfig(method="deep", init="text", init_text="good plot")
     model = PromptClassifier(backbone, config, LABELS, load_tokenizer(backbone.location))
@@ -135,7 +141,7 @@ def test_an_encoders_prompt_of_text_is_its_keys_and_values_between_special_token
     assert not model.config.shift_text
 
 
-def test_a_deep_prompt_starts_from_tokens_drawn_at_random(language_model) -> None:
+def test_a_deep_prompt_starts_from_random_tokens(language_model) -> None:
     backbone = language_model("llama")
     one, two = (
         PromptClassifier(backbone, PromptConfig(init="vocabulary", virtual_tokens=4), LABELS, seed=seed).eval().prompt()
@@ -168,13 +174,13 @@ def test_a_random_backbone_has_a_random_language_model_head(language_model_folde
     assert untrained(one).config.head == "verbalizer"
 
 
-def test_reading_the_language_model_head_draws_nothing(language_model_folder) -> None:
+def test_reading_the_language_model_head_does_not_change_the_random_state(language_model_folder) -> None:
     backbone = load_backbone(str(language_model_folder("bert")), device="cpu")
     first, second = (untrained(backbone).prompt() for _ in range(2))
     assert torch.equal(first, second)
 
 
-def test_the_transform_is_not_trained_and_not_part_of_the_state(language_model) -> None:
+def test_the_transform_is_neither_trained_nor_saved(language_model) -> None:
     model = untrained(language_model("bert")).train()
     assert set(model.trainable_state()) == {"prompt_encoder.embedding.weight", "head.linear.weight", "head.linear.bias"}
     model(torch.tensor([[2, 5, MASK, 3]]), labels=torch.tensor([1]), mask_position=torch.tensor([2])).loss.backward()
@@ -183,7 +189,7 @@ def test_the_transform_is_not_trained_and_not_part_of_the_state(language_model) 
 
 
 def test_the_mask_pooling_needs_to_know_where_the_mask_is(language_model) -> None:
-    with pytest.raises(ValueError, match="needs mask_position"):
+    with pytest.raises(ValueError, match="`pooling='mask'` needs mask_position"):
         untrained(language_model("bert"))(torch.tensor([[2, 5, MASK, 3]]))
 
 
@@ -196,11 +202,11 @@ def test_the_mask_pooling_needs_to_know_where_the_mask_is(language_model) -> Non
         ("bert", {"pooling": "mean"}, "needs `pooling='mask'`"),
     ],
 )
-def test_a_verbalizer_reads_only_where_the_model_answers(family, settings, reason, language_model) -> None:
+def test_a_verbalizer_refuses_other_poolings_than_the_language_models(family, settings, reason, language_model) -> None:
     with pytest.raises(ConfigError, match=reason):
         untrained(language_model(family), **settings)
 
 
 def test_a_verbalizer_needs_the_tokenizer(language_model) -> None:
-    with pytest.raises(ConfigError, match="needs the backbone's tokenizer"):
+    with pytest.raises(ConfigError, match="`head='verbalizer'` needs the backbone's tokenizer"):
         PromptClassifier(language_model("llama"), PromptConfig(head="verbalizer"), LABELS)

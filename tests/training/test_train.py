@@ -396,15 +396,15 @@ def test_batches_read_in_parts_train_the_same(settings, backbone, reviews, tmp_p
         ({"method": "p-tuning", "encoder": "lstm", "encoder_layers": 1, "encoder_hidden_size": 8}, []),
     ],
 )
-def test_a_setting_that_changes_nothing_is_reported(settings, expected, backbone, reviews, tmp_path, caplog) -> None:
+def test_a_setting_without_effect_is_reported(settings, expected, backbone, reviews, tmp_path, caplog) -> None:
     data = ptune.load_data(reviews)
     model = ptune.PromptClassifier.from_backbone(
         backbone("bert"), ptune.PromptConfig(virtual_tokens=2, **settings), labels=data.labels
     )
     with caplog.at_level(logging.WARNING, "ptune"):
         ptune.train(model, data, ptune.TrainConfig(epochs=1), output=tmp_path)
-    messages = [record.getMessage() for record in caplog.records if "changes nothing" in record.getMessage()]
-    assert [message.split()[0] for message in messages] == expected
+    messages = [record.getMessage() for record in caplog.records if "has no effect" in record.getMessage()]
+    assert [message.split()[0] for message in messages] == [f"`{name}`" for name in expected]
 
 
 @pytest.mark.parametrize("labels", [["positive", "negative"], ["a", "b"], ["negative", "neutral", "positive"]])

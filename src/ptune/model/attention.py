@@ -1,15 +1,16 @@
-"""The one attention function, through which deep prompts enter a backbone.
+"""The attention function through which deep prompts enter a backbone.
 
-transformers calls a registered attention function in every layer. Ours lets
-the layer's prompt keys and values in, in one of two ways:
+transformers calls a registered attention function in every layer. Ours adds
+the keys and values of the layer's prompt in one of two ways:
 
-    shared     they stand in front of the text's, under one softmax: prefix
-               tuning (arXiv 2101.00190), P-tuning v2 (arXiv 2110.07602)
-    separate   a softmax of their own, whose result is added to the attention
-               over the text. The text's attention stays as it was pretrained,
-               where a shared softmax takes weight from it: much of it from
-               short texts. Addition after arXiv 2110.04366, a start without
-               effect after arXiv 2303.16199.
+    shared     They come before the keys and values of the text, under one
+               softmax, as in prefix tuning (arXiv 2101.00190) and P-tuning v2
+               (arXiv 2110.07602).
+    separate   They have a separate softmax, whose result is added to the
+               attention over the text. The text's attention stays as it was
+               pretrained. A shared softmax takes weight from it, and most from
+               short texts. The addition follows arXiv 2110.04366, the start
+               without an effect arXiv 2303.16199.
 
 No model's code is copied, and nothing is computed at prompt positions outside
 of attention.
@@ -29,48 +30,58 @@ from torch.nn.attention.varlen import varlen_attn
 from ptune.model.scores import Attention
 
 NAME = "ptune"
-# torch 2.10 has the kernel for rows of different lengths without a scale. Sharing heads came in a later release than
-# 2.11, so it is not used: no encoder does.
+# In torch 2.10 the kernel for rows of different lengths does not take a scale. Its support for key-value heads that
+# several query heads share came later than torch 2.11. It is not used here, because no encoder shares heads.
 _KERNEL_SCALES = "scale" in inspect.signature(varlen_attn).parameters
 
 
 class LayerPrompts:
-    """Prompt keys and values, handed out layer by layer in one forward pass.
+    """The keys and values of a prompt, which one forward pass takes layer by layer.
 
     Layers are counted by their calls, not by `module.layer_idx`: DistilBERT
-    has no index and ALBERT runs one set of weights under a single one.
+    has no index, and ALBERT runs one set of weights under a single index.
+
+    Args:
+        values: [L, 2, B or 1, K, P, D]; with 1 all rows of a batch share the prompt.
+        separate: True if the prompt has a separate softmax.
     """
 
     def __init__(self, values: Tensor, separate: bool = False) -> None:
-        """values: [L, 2, B or 1, K, P, D]; one row of B = 1 serves every row of a batch."""
-        self._values = values
+        self._keys_and_values = values
         self.separate = separate
         self._layer = 0
-        self._narrow: Tensor | None = None
-        self._wide: Tensor | None = None
+        self._text_mask: Tensor | None = None
+        self._full_mask: Tensor | None = None
 
     def take(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The next layer's keys and values, [B or 1, K, P, D]."""
-        keys, values = self._values[self._layer].to(dtype)
+        """Return the keys and values of the next layer, both [B or 1, K, P, D]."""
+        keys, values = self._keys_and_values[self._layer].to(dtype)
         self._layer += 1
         return keys, values
 
     def widen(self, mask: Tensor | None, queries: int, causal: bool, device: torch.device) -> Tensor | None:
-        """Add P columns that every query may read: [B, 1, T, T] -> [B, 1, T, P + T]. Numbers are added to scores.
+        """Return a mask with P more columns that every query may read: [B, 1, T, T] -> [B, 1, T, P + T].
 
-        No mask stays no mask in a bidirectional model. A causal one relied on
-        the kernel's own triangle, which a prompt in front of it shifts.
+        Without a mask a bidirectional model still needs none. A causal model
+        needs one, because the kernel's causal triangle does not allow for a
+        prompt in front of the text.
+
+        Args:
+            mask: bool, or numbers that are added to the scores; None: nothing is masked.
+            queries: number of queries T.
+            causal: True if a query may not read the text that follows it.
+            device: where a new mask is made.
         """
         if mask is None:
             if not causal or queries == 1:
                 return None
             mask = torch.ones(queries, queries, dtype=torch.bool, device=device).tril()[None, None]
-            return nn.functional.pad(mask, (self._values.shape[-2], 0), value=True)
-        if mask is not self._narrow:  # most models hand the same mask to every layer
-            self._narrow = mask
-            readable = mask.dtype == torch.bool  # as a number, 0 changes nothing
-            self._wide = nn.functional.pad(mask, (self._values.shape[-2], 0), value=readable)
-        return self._wide
+            return nn.functional.pad(mask, (self._keys_and_values.shape[-2], 0), value=True)
+        if mask is not self._text_mask:  # most models pass the same mask to every layer
+            self._text_mask = mask
+            readable = mask.dtype == torch.bool  # False is 0, which changes no score
+            self._full_mask = nn.functional.pad(mask, (self._keys_and_values.shape[-2], 0), value=readable)
+        return self._full_mask
 
 
 def prompt_attention(
@@ -83,11 +94,19 @@ def prompt_attention(
     seen: list[Tensor] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of text over prompt and text; without a prompt, plain SDPA.
+    """Return the attention of the text over prompt and text, [B, T, heads, D]. Without a prompt this is plain SDPA.
 
-    query: [B, heads, T, D]; key, value: [B, K, T, D]. Returns [B, T, heads, D].
-    The signature is transformers'; it gives masks of bool, made by its function for SDPA.
-    `seen` is given the layer's keys and values, as attention uses them: [2, B, K, T, D].
+    The signature is the one that transformers calls.
+
+    Args:
+        module: the attention layer.
+        query: [B, heads, T, D].
+        key: [B, K, T, D].
+        value: [B, K, T, D].
+        attention_mask: bool [B, 1, T, T], made by `make_mask`, or None.
+        layer_prompts: the prompt; None: there is none.
+        seen: a list to which the layer's keys and values are appended as attention uses them, [2, B, K, T, D].
+        options: further arguments of transformers. `scaling` and `is_causal` are used.
     """
     if seen is not None:
         seen.append(torch.stack([key, value]))
@@ -105,24 +124,31 @@ def attend(
     causal: bool = False,
     attend_text: Attention | None = None,
 ) -> Tensor:
-    """Attention of text over prompt and text, [B, T, heads, D].
+    """Return the attention of the text over prompt and text, [B, T, heads, D].
 
-    mask: bool, broadcast to [B, heads, T, T]; None with `causal` is the kernel's own triangle. Numbers that are added
-    to the scores, in the query's type, are a mask as well.
-    attend_text: attention over the text, of families that have one of their own; see `ptune.model.scores`.
+    Args:
+        query: [B, heads, T, D].
+        key: [B, K, T, D].
+        value: [B, K, T, D].
+        mask: bool, or numbers of the query's type that are added to the scores; broadcast to [B, heads, T, T]. None
+            with `causal`: the kernel's causal triangle.
+        layer_prompts: the prompt; None: there is none.
+        scale: factor of the scores; None: 1 / sqrt(D).
+        causal: True if a query may not read the text that follows it.
+        attend_text: attention over the text, for families that compute it in another way; see `ptune.model.scores`.
     """
     attend_text = attend_text or _attend_text
     if layer_prompts is None:
         return attend_text(query, key, value, mask, scale, causal)
     keys, values = layer_prompts.take(key.dtype)
-    if value.shape[-1] != key.shape[-1]:  # latent attention: the text's values are narrower than its keys
+    if value.shape[-1] != key.shape[-1]:  # in latent attention the text's values are narrower than its keys
         values = values[..., : value.shape[-1]]
     if layer_prompts.separate:
         return attend_text(query, key, value, mask, scale, causal) + attend_prompt(query, keys, values, scale)
-    rows = (key.shape[0], -1, -1, -1)
+    shape = (key.shape[0], -1, -1, -1)
     mask = layer_prompts.widen(mask, query.shape[2], causal, query.device)
-    key = torch.cat([keys.expand(rows), key], dim=2)
-    value = torch.cat([values.expand(rows), value], dim=2)
+    key = torch.cat([keys.expand(shape), key], dim=2)
+    value = torch.cat([values.expand(shape), value], dim=2)
     return attend_text(query, key, value, mask, scale, False)
 
 
@@ -150,7 +176,7 @@ def _attend_text(
 
 
 def takes_lengths(query: Tensor) -> bool:
-    """Whether there is a kernel for rows of different lengths: FlashAttention, on GPUs of NVIDIA from Ampere on."""
+    """Return whether FlashAttention's kernel for rows of different lengths is available (NVIDIA GPUs since Ampere)."""
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
         return False
     if query.shape[-1] % 8 or not _KERNEL_SCALES:
@@ -159,61 +185,77 @@ def takes_lengths(query: Tensor) -> bool:
 
 
 def _attend_ragged(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None) -> Tensor:
-    """Attention of rows padded on the right, [B, T, heads, D], without their mask.
+    """Return the attention for rows that are padded on the right, [B, T, heads, D], computed from their lengths.
 
-    A fused kernel with a mask is a slower one, as it reads a score's mask with every score. Here the batch is one list
-    of 2 B sequences, each row's text and then its padding, which has nobody to read it: no token is moved, shapes
-    are the batch's, so that a CUDA graph can hold it, and the host need not know a length.
+    With a mask a fused kernel is slower, because it reads a value of the mask for every score. Here the batch is a
+    list of 2 B sequences instead: the text of each row, then its padding, which no other sequence reads. No token is
+    moved. The shapes are those of the batch, so a CUDA graph can record them, and the host needs no lengths.
 
-    mask: [B, 1, 1, S], true for the first positions of a row's S keys: those of its prompt and its text.
+    Args:
+        query: [B, heads, T, D].
+        key: [B, heads, S, D], where S is T, or P + T with a prompt in front.
+        value: [B, heads, S, D].
+        mask: [B, 1, 1, S], true for the prompt and the text of a row, which come first.
+        scale: factor of the scores; None: 1 / sqrt(D).
     """
     rows, _, length, _ = query.shape
-    longest = key.shape[2]  # P more than T, where a prompt stands in front
+    key_length = key.shape[2]
     keys = mask.sum(dim=-1).view(rows)
-    text = keys - (longest - length)
+    queries = keys - (key_length - length)
     query, key, value = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
     output: Tensor = varlen_attn(  # type: ignore[assignment]
         query,
         key,
         value,
-        _borders(text, length),
-        _borders(keys, longest),
+        _borders(queries, length),
+        _borders(keys, key_length),
         length,
-        longest,
+        key_length,
         scale=scale,
     )
     return output.unflatten(0, (rows, length))
 
 
 def _borders(lengths: Tensor, longest: int) -> Tensor:
-    """Where sequences begin and end, int32 [2 B + 1]: each row's `lengths` [B] and what is left of `longest`."""
-    parts = torch.stack([lengths, longest - lengths], dim=1).flatten()
-    return nn.functional.pad(parts.cumsum(0), (1, 0)).int()
+    """Return where the sequences of text and of padding begin and end, int32 [2 B + 1].
+
+    Args:
+        lengths: [B], the number of positions of each row that are not padding.
+        longest: number of positions of a row with its padding.
+    """
+    sizes = torch.stack([lengths, longest - lengths], dim=1).flatten()
+    return nn.functional.pad(sizes.cumsum(0), (1, 0)).int()
 
 
 def attend_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
-    """Attention of every query over all of its row's virtual tokens, [B, T, heads, D].
+    """Return the attention of every query over all virtual tokens of its row, [B, T, heads, D].
 
-    Where all rows share a prompt, their queries are one long list for each key-value head: two large products
-    instead of B small ones. In an exported graph B small ones are faster than moving the queries about.
+    If all rows share a prompt, the queries of each key-value head form one long list. This takes two large products
+    instead of B small ones. In an exported graph B small products are faster than rearranging the queries.
+
+    Args:
+        query: [B, heads, T, D].
+        keys: [B or 1, K, P, D].
+        values: [B or 1, K, P, D].
+        scale: factor of the scores; None: 1 / sqrt(D).
     """
     rows, heads, length, width = query.shape
     if keys.shape[0] > 1 or torch.compiler.is_exporting():
         return _attend_text(query, keys.contiguous(), values.contiguous(), None, scale, causal=False)
     shared = keys.shape[1]
-    listed = query.unflatten(1, (shared, heads // shared)).transpose(0, 1).reshape(shared, -1, width)
-    scores = torch.bmm(listed, keys[0].transpose(1, 2) * (width**-0.5 if scale is None else scale))
+    queries = query.unflatten(1, (shared, heads // shared)).transpose(0, 1).reshape(shared, -1, width)
+    scores = torch.bmm(queries, keys[0].transpose(1, 2) * (width**-0.5 if scale is None else scale))
     output = torch.bmm(scores.softmax(dim=-1), values[0])  # [K, B * heads / K * T, D]
     return output.view(shared, rows, heads // shared, length, values.shape[-1]).permute(1, 3, 0, 2, 4).flatten(2, 3)
 
 
-# Longest text for which training on a CPU keeps scores [B, heads, T, T] for the way back, instead of using the fused
-# kernel, whose way back takes six times as long in bfloat16. In float32 both take as long.
+# Longest text for which training on a CPU keeps scores [B, heads, T, T] for the backward pass, instead of using the
+# fused kernel. In bfloat16 the kernel's backward pass takes six times as long. In float32 both take the same time.
 PRODUCTS_LENGTH = {torch.bfloat16: 512}
 
 
 def kernel_is_slow(query: Tensor, key: Tensor) -> bool:
-    """Whether training meets the CPU's fused kernel where plain products are faster."""
+    """Return whether plain products are faster than the fused kernel: in training on a CPU, for short texts."""
     longest = PRODUCTS_LENGTH.get(query.dtype, 0)
     return query.device.type == "cpu" and torch.is_grad_enabled() and key.shape[2] <= longest
 
@@ -232,7 +274,7 @@ def _attend_by_products(
 
 
 def register() -> str:
-    """Make the function known to transformers; returns the name to load models with."""
+    """Register the attention function with transformers and return the name to load models with."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -242,10 +284,10 @@ def register() -> str:
 
 
 def make_mask(**options: Any) -> Tensor | None:
-    """Make transformers' mask for SDPA, bool [B, 1, T, T], without looking into the padding mask.
+    """Return transformers' mask for SDPA, bool [B, 1, T, T], without reading the values of the padding mask.
 
-    transformers looks whether it hides anything, and leaves it out if not. That makes the host wait for a GPU in every
-    forward pass. ptune passes a padding mask only where rows are padded, so there is nothing to find.
+    transformers checks whether anything is masked and leaves the mask out if not. The host then waits for the GPU in
+    every forward pass. ptune passes a padding mask only if rows are padded, so the check is not needed.
     """
     from transformers.masking_utils import sdpa_mask
 

@@ -1,9 +1,10 @@
-"""A frozen pretrained model, and the one forward pass that lets a prompt in.
+"""A frozen pretrained model, and its forward pass with a prompt.
 
-Token ids and a prompt in, hidden states out.
+The forward pass takes token ids and a prompt and returns hidden states.
 
-Rows are padded on the right in every family, with positions given explicitly,
-so a row's hidden states do not depend on its batch mates.
+Rows are padded on the right in every family, and positions are given
+explicitly, so a row's hidden states do not depend on the other rows of its
+batch.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from ptune.errors import BackboneError
 from ptune.model import attention, hooks
 from ptune.model.entry import Entry
 from ptune.model.families import Family, family_of
+from ptune.model.hidden import Hidden, Read
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
 from ptune.model.pending import Pending
@@ -32,52 +33,18 @@ if TYPE_CHECKING:
 
     from ptune.model.observed import Observed
 
-# What is wanted of a row's hidden states: those of one position [B], counted with a shallow prompt in front, or the
-# mean of the text's; None: all.
-Read = Tensor | Literal["mean"] | None
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """Hidden states of one batch. `offset` positions of a shallow prompt stand before the text's.
-
-    `picked`: states are [B, 1, H], of the position that was asked for, or their mean over the text.
-    """
-
-    states: Tensor  # [B, offset + T, H]
-    mask: Tensor | None  # [B, T], 1 for text; None where no row is padded
-    offset: int
-    pooler_output: Tensor | None = None  # [B, H], of families with a pretrained pooler over position 0
-    mask_position: Tensor | None = None  # [B], of each row's mask token among the text's positions
-    picked: bool = False
-
-    def averaged(self) -> Hidden:
-        """With the mean of the text's states, in float32, in their place."""
-        text = self.states[:, self.offset :]
-        weights = text_weights(text.shape[0], text.shape[1], self.mask, text.device)
-        with torch.autocast(text.device.type, enabled=False):  # which would take the mean in bfloat16
-            return replace(self, states=torch.bmm(weights[:, None], text.float()), picked=True)
-
-    def rows(self, start: int, end: int) -> Hidden:
-        """Return the hidden states of some rows of the batch."""
-        tensors: dict[str, Any] = {name: x[start:end] for name, x in vars(self).items() if isinstance(x, Tensor)}
-        return replace(self, **tensors)
-
-
-def text_weights(rows: int, length: int, mask: Tensor | None, device: torch.device) -> Tensor:
-    """[B, T] that a mean over a row's text weighs its positions with. Special tokens count as text."""
-    mask = torch.ones(rows, length, device=device) if mask is None else mask.float()
-    return mask / mask.sum(dim=1, keepdim=True)
-
 
 class Backbone(nn.Module):
-    """The frozen model, always in evaluation mode.
+    """A frozen model, which is always in evaluation mode.
 
-    base: transformers' model without its head. head_weights: what the checkpoint
-    itself brought of transformers' classification head, such as a fine-tuned
-    one, by name. pooler_missing: the checkpoint lacks the pooler of its family.
-    read_language_head: reads the pretrained language-model head from where the base came from.
-    observed: what was seen of a model whose family is not in the table.
+    Args:
+        base: transformers' model without its head.
+        location: where the model was loaded from.
+        head_weights: weights of transformers' classification head that the checkpoint contains, e.g. those of a
+            fine-tuned one, by name.
+        pooler_missing: True if the checkpoint lacks the weights of its family's pooler.
+        read_language_head: a function that reads the pretrained language-model head from where the base was loaded.
+        observed: what was observed of a model whose family is not in the table.
     """
 
     def __init__(
@@ -95,10 +62,10 @@ class Backbone(nn.Module):
         self.observed = observed
         self.family: Family = observed.family if observed else family_of(self.config.model_type, location.name)
         self.base: Any = base.requires_grad_(False).eval()
-        plain = not getattr(self.config, "is_decoder", False)
+        encodes = not getattr(self.config, "is_decoder", False)
         trunks = {"bert": Trunk, "mpnet": BiasedTrunk}
-        self.trunk = trunks[self.family.layers](base) if self.family.layers and plain else None
-        self.picks = self.trunk is not None  # whether the last layer can be computed at one position alone
+        self.trunk = trunks[self.family.layers](base) if self.family.layers and encodes else None
+        self.picks = self.trunk is not None  # True if the last layer can be computed at a single position
         if observed is None and self.family.deep == "hooks":
             layout = hooks.layout_of(base)
             hooks.install(layout, base, int(self.config.num_attention_heads))
@@ -107,11 +74,11 @@ class Backbone(nn.Module):
         self.pooler_missing = pooler_missing
         self._read_language_head = read_language_head
         self._language_head: LanguageHead | None = None
-        self._language_transform: nn.Module | None = None  # beside the head, so that it moves with the backbone
+        self._language_transform: nn.Module | None = None  # a submodule, so that it moves with the backbone
 
     @property
     def norm_first(self) -> bool:
-        """Whether layers normalise first; see `families`. OPT has both kinds, and says which in its configuration."""
+        """True if layers normalise what they read; see `families`. For OPT the configuration decides."""
         return self.family.norm_first and bool(getattr(self.config, "do_layer_norm_before", True))
 
     @property
@@ -124,12 +91,12 @@ class Backbone(nn.Module):
 
     @property
     def width(self) -> int:
-        """H, of the hidden states."""
+        """Width H of the hidden states."""
         return self.observed.width if self.observed else int(self.config.hidden_size)
 
     @property
     def output_width(self) -> int:
-        """Width of what the last layer hands to a head. OPT may project its H down once more."""
+        """Width of the hidden states that a head reads. OPT may project them down after the last layer."""
         return self.width if self.observed else int(getattr(self.config, "word_embed_proj_dim", self.width))
 
     @property
@@ -147,7 +114,7 @@ class Backbone(nn.Module):
 
     @property
     def kv_width(self) -> int:
-        """Hkv: width of one layer's keys."""
+        """Width Hkv of one layer's keys."""
         return self.kv_heads * self.head_width
 
     @property
@@ -156,12 +123,12 @@ class Backbone(nn.Module):
 
     @property
     def embedding_width(self) -> int:
-        """E. Not always H: ALBERT, ELECTRA and OPT project the embeddings."""
+        """Width E of the word embeddings. It may differ from H: ALBERT, ELECTRA and OPT project the embeddings."""
         return int(self.word_embeddings.weight.shape[1])
 
     @property
     def max_positions(self) -> int | None:
-        """Positions that a sequence may take, or None where the family knows no limit."""
+        """Number of positions that a sequence may take; None if the family has no limit."""
         if self.observed:
             return self.observed.max_positions
         limit = getattr(self.config, "max_position_embeddings", None)
@@ -185,75 +152,87 @@ class Backbone(nn.Module):
 
     @property
     def length_step(self) -> int:
-        """What a batch's tokens are best padded to a multiple of.
+        """The number of tokens that a batch is best padded to a multiple of.
 
-        For bfloat16 on a CPU a kernel is made for each shape of a product and kept, about a megabyte each: fewer shapes
-        train an eighth faster in half the memory (docs/log.md).
+        For bfloat16 on a CPU, torch builds and keeps a kernel of about one megabyte for each shape of a product. With
+        fewer shapes, training is an eighth faster and needs half the memory (docs/log.md).
         """
         return 8 if self.dtype == torch.bfloat16 and self.device.type == "cpu" else 1
 
-    # Passes that `start` may have under way when the first of them is waited for.
+    # Number of passes to start before the result of the first is waited for.
     under_way = 1
 
     def start(
         self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
     ) -> Pending[Hidden]:
-        """Begin `forward` and return a handle of its result. Here it is computed at once."""
+        """Start `forward` and return a handle to its result. In this class the result is computed at once."""
         return Pending.done(self(inputs, prompt, entry, read))
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
-        """Stay in evaluation mode: dropout in a frozen model is noise and costs time (arXiv 2406.05279)."""
+        """Stay in evaluation mode. Dropout in a frozen model adds noise and costs time (arXiv 2406.05279)."""
         return super().train(False)
 
     def parameter_count(self) -> int:
+        """Return the number of parameters of the model without its head."""
         return sum(parameter.numel() for parameter in self.base.parameters())
 
     def fingerprint(self) -> str:
-        """A short hash of the shape and some weights, to notice an adapter on the wrong backbone.
+        """Return a short hash of the shape and some weights, which shows if an adapter is for another backbone.
 
-        Weights are rounded to bfloat16 first, so that the type a model was loaded in does not matter.
+        Weights are rounded to bfloat16 first, so that the hash does not depend on the number type of the loaded model.
         """
-        sizes = [] if self.observed else [self.layers, self.width, self.kv_width]  # what is seen depends on the type
+        # Sizes that were observed may depend on the number type.
+        sizes = [] if self.observed else [self.layers, self.width, self.kv_width]
         shape = [self.config.model_type, *sizes, self.word_embeddings.weight.shape[0]]
         digest = hashlib.sha256(repr(shape).encode())
         digest.update(self.word_embeddings.weight[:16].bfloat16().cpu().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def language_head(self) -> LanguageHead:
-        """The pretrained language-model head, read when it is first asked for.
+        """Return the pretrained language-model head. It is read when it is first needed.
 
         Raises:
-            BackboneError: the checkpoint has none, as those of sentence encoders.
+            BackboneError: the checkpoint has none, e.g. because it is a sentence encoder.
         """
         tied = self.observed is None and getattr(self.config, "tie_word_embeddings", True)
         if self.family.decoder and tied:
             return tied_head(self.word_embeddings)
         if self._language_head is None:
             if self._read_language_head is None:
-                raise no_head(self.name, "it was not read from a checkpoint")
+                raise no_head(self.name, "the backbone was not loaded from a checkpoint")
             self._language_head = self._read_language_head()
             if self._language_head.transform is not None:
                 self._language_transform = self._language_head.transform.to(self.device)
         return self._language_head
 
     def language_transform(self, vectors: Tensor) -> Tensor:
-        """[B, H] -> [B, E]: what the language-model head does in front of its words' weights, in float32."""
+        """Apply the part of the language-model head that comes before its output embeddings, in float32.
+
+        Args:
+            vectors: hidden states [B, H].
+
+        Returns:
+            [B, E].
+
+        Raises:
+            BackboneError: the checkpoint has no language-model head.
+        """
         self.language_head()
         return vectors.float() if self._language_transform is None else self._language_transform(vectors.float())
 
     @torch.no_grad()
     def text_prompt(self, input_ids: Tensor) -> Tensor:
-        """The keys and values [L, 2, T, Hkv] that the model has for tokens [T], counted from the first position.
+        """Return the keys and values [L, 2, T, Hkv] that the model computes for tokens [T] at the first positions.
 
-        As a deep prompt they act on a decoder as the tokens themselves in front of a text would.
+        In a decoder, a deep prompt with these keys and values has the same effect as the tokens in front of a text.
         """
         return self._keys_and_values(input_ids=input_ids[None])
 
     @property
     def reads_prompt_alone(self) -> bool:
-        """Whether a shallow prompt's keys and values do not depend on the text behind it: in causal models.
+        """True if the keys and values of a shallow prompt do not depend on the text: in causal models.
 
-        Not where a layer's window is too short for every token of a long text to see the prompt.
+        It is False if a layer's sliding window is so short that the last tokens of a long text cannot see the prompt.
         """
         if self.observed:
             return self.observed.reads_prompt_alone
@@ -261,18 +240,18 @@ class Backbone(nn.Module):
         return self.family.decoder and (window is None or window >= self.config.max_position_embeddings)
 
     def read_prompt(self, prompt: Tensor) -> Tensor:
-        """Shallow prompt [P, E] -> the keys and values that it has in every layer, [L, 2, P, Hkv].
+        """Return the keys and values [L, 2, P, Hkv] that a shallow prompt [P, E] has in every layer.
 
-        With `shift_text` they do what the shallow prompt does, at the cost of attention alone: the layers are run over
-        the prompt once and not with every row.
+        With `shift_text` they have the same effect as the shallow prompt. The layers run over the prompt only once, not
+        for every row, so a row pays only for attention to the prompt.
         """
         vectors = prompt.to(self.dtype)[None]
-        if self.observed:  # CTRL scales embeddings where they are
+        if self.observed:  # CTRL scales the embeddings in place
             vectors = vectors.clone()
         return self._keys_and_values(inputs_embeds=vectors)
 
     def _keys_and_values(self, **inputs: Tensor) -> Tensor:
-        """[L, 2, T, Hkv] of one row of tokens, ids [1, T] or embeddings [1, T, E]."""
+        """Return the keys and values [L, 2, T, Hkv] of one row, given as ids [1, T] or embeddings [1, T, E]."""
         if self.family.deep == "attention":
             seen: list[Tensor] = []
             (row,) = inputs.values()
@@ -290,14 +269,14 @@ class Backbone(nn.Module):
         """Run the frozen model.
 
         Args:
-            inputs: a batch of B rows; segments are ignored where the family has none.
-            prompt: at the input [P, E] or [B, P, E]; keys and values [L, 2, P, Hkv] or [L, 2, B, P, Hkv].
-            entry: how the prompt enters; needed with a prompt.
-            read: what is wanted of each row. Of one position, families whose layers are run here leave the rest of
-                the last layer out (`Hidden.picked`), and the others give all.
+            inputs: a batch of B rows. Segments are ignored if the family has none.
+            prompt: [P, E] or [B, P, E] at the input; keys and values [L, 2, P, Hkv] or [L, 2, B, P, Hkv] otherwise.
+            entry: how the prompt enters. It is needed with a prompt.
+            read: which hidden states of each row are wanted. For a single position, some families compute the last
+                layer only there (see `Hidden.picked`). The others return all hidden states.
 
         Raises:
-            BackboneError: a prompt cannot enter this family in that way.
+            BackboneError: a prompt cannot enter this family in the given way.
         """
         if isinstance(read, str):
             return Backbone.forward(self, inputs, prompt, entry).averaged()
@@ -329,11 +308,11 @@ class Backbone(nn.Module):
 
     @property
     def _blanks_padding(self) -> bool:
-        """Whether padding is embedded as zeros, as some embeddings look at their neighbours."""
+        """True if padding has to be embedded as zeros, because embeddings depend on the neighbouring tokens."""
         return self.observed is not None and self.observed.blanks_padding
 
     def _embed(self, input_ids: Tensor, mask: Tensor | None) -> Tensor:
-        """Word embeddings [B, T, E] of a text."""
+        """Return the word embeddings of a batch of texts, [B, T, E]."""
         embedded = self.word_embeddings(input_ids)
         return embedded * mask[..., None].to(embedded) if self._blanks_padding and mask is not None else embedded
 
@@ -345,25 +324,28 @@ class Backbone(nn.Module):
         prompt: Tensor,
         read: Tensor | None,
     ) -> Hidden:
-        """The prompt stands in front of the text as if it were tokens, of segment 0."""
+        """Run the model with the prompt in front of the text, as if it were tokens of segment 0."""
         embedded = self._embed(input_ids, mask)
-        rows, length = prompt.shape[-2], prompt.shape[-2] + input_ids.shape[1]
+        virtual_tokens, length = prompt.shape[-2], prompt.shape[-2] + input_ids.shape[1]
         vectors = prompt.to(embedded.dtype).expand(input_ids.shape[0], -1, -1)
         joined = torch.cat([vectors, embedded], dim=1)
         inputs = {"inputs_embeds": joined, **self._positions(length, 0), "read": read}
-        full_mask = None if mask is None else nn.functional.pad(mask, (rows, 0), value=1)
+        full_mask = None if mask is None else nn.functional.pad(mask, (virtual_tokens, 0), value=1)
         if token_type_ids is not None:
-            token_type_ids = nn.functional.pad(token_type_ids, (rows, 0), value=0)
-        return self._call(full_mask, mask, token_type_ids, rows, inputs)
+            token_type_ids = nn.functional.pad(token_type_ids, (virtual_tokens, 0), value=0)
+        return self._call(full_mask, mask, token_type_ids, virtual_tokens, inputs)
 
     def _run_cached(self, input_ids: Tensor, mask: Tensor | None, prompt: Tensor, shift_text: bool) -> Hidden:
-        """Deep prompts as past keys and values; a text's distance to them always counts from behind them."""
+        """Run the model with a deep prompt as past keys and values.
+
+        `shift_text` has no effect on relative positions: for them the prompt always counts as text in front.
+        """
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.config)
         for layer, (keys, values) in enumerate(self._split_heads(prompt)):
-            rows = (input_ids.shape[0], -1, -1, -1)
-            cache.update(keys.to(self.dtype).expand(rows), values.to(self.dtype).expand(rows), layer)
+            shape = (input_ids.shape[0], -1, -1, -1)
+            cache.update(keys.to(self.dtype).expand(shape), values.to(self.dtype).expand(shape), layer)
         text = torch.ones_like(input_ids) if mask is None else mask
         full_mask = nn.functional.pad(text, (prompt.shape[-2], 0), value=1)
         positions = self._positions(input_ids.shape[1], prompt.shape[-2] if shift_text else 0)
@@ -378,6 +360,15 @@ class Backbone(nn.Module):
         offset: int,
         inputs: dict[str, Any],
     ) -> Hidden:
+        """Call the model, or the trunk if there is one.
+
+        Args:
+            full_mask: mask of the virtual tokens and the text; None: no row is padded.
+            text_mask: [B, T], mask of the text.
+            token_type_ids: segments of the virtual tokens and the text.
+            offset: number of virtual tokens in front of the text.
+            inputs: further keyword arguments of the model or the trunk.
+        """
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         if self.trunk is not None:
@@ -406,7 +397,10 @@ class Backbone(nn.Module):
         seen: list[Tensor] | None = None,
         **inputs: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """Hidden states and, where the family has a pooler and position 0 is there, its output."""
+        """Return the hidden states, and the output of the pooler or None if the model has none.
+
+        The pooler reads the first of the states. Its output is only useful if these begin with position 0.
+        """
         states = self.base.embeddings(**inputs)
         if hasattr(self.base, "embeddings_project"):  # ELECTRA
             states = self.base.embeddings_project(states)
@@ -421,7 +415,7 @@ class Backbone(nn.Module):
         return {"position_ids": torch.arange(start, start + length, device=self.device)[None]}
 
     def _split_heads(self, prompt: Tensor) -> Tensor:
-        """[L, 2, P, Hkv] or [L, 2, B, P, Hkv] -> [L, 2, B or 1, K, P, D]."""
+        """Split the heads of a deep prompt: [L, 2, P, Hkv] or [L, 2, B, P, Hkv] -> [L, 2, B or 1, K, P, D]."""
         if prompt.dim() == 4:
             prompt = prompt[:, :, None]
         return prompt.unflatten(-1, (self.kv_heads, self.head_width)).transpose(3, 4)

@@ -1,4 +1,4 @@
-"""The model that is trained: frozen backbone, prompt encoder, head."""
+"""The model that is trained: a frozen backbone, a prompt encoder and a head."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ptune.data.batch import Inputs, moved
 from ptune.data.splits import TextData
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone, Hidden
+from ptune.model.backbone import Backbone
 from ptune.model.checks import check_fit, check_labels
 from ptune.model.config import FEW_ROWS, TRAINED_SHARE, PromptConfig
 from ptune.model.entry import Entry
 from ptune.model.few_shot import few_shot_config
 from ptune.model.head import PeftHead, TextHead, make_head, output_layer, start_at_words
+from ptune.model.hidden import Hidden
 from ptune.model.loading import load_backbone
 from ptune.model.mixed import start_logits
 from ptune.model.objective import Objective
@@ -34,22 +35,23 @@ logger = logging.getLogger(__name__)
 
 
 class PromptClassifier(nn.Module):
-    """A frozen backbone that classifies text by a learned prompt and a small head.
+    """A frozen backbone that classifies text with a learned prompt and a small head.
 
-    Only `prompt_encoder` and `head` are trained. A regression's head learns targets of mean 0 and deviation 1, see
-    `standardise`; `read` gives them in their own unit.
+    Only `prompt_encoder` and `head` are trained. In a regression the head learns targets with mean 0 and standard
+    deviation 1 (see `standardise`), and `read` converts its output to the unit of the targets.
 
     Args:
-        backbone: the frozen model; many classifiers may share one.
-        config: what is learned. None fields are settled for the backbone's family.
-        labels: label names in index order, C of them; of a regression one, the name of what is measured.
-        tokenizer: of the backbone; needed to start from a text, to tie virtual token 0, and for a verbalizer.
-        seed: the generator's, for prompt and head; None draws on torch's global generator as it stands.
-        problem_type: what logits mean; see `ptune.data.targets`.
+        backbone: the frozen model. Several classifiers may share it.
+        config: what is learned. Fields that are None get a default for the backbone's family.
+        labels: the C names of the labels in index order; for a regression one name, that of the measured quantity.
+        tokenizer: the backbone's tokenizer. It is needed to start from a text, to tie virtual token 0, and for a
+            verbalizer.
+        seed: random seed for prompt and head; None: use torch's global generator in its current state.
+        problem_type: what the logits mean; see `ptune.data.targets`.
 
     Raises:
-        ConfigError: the configuration does not suit the backbone.
-        BackboneError: a verbalizer is asked for, and the backbone has no pretrained language-model head.
+        ConfigError: the configuration does not work with the backbone, the labels or the problem type.
+        BackboneError: a verbalizer is set, but the backbone has no pretrained language-model head.
     """
 
     target_scale: Tensor
@@ -72,8 +74,13 @@ class PromptClassifier(nn.Module):
         self.backbone = backbone
         check_fit(self.config, backbone)
         if problem_type != SINGLE and self.config.head == "verbalizer":
-            raise ConfigError(f"a verbalizer picks one word of several; use head 'linear' for {problem_type}")
-        gpus = [backbone.device] if backbone.device.type == "cuda" else []  # whose generators a seed sets as well
+            raise ConfigError(
+                f"`head='verbalizer'` is for {SINGLE}, but the problem type is {problem_type}; use `head='linear'`",
+                field="head",
+                value=self.config.head,
+                expected="linear",
+            )
+        gpus = [backbone.device] if backbone.device.type == "cuda" else []  # manual_seed sets their generators too
         with torch.random.fork_rng(gpus, enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
@@ -81,11 +88,11 @@ class PromptClassifier(nn.Module):
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
         if self.config.head == "verbalizer":
             start_at_words(self.head, backbone, _label_tokens(self.config, labels, tokenizer))
-        # Of a regression. Not trained and not saved: an adapter holds them in the head, see `folded_head`.
+        # For a regression. They are not trained and not saved: in an adapter they are part of the head (`folded_head`).
         self.register_buffer("target_scale", torch.ones((), device=backbone.device), persistent=False)
         self.register_buffer("target_shift", torch.zeros((), device=backbone.device), persistent=False)
-        self.fresh_head = True  # whether the head was drawn, and has learned nothing in any unit
-        # What others save of a model, such as transformers' Trainer, is its state: here what is learned.
+        self.fresh_head = True  # the head has its initial weights and has not learned in any unit
+        # transformers' Trainer and others save the state of a model. It contains only what is learned.
         self.register_state_dict_post_hook(_leave_out_backbone)
         self.register_load_state_dict_post_hook(_expect_no_backbone)
 
@@ -103,11 +110,22 @@ class PromptClassifier(nn.Module):
         problem_type: ProblemType = SINGLE,
         rows: int | None = None,
     ) -> PromptClassifier:
-        """Load a backbone by its name (see `load_backbone`) and put a fresh prompt and head on it.
+        """Return a classifier with a new prompt and head for a backbone.
 
         Args:
-            rows: that there are to train on, where that is known: few of them change the defaults, see
-                `ptune.model.few_shot`.
+            backbone: a name (see `load_backbone`) or a loaded backbone.
+            config: what is learned. Fields that are None get a default.
+            labels: the names of the labels in index order.
+            seed: random seed for prompt and head.
+            device: a torch device or `auto`, if the backbone is given by name.
+            dtype: the number type of a backbone that is given by name; see `load_backbone`.
+            revision: the revision on the Hub of a backbone that is given by name.
+            problem_type: what the logits mean; see `ptune.data.targets`.
+            rows: the number of training rows, if known. Few rows change the defaults; see `ptune.model.few_shot`.
+
+        Raises:
+            ConfigError: the configuration does not work with the backbone, the labels or the problem type.
+            BackboneError: the backbone is not found, not supported or incomplete.
         """
         from ptune.model.tokenizer import load_tokenizer
 
@@ -130,20 +148,22 @@ class PromptClassifier(nn.Module):
         dtype: str = "auto",
         revision: str | None = None,
     ) -> PromptClassifier:
-        """Put a fresh prompt and head for some data on a backbone, with every default that follows from the data.
+        """Return a classifier with a new prompt and head for a backbone and the data that it will be trained on.
 
-        These are the labels, the problem type, and, where training rows are few, a start from words
-        (`ptune.model.few_shot`). The command line begins in the same way.
+        The data determine the labels and the problem type. With few training rows, training starts from words (see
+        `ptune.model.few_shot`). The command line uses this method too.
 
         Args:
             backbone: a name (see `load_backbone`) or a loaded backbone.
-            data: what is going to be trained on.
-            prompt: what is learned. Fields left None are settled.
-            seed: of prompt and head.
-            device, dtype, revision: of a backbone that is given by name.
+            data: the data to train on.
+            prompt: what is learned. Fields that are None get a default.
+            seed: random seed for prompt and head.
+            device: a torch device or `auto`, if the backbone is given by name.
+            dtype: the number type of a backbone that is given by name; see `load_backbone`.
+            revision: the revision on the Hub of a backbone that is given by name.
 
         Raises:
-            ConfigError: the configuration does not suit the backbone or the data.
+            ConfigError: the configuration does not work with the backbone or the data.
             BackboneError: the backbone is not found, not supported or incomplete.
         """
         return cls.from_backbone(
@@ -167,23 +187,25 @@ class PromptClassifier(nn.Module):
         mask_position: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits of a batch, and its loss where labels are given: the plain one of the problem type, as transformers'.
+        """Return the logits of a batch, and its loss if labels are given.
+
+        The loss has no weights. It is the loss that transformers' classifiers have for the problem type.
 
         Args:
             input_ids: [B, T], padded on the right.
-            attention_mask: [B, T], 1 for text; None where nothing is padded.
+            attention_mask: [B, T], 1 for text; None: no row is padded.
             token_type_ids: [B, T], segments of a pair.
-            labels: [B], class indices; multi-label [B, C], 0 or 1; regression [B], numbers.
-            mask_position: [B], of each row's mask token; needed by the pooling `mask` alone.
-            num_items_in_batch: labels of all batches that make up a step, on all devices, as transformers' Trainer
-                counts them. The loss is then this batch's share of the mean over them.
+            labels: [B], class indices; for multi-label [B, C], 0 or 1; for a regression [B], numbers.
+            mask_position: [B], the position of each row's mask token. Only the pooling `mask` needs it.
+            num_items_in_batch: number of labels in all batches of a step, on all devices, as transformers' Trainer
+                counts them. The loss is then this batch's share of the mean over all of them.
 
         Raises:
             ValueError: a row is padded on the left.
         """
         from transformers.modeling_outputs import SequenceClassifierOutput
 
-        # Elsewhere than on the CPU the look would make the device wait.
+        # On a GPU this check would make the host wait for the device.
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
         inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position)
@@ -195,17 +217,18 @@ class PromptClassifier(nn.Module):
 
     @property
     def accepts_loss_kwargs(self) -> bool:
-        """Whether transformers' Trainer is to give `num_items_in_batch`, so that uneven batches weigh as their rows do.
+        """True if transformers' Trainer should pass `num_items_in_batch`, so that all rows have the same weight.
 
-        Not for a regression: the Trainer counts no target of -100. It then takes the mean over batches.
+        For a regression it is False, because the Trainer would not count targets of -100. The Trainer then takes the
+        mean over batches.
         """
         return self.problem_type != REGRESSION
 
     def prompt(self) -> Tensor:
-        """The folded prompt, as the backbone takes it: shallow [P, E] or deep [L, 2, P, Hkv].
+        """Return the folded prompt in the form that the backbone takes: shallow [P, E] or deep [L, 2, P, Hkv].
 
-        In training some virtual tokens are left out. A causal backbone reads a shallow prompt here, once for a step or
-        for a whole prediction, and is given its keys and values.
+        In training, some virtual tokens are left out. A causal backbone reads a shallow prompt here, once per step or
+        prediction, and the result is the prompt's keys and values.
         """
         folded: Tensor = self.prompt_encoder()
         if self.training and self.config.token_dropout:
@@ -218,30 +241,33 @@ class PromptClassifier(nn.Module):
     def entry(self) -> Entry:
         """How the folded prompt enters the backbone.
 
-        A causal backbone is given the keys and values of a prompt at the input; behind them the text stands as behind
-        the prompt itself.
+        A causal backbone takes a prompt at the input as keys and values. The text's positions follow those of the
+        prompt, as they do without this shortcut.
         """
         if self.config.shallow:
             return Entry("shared", shift_text=True) if self.backbone.reads_prompt_alone else Entry("input")
         return Entry("separate" if self.config.softmax == "separate" else "shared", bool(self.config.shift_text))
 
     def read(self, hidden: Hidden) -> Tensor:
-        """Logits [B, C] of hidden states; of a regression [B, 1], in the targets' unit."""
+        """Return the logits [B, C] for hidden states. For a regression they are [B, 1], in the unit of the targets."""
         logits = self.head(hidden)
         return logits * self.target_scale + self.target_shift if self.problem_type == REGRESSION else logits
 
     @torch.no_grad()
     def standardise(self, targets: Tensor) -> None:
-        """Let a regression's head learn in units in which these targets [N] have mean 0 and deviation 1.
+        """Set the scale and shift of a regression, so that the head learns targets with mean 0 and deviation 1.
 
-        A head without a bias gets no shift, and the targets' root mean square as unit. One that has learned already,
-        in memory or out of a file, goes on giving the answers that it gave.
+        For a head without a bias there is no shift, and the scale is the root mean square of the targets. The weights
+        of a head that is already trained or loaded are adapted, so that its predictions do not change.
+
+        Args:
+            targets: [N], the targets of the training rows.
         """
         values = targets.double()
         layer = output_layer(self.head)
         shift = values.mean() if layer.bias is not None else torch.zeros(())
         scale = (values - shift).square().mean().sqrt()
-        scale = torch.where(scale > 0, scale, 1.0)  # of targets that are all the same
+        scale = torch.where(scale > 0, scale, 1.0)  # 0 if all targets are the same
         scale, shift = scale.to(self.target_scale), shift.to(self.target_shift)
         if not self.fresh_head:
             layer.weight.mul_(self.target_scale / scale)
@@ -250,7 +276,7 @@ class PromptClassifier(nn.Module):
         self.target_scale, self.target_shift, self.fresh_head = scale, shift, False
 
     def folded_head(self) -> dict[str, Tensor]:
-        """The head's tensors, a regression's scale and shift folded into its last layer: it gives logits by itself."""
+        """Return the tensors of the head. For a regression, scale and shift are folded into its last layer."""
         state = dict(self.head.state_dict())
         if self.problem_type == REGRESSION:
             layer = output_layer(self.head)
@@ -261,31 +287,43 @@ class PromptClassifier(nn.Module):
         return state
 
     def train(self, mode: bool = True) -> PromptClassifier:
-        """Training mode reaches the prompt encoder alone: backbone and head have no dropout."""
+        """Set training mode for the prompt encoder only. Backbone and head are always used without dropout."""
         super().train(mode)
         self.head.eval()
         return self
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """What training changes, by name: the prompt encoder whole, not folded, and the head."""
+        """Return the tensors that training changes, by name: those of the prompt encoder, not folded, and the head."""
         return dict(self.state_dict())
 
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `trainable_state` gave, exactly."""
+        """Restore a state that `trainable_state` returned.
+
+        Raises:
+            ValueError: the state has other tensors than this model.
+        """
         with torch.no_grad():
-            own = self.trainable_state()
-            if own.keys() != state.keys():
-                raise ValueError(f"the state has {sorted(state)}, but this model trains {sorted(own)}")
+            current = self.trainable_state()
+            if current.keys() != state.keys():
+                raise ValueError(f"the state has {sorted(state)}, but this model trains {sorted(current)}")
             for name, tensor in state.items():
-                own[name].copy_(tensor)
+                current[name].copy_(tensor)
 
     def trainable_parameters(self, members: int = 1) -> tuple[int, int]:
-        """(trained, all), counted as PEFT's print_trainable_parameters does; of an ensemble of so many such members."""
+        """Return the numbers of trained and of all parameters, counted like PEFT's `print_trainable_parameters`.
+
+        Args:
+            members: number of classifiers of this size in an ensemble.
+        """
         trained = members * sum(p.numel() for p in self.parameters() if p.requires_grad)
         return trained, trained + self.backbone.parameter_count()
 
     def describe_parameters(self, members: int = 1) -> str:
-        """The line of PEFT's guide: how many parameters are trained, of how many."""
+        """Return the numbers of trained and of all parameters as a line of text, in PEFT's form.
+
+        Args:
+            members: number of classifiers of this size in an ensemble.
+        """
         trained, total = self.trainable_parameters(members)
         return f"trainable params: {trained} || all params: {total} || trainable%: {100 * trained / total}"
 
@@ -300,26 +338,39 @@ def _expect_no_backbone(_module: nn.Module, keys: Any) -> None:
 
 
 def drop_tokens(prompt: Tensor, share: float) -> Tensor:
-    """Leave out that share of the virtual tokens [P, width], never token 0; drawn from torch's global generator.
+    """Leave out some virtual tokens at random, using torch's global generator. Token 0 is always kept.
 
-    Their number is always the same, so that prompts trained side by side stay of one length.
+    The number of tokens that are left out is always the same, so prompts that are trained in parallel stay equally
+    long.
+
+    Args:
+        prompt: [P, width].
+        share: share of the tokens to leave out.
     """
     tokens = len(prompt)
-    order = torch.randperm(tokens - 1) + 1
-    kept = torch.cat([torch.zeros(1, dtype=torch.long), order[round(share * tokens) :]]).sort().values
+    shuffled = torch.randperm(tokens - 1) + 1
+    kept = torch.cat([torch.zeros(1, dtype=torch.long), shuffled[round(share * tokens) :]]).sort().values
     return prompt[moved(kept, prompt.device)]
 
 
 def _token_room(backbone: Backbone, classes: int) -> int:
-    """Virtual tokens of a deep prompt that together with a linear head come to no more than TRAINED_SHARE."""
-    share = TRAINED_SHARE * backbone.parameter_count() - (backbone.output_width + 1) * classes
-    width = backbone.layers * 2 * backbone.kv_width  # of a virtual token; 0 where the layers take none
-    return int(share // width) if width else 0
+    """Return the largest number of virtual tokens of a deep prompt with which at most TRAINED_SHARE is trained.
+
+    The parameters of a linear head count too. The result may be negative.
+    """
+    parameters = TRAINED_SHARE * backbone.parameter_count() - (backbone.output_width + 1) * classes
+    token_width = backbone.layers * 2 * backbone.kv_width  # 0 if the layers take no deep prompt
+    return int(parameters // token_width) if token_width else 0
 
 
 def _label_tokens(
     config: PromptConfig, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase | None
 ) -> list[list[int]]:
     if tokenizer is None:
-        raise ConfigError("a verbalizer needs the backbone's tokenizer")
+        raise ConfigError(
+            "`head='verbalizer'` needs the backbone's tokenizer; pass `tokenizer`",
+            field="head",
+            value=config.head,
+            expected="linear, or a tokenizer",
+        )
     return label_tokens(tokenizer, labels, config.verbalizer, config.template or "{text}")

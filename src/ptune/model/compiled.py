@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ptune.data.batch import Inputs
 from ptune.errors import TrainingError
-from ptune.model.backbone import Backbone, Hidden, Read
+from ptune.model.backbone import Backbone
 from ptune.model.entry import Entry
+from ptune.model.hidden import Hidden, Read
 from ptune.model.pending import Pending
 
 # The length of a batch is padded to a multiple of this many tokens, by device type. On a GPU this keeps the number of

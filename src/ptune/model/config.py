@@ -1,4 +1,7 @@
-"""What is learned and where the head reads it, as settings. Free of torch, so that help and checks are quick."""
+"""The settings of the prompt and the head.
+
+This module does not import torch, so that help and checks are fast.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,30 @@ Softmax = Literal["shared", "separate"]
 Pooling = Literal["first", "mean", "last", "mask", "peft"]
 HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
-_OF_NETWORKS = ("encoder_hidden_size", "encoder_layers", "encoder_dropout")  # that make virtual tokens
-FEW_ROWS = 100  # training rows up to which a task counts as few-shot
-# Of deep prompts with a softmax of their own, by default: fewer where these and a head of many classes would come to
-# more than that share of the backbone's parameters. See docs/log.md.
+_NETWORK_FIELDS = ("encoder_hidden_size", "encoder_layers", "encoder_dropout")  # without effect for encoder none
+FEW_ROWS = 100  # a task with at most this many training rows is few-shot
+# Default number of virtual tokens of a deep prompt with a separate softmax. It is reduced, but not below
+# FEWEST_TOKENS, if prompt and head would have more than TRAINED_SHARE of the backbone's parameters. See docs/log.md.
 SEPARATE_TOKENS, FEWEST_TOKENS = 40, 20
 TRAINED_SHARE = 0.01
 Init = Literal["normal", "vocabulary", "text"]
-DType = Literal["auto", "float32", "bfloat16", "float16"]  # of a frozen backbone, see ptune.model.loading
-Precision = Literal[
-    "fp32", "bf16", "int8"
-]  # of a backbone that OpenVINO computes, see ptune.backends.openvino.backbone
+# Number type of the frozen backbone; see ptune.model.loading.
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+# Number type in which OpenVINO computes a backbone; see ptune.backends.openvino.backbone.
+Precision = Literal["fp32", "bf16", "int8"]
 
-# Behind this a language model expects a label's name, whatever the task. See docs/log.md for others.
+# After this template a language model predicts the name of a label, whatever the task. docs/log.md compares others.
 DECODER_TEMPLATE = "Text: {text}\nCategory:"
 ENCODER_TEMPLATE = "{text} {mask}"
 
 
 def default_template(decoder: bool) -> str:
-    """Of a verbalizer."""
+    """Return the default template of a verbalizer."""
     return DECODER_TEMPLATE if decoder else ENCODER_TEMPLATE
 
 
 class PromptConfig(BaseModel):
-    """What is learned, and where the head reads. Fields left None are settled by `settle`."""
+    """Settings of the prompt and the head. `settle` replaces fields that are None by defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -139,87 +142,107 @@ class PromptConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> PromptConfig:
         if (self.init == "text") != (self.init_text is not None):
-            raise ValueError("init 'text' and init_text go together: give both or neither")
+            raise ValueError("`init='text'` and `init_text` go together: give both or neither")
         if self.softmax == "separate" and (self.pooling == "peft" or self.method not in ("deep", None)):
-            raise ValueError("softmax 'separate' is for deep prompts outside of PEFT's layout (pooling 'peft')")
+            raise ValueError(
+                "`softmax='separate'` needs a deep prompt and another pooling than `pooling='peft'`; leave `softmax` "
+                "out, or set `method='deep'` without `pooling='peft'`"
+            )
         if self.softmax == "separate" and (self.init in ("vocabulary", "text") or self.encoder in ("mlp", "lstm")):
             raise ValueError(
-                "softmax 'separate' starts from a prompt without effect, so from init 'normal' and encoder 'none' or "
-                "'residual'; use softmax 'shared'"
+                "`softmax='separate'` starts from a prompt without an effect, so it needs `init='normal'`, and "
+                "`encoder='none'` or `encoder='residual'`; change these, or use `softmax='shared'`"
             )
         self._check_head()
         if self.method == "deep":
             if self.tie_first:
-                raise ValueError("tie_first is for input prompts: a deep prompt has no first virtual token to tie")
+                raise ValueError(
+                    "`tie_first` is for prompts at the input, but `method='deep'` has no first virtual token to tie; "
+                    "leave `tie_first` out, or use `method='p-tuning'` or `method='prompt-tuning'`"
+                )
             if self.init in ("vocabulary", "text") and self.encoder in ("mlp", "lstm"):
                 raise ValueError(
-                    f"init '{self.init}' of a deep prompt needs the encoder 'none' or 'residual': what "
-                    f"'{self.encoder}' makes of keys and values is not the text any more"
+                    f"`init='{self.init}'` of a deep prompt needs `encoder='none'` or `encoder='residual'`, because "
+                    f"`encoder='{self.encoder}'` would change the keys and values of the text"
                 )
         if self.encoder == "mlp" and self.encoder_dropout and self.method == "deep":
-            raise ValueError("encoder_dropout has no place in the encoder 'mlp' of a deep prompt; leave it at 0")
+            raise ValueError("`encoder_dropout` does not work with `encoder='mlp'` of a deep prompt; leave it at 0")
         return self
 
     def _check_head(self) -> None:
         if self.verbalizer is not None and self.head == "linear":
-            raise ValueError("words are given, but head 'linear' reads none; use head 'verbalizer'")
+            raise ValueError(
+                "`head='linear'` uses no words, but `verbalizer` is given; use `head='verbalizer'`, or leave "
+                "`verbalizer` out"
+            )
         fields = set() if self.template is None else fields_of(self.template)
         if self.pooling == "mask" and self.template is not None and "mask" not in fields:
-            raise ValueError(f"pooling 'mask' reads the mask token, but template {self.template!r} has no {{mask}}")
+            raise ValueError(
+                f"`pooling='mask'` reads the mask token, but `template` {self.template!r} has no {{mask}}; put it where "
+                "the answer belongs"
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, in types of JSON. By this name transformers' callbacks ask a model's configuration for them."""
+        """Return the fields as JSON types. transformers' callbacks call this method of a model's configuration."""
         return self.model_dump(mode="json")
 
     def to_json_string(self) -> str:
-        """The same as text."""
+        """Return the fields as JSON text."""
         return self.model_dump_json(indent=2)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Frozen; but transformers' Trainer switches `use_cache` off in every model's configuration, and may."""
+        """Raise an error, because settings are frozen. `use_cache`, which transformers' Trainer sets, is ignored."""
         if name != "use_cache":
             super().__setattr__(name, value)
 
     @property
     def shallow(self) -> bool:
+        """True if the prompt is at the input."""
         return self.method != "deep"
 
     @property
     def positions_taken(self) -> int:
-        """Positions that are lost to the text: of the virtual tokens, where they are counted as text in front."""
+        """Number of positions that the virtual tokens take from the text. It is 0 if they do not count as text."""
         return self.virtual_tokens if self.shallow or self.shift_text else 0
 
     @property
     def has_words(self) -> bool:
-        """Whether the head is asked to start at words: by its name, or by words that are given."""
+        """True if the head starts from words, either because of `head` or because `verbalizer` is given."""
         return self.head == "verbalizer" or self.verbalizer is not None
 
     @property
     def _wants_shared(self) -> bool:
-        """True if what was given needs a shared softmax in a deep prompt, or no deep prompt at all."""
-        given = self.softmax == "shared" or self.pooling == "peft" or self.tie_first
-        return given or self.init in ("vocabulary", "text") or self.encoder in ("mlp", "lstm")
+        """True if a setting does not work with a deep prompt that has a separate softmax."""
+        if self.softmax == "shared" or self.pooling == "peft" or self.tie_first:
+            return True
+        return self.init in ("vocabulary", "text") or self.encoder in ("mlp", "lstm")
 
     def unused(self) -> list[str]:
-        """What a settled configuration was given and has no use for, a sentence each."""
+        """Return a sentence for each setting that has no effect. The configuration has to be settled."""
         fields = PromptConfig.model_fields
-        given = [name for name in _OF_NETWORKS if getattr(self, name) != fields[name].default]
-        network = self.encoder not in ("none", None)
-        found = [f"{name} changes nothing: there is no prompt encoder's network" for name in given if not network]
-        if network and self.encoder != "lstm" and "encoder_layers" in given:
-            found.append(f"encoder_layers changes nothing: it is of the encoder lstm, and this one is {self.encoder}")
+        changed = [name for name in _NETWORK_FIELDS if getattr(self, name) != fields[name].default]
+        if self.encoder in ("none", None):
+            messages = [f"`{name}` has no effect, because the prompt has no encoder network" for name in changed]
+        elif self.encoder != "lstm" and "encoder_layers" in changed:
+            messages = [f"`encoder_layers` has no effect, because it is for `encoder='lstm'`, not '{self.encoder}'"]
+        else:
+            messages = []
         if self.shallow and self.shift_text is False:
-            found.append(f"shift_text changes nothing: text always counts from behind the prompt of {self.method}")
-        return found
+            messages.append(
+                f"`shift_text` has no effect, because with `method='{self.method}'` the text's positions always follow "
+                "those of the prompt"
+            )
+        return messages
 
     def settle(self, family: Family, room: int = SEPARATE_TOKENS) -> PromptConfig:
-        """Fill every field that was left None; the result is checked again.
+        """Return a configuration with a default for every field that is None. The result is checked again.
 
         Args:
-            room: virtual tokens of a deep prompt that TRAINED_SHARE of the backbone's parameters pays for.
+            family: the family of the backbone.
+            room: the largest number of virtual tokens of a deep prompt with which at most TRAINED_SHARE is trained.
 
         Raises:
-            ConfigError: what was given does not go with what the rest is by default.
+            ConfigError: a setting does not work with the defaults of the others.
         """
         decoder = family.decoder
         deep = family.shares or (family.separates and not self._wants_shared)
@@ -232,16 +255,20 @@ class PromptConfig(BaseModel):
         pooling = self.pooling or default_pooling
         network = method == "p-tuning" and self.model_fields_set & {"encoder_hidden_size", "encoder_dropout"}
         encoder = self.encoder or ("mlp" if network else "none")
-        learned_as_they_are = method != "deep" and encoder in ("none", "residual")
-        init = self.init or ("vocabulary" if learned_as_they_are or method == "prompt-tuning" else "normal")
+        from_tokens = method == "prompt-tuning" or (method == "p-tuning" and encoder in ("none", "residual"))
+        init = self.init or ("vocabulary" if from_tokens else "normal")
         template = self.template
         if template is None and (words or pooling == "mask"):
             template = default_template(decoder and pooling != "mask")
-        like_text = decoder and method == "deep" and init != "normal"
+        starts_from_text = decoder and method == "deep" and init != "normal"
         separate = method == "deep" and family.separates and pooling != "peft" and init == "normal"
         softmax = self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared")
-        own = min(SEPARATE_TOKENS, max(FEWEST_TOKENS, room))
-        tokens = own if softmax == "separate" else self.virtual_tokens
+        tokens = self.virtual_tokens
+        if softmax == "separate" and "virtual_tokens" not in self.model_fields_set:
+            tokens = min(SEPARATE_TOKENS, max(FEWEST_TOKENS, room))
+        shift_text = self.shift_text
+        if shift_text is None:
+            shift_text = method != "deep" or pooling == "peft" or starts_from_text
         settled = {
             "method": method,
             "encoder": encoder,
@@ -249,12 +276,10 @@ class PromptConfig(BaseModel):
             "head": "verbalizer" if words else "linear",
             "template": template,
             "softmax": softmax,
-            "virtual_tokens": self.virtual_tokens if "virtual_tokens" in self.model_fields_set else tokens,
+            "virtual_tokens": tokens,
             "token_dropout": (0.15 if method == "deep" else 0.0) if self.token_dropout is None else self.token_dropout,
             "init": init,
-            "shift_text": method != "deep" or pooling == "peft" or like_text
-            if self.shift_text is None
-            else self.shift_text,
+            "shift_text": shift_text,
         }
         try:
             return PromptConfig(**{**self.model_dump(), **settled})

@@ -1,38 +1,43 @@
-"""Everything that depends on the family of a backbone, in one table.
+"""The table of model families: everything that depends on the family of a backbone.
 
-A family is one `model_type` of transformers. No other file asks for a model's
-name: what differs between families is a column here. A family that is not in
-the table is observed when it is loaded, see `ptune.model.discovery`; the table
-is for what cannot be seen, and spares the look.
+A family is one `model_type` of transformers. No other file compares names of
+model types: each difference between families is a column of the table. A family
+that is not in the table is inspected when it is loaded (see
+`ptune.model.discovery`). The table contains what cannot be observed, and makes
+the inspection unnecessary.
 
 head
-    Which of transformers' sequence-classification heads the family has
-    (see `ptune.model.head`); None: one that ptune does not run. Used by the `peft` pooling alone.
+    Which of transformers' sequence-classification heads the family has (see
+    `ptune.model.head`). None: a head that ptune does not support. Only used by
+    the pooling `peft`.
 deep
-    How a deep prompt reaches the layers: `attention` (through the attention
-    function that they call), `hooks` (its own softmax through hooks, see
-    `ptune.model.hooks`), `cache` (only as `past_key_values`) or None (not at all).
+    How a deep prompt reaches the layers. `attention`: through the attention
+    function that the layers call. `hooks`: through hooks, with a separate softmax
+    (see `ptune.model.hooks`). `cache`: only as `past_key_values`. None: not at all.
 cached
-    Whether a family whose route is `hooks` also takes a prompt as
-    `past_key_values`, for one softmax over prompt and text.
+    True if a family with `hooks` also takes a prompt as `past_key_values`, with
+    one softmax over prompt and text.
 positions
-    `zero`: text positions count from 0. `after_padding`: from one after the
-    embedding's own padding position, as in RoBERTa. `none`: the model takes no position ids.
+    `zero`: text positions start at 0. `after_padding`: they start one after the
+    padding position of the embeddings, as in RoBERTa. `none`: the model takes no
+    position ids.
 token_types
-    Whether segment ids of a pair mean something to the model.
+    True if the model uses the segment ids of a pair.
 language_transform
-    Modules of transformers' masked language model that stand between the hidden state and the words' scores, in
-    their order; the layer with the words' own weights counts as nothing. Decoders have none. None: not known by name,
-    see `ptune.model.language`.
+    The modules of transformers' masked language model between the hidden state
+    and the output embeddings, in order. The output embeddings themselves do not
+    count. Decoders have none. None: the modules are not known by name (see
+    `ptune.model.language`).
 layers
-    `bert`, `mpnet`: layers of such a build, which `ptune.model.trunk` runs. None: transformers' own loop runs them.
+    `bert` or `mpnet`: the kind of layers, which `ptune.model.trunk` runs. None:
+    transformers runs the layers.
 norm_first
-    Whether layers normalise what they read, and leave the sum that runs through
-    all of them as it is (pre-norm). What a deep prompt adds then stays in it.
+    True if each layer normalises its input and adds its output to a sum that is
+    not normalised (pre-norm). What a deep prompt adds then stays in the sum.
 peft_prefix
-    Whether PEFT's PREFIX_TUNING runs on the family today, so that a deep adapter
-    in the `peft` layout is of use to it. Shallow ones it reads wherever the
-    embeddings are as wide as the hidden states.
+    True if PEFT's PREFIX_TUNING works with the family, so that PEFT can use a
+    deep adapter in the `peft` layout. PEFT reads shallow adapters of every family
+    whose embeddings are as wide as the hidden states.
 """
 
 from __future__ import annotations
@@ -48,7 +53,7 @@ PositionRule = Literal["zero", "after_padding", "none"]
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the table; the module's docstring explains the columns."""
+    """A row of the table. The docstring of the module explains the columns."""
 
     model_type: str
     name: str
@@ -65,22 +70,22 @@ class Family:
 
     @property
     def default_pooling(self) -> str:
-        """What a fresh head reads: the last text token of a decoder, the mean of an encoder."""
+        """The default pooling: the last token of the text for decoders, the mean for encoders."""
         return "last" if self.decoder else "mean"
 
     @property
     def calls_function(self) -> bool:
-        """Whether transformers' layers call the attention function that a model is loaded with."""
+        """True if the layers call the attention function that the model is loaded with."""
         return self.deep == "attention" and self.layers != "mpnet"
 
     @property
     def separates(self) -> bool:
-        """Whether a deep prompt can have a softmax of its own."""
+        """True if a deep prompt can have a separate softmax."""
         return self.deep in ("attention", "hooks")
 
     @property
     def shares(self) -> bool:
-        """Whether a deep prompt and the text can share one softmax."""
+        """True if a deep prompt and the text can share one softmax."""
         return self.deep in ("attention", "cache") or self.cached
 
 
@@ -129,7 +134,7 @@ _TABLE = (
     _decoder("gemma3_text", "Gemma 3 (text)"),
 )
 
-# Types outside of the table whose deep prompts PEFT reads: the column `peft_prefix` for them, tested with peft 0.21.2.
+# The column `peft_prefix` for types that are not in the table: PEFT reads deep prompts of these (tested with 0.21.2).
 _PEFT_READS = (
     "arcee biogpt data2vec-text ernie falcon gemma3 glm glm4 gpt-sw3 gpt_neo gptj helium hunyuan_v1_dense "
     "hunyuan_v1_moe ministral3 mixtral mpt nemotron olmo olmo2 persimmon phi phi3 phimoe qwen3_moe "
@@ -141,7 +146,11 @@ FAMILIES: dict[str, Family] = {family.model_type: family for family in _TABLE}
 
 
 def family_of(model_type: str, backbone: str) -> Family:
-    """The family of a backbone's `model_type`, of those in the table.
+    """Return the family of a model type in the table.
+
+    Args:
+        model_type: transformers' `model_type`.
+        backbone: name of the backbone, for the error message.
 
     Raises:
         BackboneError: the type is not in the table.

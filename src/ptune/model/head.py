@@ -1,13 +1,14 @@
-"""From hidden states to logits: pooling, then a head.
+"""Pooling and heads: from hidden states to logits.
 
-`TextHead` is ours: one linear layer over the first, the mean or the last of the
-text's positions, or over the mask token's through the language model's own
-transform, never over a virtual token. `PeftHead` is PEFT's layout:
-transformers' own head of the family, over position 0 of the whole sequence
-(which is virtual token 0 under a shallow prompt), or over the last text token
-of a decoder.
+`TextHead` is the head of ptune: one linear layer over the first, the last or the
+mean of the text's positions, or over the mask token after the transform of the
+language-model head. It never reads a virtual token.
 
-Heads are float32 whatever the backbone's type, and without dropout.
+`PeftHead` is the head of PEFT's layout: transformers' head of the family. For
+encoders it reads position 0 of the whole sequence, which is virtual token 0 if
+the prompt is shallow. For decoders it reads the last token of the text.
+
+Heads are float32, whatever the type of the backbone, and have no dropout.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from torch import Tensor, nn
 
 from ptune.data.batch import Inputs
 from ptune.errors import BackboneError
-from ptune.model.backbone import Backbone, Hidden
+from ptune.model.backbone import Backbone
 from ptune.model.config import Pooling
+from ptune.model.hidden import Hidden
 
-# What a head reads of a row's hidden states: the mean of the text's, those of one position, or all of them.
+# Which hidden states of each row a head reads: the mean over the text, those at one position, or all.
 Reads = Literal["mean", "position", "all"]
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
-    """[B, offset + T, H] -> [B, H], over text positions only."""
+    """Pool hidden states over the positions of the text: [B, offset + T, H] -> [B, H]."""
     if hidden.picked:
         return hidden.states[:, 0]
     if pooling == "mean":
@@ -43,11 +45,23 @@ def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
 def text_position(
     pooling: Pooling, rows: int, length: int, mask: Tensor | None, mask_position: Tensor | None, device: torch.device
 ) -> Tensor:
-    """[B], the text's position that the poolings `first`, `mask` and `last` read."""
+    """Return the position in the text that the pooling `first`, `last` or `mask` reads, [B].
+
+    Args:
+        pooling: which position to read.
+        rows: number of rows B.
+        length: number of text positions T.
+        mask: [B, T], 1 for text; None: no row is padded.
+        mask_position: [B], the position of each row's mask token; needed by the pooling `mask`.
+        device: where the result is made.
+
+    Raises:
+        ValueError: the pooling is `mask`, but the positions of the mask tokens are not given.
+    """
     if pooling == "mask":
         if mask_position is None:
             raise ValueError(
-                "pooling 'mask' needs mask_position; a TextEncoder with a template that has {mask} gives it"
+                "`pooling='mask'` needs mask_position; a TextEncoder whose template contains {mask} returns it"
             )
         return mask_position
     if pooling == "last" and mask is not None:
@@ -62,9 +76,14 @@ def _text_positions(pooling: Pooling, inputs: Inputs) -> Tensor:
 
 
 class TextHead(nn.Module):
-    """One linear layer over a pooled text position, [B, H] -> [B, C].
+    """One linear layer over a pooled vector, [B, H] -> [B, C].
 
-    transform: what the pooled vector goes through before, frozen and not the head's own.
+    Args:
+        width: width of the vector that the linear layer reads.
+        classes: number of classes C.
+        pooling: which hidden states are read.
+        std: standard deviation of the initial weights.
+        transform: applied to the pooled vector first. It is frozen and not part of the head.
     """
 
     def __init__(
@@ -84,11 +103,11 @@ class TextHead(nn.Module):
 
     @property
     def reads(self) -> Reads:
-        """What the head reads of a row's hidden states."""
+        """Which hidden states of each row the head reads."""
         return "mean" if self.pooling == "mean" else "position"
 
     def positions(self, inputs: Inputs, offset: int) -> Tensor:
-        """Return the position [B] that is read of each row, behind `offset` virtual tokens."""
+        """Return the position that is read in each row, [B], counted with `offset` virtual tokens in front."""
         return offset + _text_positions(self.pooling, inputs)
 
     def forward(self, hidden: Hidden) -> Tensor:
@@ -97,7 +116,13 @@ class TextHead(nn.Module):
 
 
 class PeftHead(nn.Module):
-    """transformers' classification head of a family, held under transformers' own names."""
+    """transformers' classification head of a family. Its modules have the same names as in transformers.
+
+    Args:
+        kind: how the modules compute logits, a key of `_FORWARD`.
+        modules: the modules of the head by name.
+        mean_pooling: True if the head reads the mean over all positions (ModernBERT).
+    """
 
     def __init__(self, kind: str, modules: dict[str, nn.Module], mean_pooling: bool) -> None:
         super().__init__()
@@ -108,11 +133,11 @@ class PeftHead(nn.Module):
 
     @property
     def reads(self) -> Reads:
-        """What the head reads of a row's hidden states. For a mean that is all: virtual tokens count there."""
+        """Which hidden states of each row the head reads: all for a mean, which includes the virtual tokens."""
         return "all" if self.mean_pooling else "position"
 
     def positions(self, inputs: Inputs, offset: int) -> Tensor:
-        """Return the position [B] that is read of each row's whole sequence, virtual tokens included."""
+        """Return the position that is read in each row, [B]. `offset` virtual tokens in front are counted."""
         if self.kind == "score":
             return offset + _text_positions("last", inputs)
         return torch.zeros(len(inputs), dtype=torch.long, device=inputs.input_ids.device)
@@ -122,57 +147,72 @@ class PeftHead(nn.Module):
 
 
 def make_head(backbone: Backbone, pooling: Pooling, classes: int) -> TextHead | PeftHead:
-    """A fresh head, drawn from torch's global generator.
+    """Return a new head. Its initial weights are sampled from torch's global generator.
+
+    Args:
+        backbone: the frozen model.
+        pooling: which hidden states the head reads.
+        classes: number of classes C.
 
     Raises:
-        BackboneError: PEFT's layout needs a pretrained pooler that the checkpoint lacks, or the pooling `mask` a
-            language-model head.
+        BackboneError: the family's head is not supported with the pooling `peft`.
+        BackboneError: the pooling `peft` needs a pretrained pooler, but the checkpoint has none.
+        BackboneError: the pooling `mask` needs a language-model head, but the checkpoint has none.
     """
     std = float(getattr(backbone.config, "initializer_range", 0.02))
     if pooling != "peft":
-        # A bound method is no module: the transform stays the backbone's, untrained and not in an adapter.
+        # A bound method is not a submodule, so the transform is not trained and not saved in an adapter.
         transform = backbone.language_transform if pooling == "mask" else None
         return TextHead(_width(backbone, pooling), classes, pooling, std, transform).to(backbone.device)
     kind = backbone.family.head
     if kind is None:
         raise BackboneError(
-            f"backbone '{backbone.name}' has a classification head of its own kind in transformers, which the peft "
-            f"layout does not know; use `pooling='{backbone.family.default_pooling}'`"
+            f"`pooling='peft'` does not support the classification head that transformers has for backbone "
+            f"'{backbone.name}'; use `pooling='{backbone.family.default_pooling}'`",
+            field="pooling",
+            value=pooling,
+            expected=backbone.family.default_pooling,
         )
     if kind == "pooler" and backbone.pooler_missing:
         raise BackboneError(
-            f"backbone '{backbone.name}' has no pooler weights, which the head of the peft layout reads; "
-            "use `pooling='mean'`"
+            f"backbone '{backbone.name}' has no pooler weights, but `pooling='peft'` needs them; use `pooling='mean'`",
+            field="pooling",
+            value=pooling,
+            expected="mean",
         )
     modules = _transformers_head(backbone, classes)
     for module in modules.values():
         module.to_empty(device=backbone.device)
-        module.apply(lambda part: _draw(part, std))
-    head = PeftHead(kind, modules, _averages(backbone.config)).float().eval()
+        module.apply(lambda submodule: _initialize(submodule, std))
+    head = PeftHead(kind, modules, _reads_mean(backbone.config)).float().eval()
     _copy_pretrained(head, backbone.head_weights)
     return head
 
 
 def head_shapes(backbone: Backbone, pooling: Pooling, classes: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of such a head's weights, without memory for any."""
+    """Return the names and shapes of the weights of the head that `make_head` returns, without allocating them."""
     if pooling != "peft":
         return {"linear.weight": (classes, _width(backbone, pooling)), "linear.bias": (classes,)}
-    parts = _transformers_head(backbone, classes)
     return {
-        f"{part}.{name}": tuple(tensor.shape)
-        for part, module in parts.items()
+        f"{module_name}.{name}": tuple(tensor.shape)
+        for module_name, module in _transformers_head(backbone, classes).items()
         for name, tensor in module.state_dict().items()
     }
 
 
 def output_layer(head: nn.Module) -> nn.Linear:
-    """The last linear layer of a head, the one that gives logits."""
+    """Return the last linear layer of a head, whose output is the logits."""
     return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
 
 
 @torch.no_grad()
 def start_at_words(head: TextHead | PeftHead, backbone: Backbone, tokens: Sequence[Sequence[int]]) -> None:
-    """Let an untrained head answer what the language model thinks of each class's tokens, averaged over them.
+    """Set the weights of a head so that the logit of a class is the mean score of its tokens in the language model.
+
+    Args:
+        head: a new head, which is changed in place.
+        backbone: the frozen model.
+        tokens: the token ids of each class.
 
     Raises:
         BackboneError: the backbone has no pretrained language-model head.
@@ -185,41 +225,46 @@ def start_at_words(head: TextHead | PeftHead, backbone: Backbone, tokens: Sequen
 
 
 def recognise_head(model: Any, input_ids: Tensor) -> str | None:
-    """Return the kind of a classifier's head: the one that gives its logits for one row [1, T]; None where none does.
+    """Return the kind of head that gives the same logits as a classifier of transformers.
 
-    model: of transformers, with its head.
+    Args:
+        model: transformers' model with its head.
+        input_ids: one row of tokens, [1, T], for which the logits are compared.
+
+    Returns:
+        The name of the kind, or None if no kind gives these logits.
     """
     output = model.base_model(input_ids=input_ids)
     logits = model(input_ids=input_ids).logits.float()
     tolerance = 1e-4 if output.last_hidden_state.dtype == torch.float32 else 5e-2
     hidden = Hidden(output.last_hidden_state, None, 0, output.get("pooler_output"))
-    for kind, parts in _PARTS.items():
-        modules = {name: copy.deepcopy(getattr(model, name)).float() for name in parts if hasattr(model, name)}
+    for kind, names in _MODULES.items():
+        modules = {name: copy.deepcopy(getattr(model, name)).float() for name in names if hasattr(model, name)}
         try:
-            found = PeftHead(kind, modules, _averages(model.config)).float()(hidden)
+            candidate = PeftHead(kind, modules, _reads_mean(model.config)).float()(hidden)
         except (AttributeError, AssertionError, RuntimeError, TypeError):
-            continue  # the modules are not there, or take other inputs
-        if found.shape == logits.shape and (found - logits).norm() <= tolerance * logits.norm():
+            continue  # the model has no such modules, or they take other inputs
+        if candidate.shape == logits.shape and (candidate - logits).norm() <= tolerance * logits.norm():
             return kind
     return None
 
 
-def _averages(config: Any) -> bool:
+def _reads_mean(config: Any) -> bool:
     return getattr(config, "classifier_pooling", "cls") == "mean"
 
 
 def _width(backbone: Backbone, pooling: Pooling) -> int:
-    """Width of what a TextHead's linear layer reads."""
+    """Return the width of the vectors that the linear layer of a TextHead reads."""
     return int(backbone.language_head().weight.shape[1]) if pooling == "mask" else backbone.output_width
 
 
 def head_parts(kind: str | None) -> tuple[str, ...]:
-    """Names of the modules that make up transformers' head of this kind."""
-    return () if kind is None else _PARTS[kind]
+    """Return the names of the modules of transformers' head of this kind. There are none for None."""
+    return () if kind is None else _MODULES[kind]
 
 
 def _transformers_head(backbone: Backbone, classes: int) -> dict[str, nn.Module]:
-    """The head's modules as transformers builds them, without memory behind them."""
+    """Return the modules of transformers' head for a family by name, on the meta device."""
     from transformers import AutoModelForSequenceClassification
 
     config = copy.deepcopy(backbone.config)
@@ -229,7 +274,8 @@ def _transformers_head(backbone: Backbone, classes: int) -> dict[str, nn.Module]
     return {name: model.get_submodule(name) for name in head_parts(backbone.family.head)}
 
 
-def _draw(module: nn.Module, std: float) -> None:
+def _initialize(module: nn.Module, std: float) -> None:
+    """Set the initial weights of a module, without those of its submodules."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=std)
         if module.bias is not None:
@@ -237,19 +283,19 @@ def _draw(module: nn.Module, std: float) -> None:
     elif isinstance(module, nn.LayerNorm):
         module.reset_parameters()
     else:
-        for name, parameter in module.named_parameters(recurse=False):  # of a norm that is a family's own
+        for name, parameter in module.named_parameters(recurse=False):  # of a norm that the family defines itself
             nn.init.constant_(parameter, 1.0 if name == "weight" else 0.0)
 
 
 def _copy_pretrained(head: PeftHead, weights: dict[str, Tensor]) -> None:
-    """Start from what the checkpoint brought, where the number of classes agrees."""
-    own = head.state_dict()
-    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    """Start from the head in the checkpoint. Weights of another shape are ignored, as the classes then differ."""
+    state = head.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in state and state[k].shape == v.shape}
     head.load_state_dict(fitting, strict=False)
 
 
 def _position_zero(hidden: Hidden) -> Tensor:
-    return hidden.states[:, :1].float()  # [B, 1, H]: transformers' heads take [:, 0] themselves
+    return hidden.states[:, :1].float()  # [B, 1, H], because transformers' heads select [:, 0] themselves
 
 
 def _first_token(head: PeftHead, hidden: Hidden) -> Tensor:
@@ -272,7 +318,7 @@ def _context_pooler(head: PeftHead, hidden: Hidden) -> Tensor:
 
 def _prediction_head(head: PeftHead, hidden: Hidden) -> Tensor:
     pooled = _position_zero(hidden)[:, 0]
-    if head.mean_pooling:  # ModernBERT may average, and PEFT's mask then counts the virtual tokens too
+    if head.mean_pooling:  # in ModernBERT; the mask in PEFT then includes the virtual tokens
         mask = None if hidden.mask is None else nn.functional.pad(hidden.mask, (hidden.offset, 0), value=1)
         pooled = pool(Hidden(hidden.states, mask, 0), "mean")
     return head.classifier(head.head(pooled))  # type: ignore[operator]
@@ -282,7 +328,7 @@ def _score(head: PeftHead, hidden: Hidden) -> Tensor:
     return head.score(pool(hidden, "last").float())  # type: ignore[operator]
 
 
-_PARTS: dict[str, tuple[str, ...]] = {
+_MODULES: dict[str, tuple[str, ...]] = {
     "first_token": ("classifier",),
     "pooler": ("classifier",),
     "pre_classifier": ("pre_classifier", "classifier"),

@@ -1,8 +1,9 @@
-"""The pretrained language-model head of a backbone: what turns a hidden state into a score for every word.
+"""The pretrained language-model head of a backbone, which computes a score for every token of the vocabulary.
 
-A decoder's is one linear layer over the last hidden state, most often the word
-embeddings themselves. A masked language model's has a transform (dense,
-activation, norm) in front of it, which stays frozen.
+In a decoder it is one linear layer over the last hidden state. Its weights, the
+output embeddings, are often the word embeddings. A masked language model has a
+transform (dense layer, activation, norm) before the linear layer. The transform
+stays frozen.
 """
 
 from __future__ import annotations
@@ -22,55 +23,67 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LanguageHead:
-    """V words, vectors of width E."""
+    """A language-model head for V tokens.
 
-    weight: Tensor  # [V, E]
-    bias: Tensor | None  # [V]
-    transform: nn.Module | None  # [..., H] -> [..., E]; None: the hidden state is read as it is
+    weight: [V, E], the output embeddings.
+    bias: [V]; None: there is none.
+    transform: applied to hidden states first, [..., H] -> [..., E]; None: hidden states are used unchanged.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    transform: nn.Module | None
 
     @torch.no_grad()
     def rows(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Weights [C, E] and biases [C] whose answer for a class is the mean of its tokens' scores, as float32."""
-        weight = torch.stack([self.weight[list(own)].float().mean(dim=0) for own in tokens])
+        """Return weights [C, E] and biases [C] that give each class the mean score of its tokens, in float32.
+
+        Args:
+            tokens: the token ids of each class.
+        """
+        weight = torch.stack([self.weight[list(ids)].float().mean(dim=0) for ids in tokens])
         if self.bias is None:
             return weight, torch.zeros(len(tokens), device=weight.device)
-        return weight, torch.stack([self.bias[list(own)].float().mean() for own in tokens])
+        return weight, torch.stack([self.bias[list(ids)].float().mean() for ids in tokens])
 
 
 def tied_head(embeddings: nn.Embedding) -> LanguageHead:
-    """The head of a decoder whose word embeddings serve at both ends: nothing has to be loaded."""
+    """Return the head of a decoder whose output embeddings are its word embeddings, so nothing has to be loaded."""
     return LanguageHead(embeddings.weight.detach(), None, None)
 
 
 def head_of(model: Any, missing: set[str], family: Family, backbone: str) -> LanguageHead:
-    """Take the head off transformers' model with a language-model head.
+    """Return the language-model head of a model. The model is taken apart and cannot be used afterwards.
 
     Args:
-        model: of AutoModelForCausalLM or AutoModelForMaskedLM.
+        model: a model of AutoModelForCausalLM or AutoModelForMaskedLM.
         missing: names of weights that the checkpoint lacks.
+        family: the family of the model.
+        backbone: name of the backbone, for error messages.
 
     Raises:
-        BackboneError: the checkpoint lacks some of the head's.
+        BackboneError: the checkpoint lacks weights of the head.
+        BackboneError: the model computes its scores in a way that is not supported.
     """
-    own = sorted(key for key in missing if not key.startswith(model.base_model_prefix + "."))
-    if own:
-        raise no_head(backbone, f"its checkpoint lacks {', '.join(own[:3])}")
+    missing_in_head = sorted(key for key in missing if not key.startswith(model.base_model_prefix + "."))
+    if missing_in_head:
+        raise no_head(backbone, f"its checkpoint lacks {', '.join(missing_in_head[:3])}")
     output = model.get_output_embeddings()
     if output is None:
-        raise no_head(backbone, f"{type(model).__name__} has no layer of words' weights")
+        raise no_head(backbone, f"{type(model).__name__} has no output embeddings")
     if family.language_transform is None:
         return _observed_head(model, output, backbone)
     weight, bias = output.weight.detach(), None if output.bias is None else output.bias.detach()
     if not family.language_transform:
         return LanguageHead(weight, bias, None)
-    _take_out(output, model)  # what is left of its parent is the transform
-    parts = [_part(model, name, backbone) for name in family.language_transform]
-    transform = nn.Sequential(*parts).float().requires_grad_(False).eval()
+    _bypass(output, model)  # the rest of its parent is the transform
+    modules = [_submodule(model, name, backbone) for name in family.language_transform]
+    transform = nn.Sequential(*modules).float().requires_grad_(False).eval()
     return LanguageHead(weight, bias, transform)
 
 
 class _GivenStates(nn.Module):
-    """In place of a base model: what it is given as embeddings are its hidden states."""
+    """A stand-in for a base model that returns the embeddings it is given as hidden states."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Any:
         from transformers.modeling_outputs import BaseModelOutput
@@ -79,25 +92,30 @@ class _GivenStates(nn.Module):
 
 
 class _ObservedTransform(nn.Module):
-    """All that a masked language model does behind its base and in front of its words' weights, by its own code."""
+    """The code of a masked language model between its base model and its output embeddings.
+
+    Args:
+        model: transformers' model, which is changed in place.
+        output: its output embeddings.
+    """
 
     def __init__(self, model: Any, output: nn.Module) -> None:
         super().__init__()
         setattr(model, model.base_model_prefix, _GivenStates())
-        _take_out(output, model)
+        _bypass(output, model)
         self.model = model
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """[B, H] -> [B, E]."""
+        """Apply the transform to hidden states: [B, H] -> [B, E]."""
         return self.model(inputs_embeds=vectors[:, None]).logits[:, 0]
 
 
 @torch.no_grad()
 def _observed_head(model: Any, output: Any, backbone: str) -> LanguageHead:
-    """Take the head off a masked language model of an unlisted family, and check that it gives the model's scores.
+    """Return the head of a masked language model whose family is not in the table.
 
     Raises:
-        BackboneError: the model scores words in another way.
+        BackboneError: the head does not give the scores that the model gives.
     """
     model.float().requires_grad_(False).eval()
     ids = torch.arange(4, 8, device=output.weight.device)[None]
@@ -105,32 +123,37 @@ def _observed_head(model: Any, output: Any, backbone: str) -> LanguageHead:
     weight, bias = output.weight.detach(), None if output.bias is None else output.bias.detach()
     transform = _ObservedTransform(model, output)
     try:
-        found = nn.functional.linear(transform(states), weight, bias)
+        head_scores = nn.functional.linear(transform(states), weight, bias)
     except (TypeError, RuntimeError, AttributeError, IndexError) as err:
-        raise no_head(backbone, f"that of {type(model).__name__} does not run on hidden states") from err
-    if found.shape != scores.shape or not torch.allclose(found, scores, rtol=1e-3, atol=1e-3):
-        raise no_head(backbone, f"{type(model).__name__} scores words in a way of its own")
+        raise no_head(backbone, f"that of {type(model).__name__} does not run on hidden states alone") from err
+    if head_scores.shape != scores.shape or not torch.allclose(head_scores, scores, rtol=1e-3, atol=1e-3):
+        raise no_head(backbone, f"{type(model).__name__} computes its scores in a way that ptune does not support")
     return LanguageHead(weight, bias, transform)
 
 
-def _take_out(output: nn.Module, model: nn.Module) -> None:
-    """Let the layer of words' weights pass on what it is given."""
+def _bypass(layer: nn.Module, model: nn.Module) -> None:
+    """Replace a layer of a model by one that returns its input."""
     for name, module in model.named_modules():
-        if module is output:
+        if module is layer:
             model.set_submodule(name, nn.Identity())
             return
 
 
 def no_head(backbone: str, reason: str) -> BackboneError:
-    """What to say where a backbone cannot read words."""
+    """Return the error for a backbone without a usable language-model head.
+
+    Args:
+        backbone: name of the backbone.
+        reason: why it has none.
+    """
     return BackboneError(
-        f"backbone '{backbone}' has no pretrained language-model head ({reason}), so there are no words for "
-        "a verbalizer to read and no mask token to fill; use `head='linear'` without `pooling='mask'`, or the "
-        "language model that the backbone was made from"
+        f"backbone '{backbone}' has no pretrained language-model head ({reason}), but `head='verbalizer'` and "
+        "`pooling='mask'` need one; use `head='linear'` without `pooling='mask'`, or the language model that the "
+        "backbone was made from"
     )
 
 
-def _part(model: Any, name: str, backbone: str) -> nn.Module:
+def _submodule(model: Any, name: str, backbone: str) -> nn.Module:
     try:
         return model.get_submodule(name)
     except AttributeError as err:

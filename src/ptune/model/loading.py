@@ -1,4 +1,4 @@
-"""A backbone by its name: a local folder, a GGUF file, a model in an installed Python package, or a Hub id."""
+"""Load a backbone by its name: a local folder, a GGUF file, a model in an installed Python package, or a Hub id."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ptune.model.memory import memory_errors, ways_out
 from ptune.model.observed import check_config
 from ptune.model.selfcheck import accept
 
-# Compute capability from which on a GPU has bfloat16 matrix units (Ampere).
+# Lowest compute capability of GPUs with matrix units for bfloat16 (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
 
 if TYPE_CHECKING:
@@ -36,22 +36,24 @@ def load_backbone(
 
     Args:
         name: a folder, a .gguf file, `python:PACKAGE[/PATH]`, or a Hub id.
-        revision: branch, tag or commit of a Hub id. Default: its main branch, as it is now.
-        dtype: float32, bfloat16, float16 or `auto`, see `pick_dtype`. Prompts and heads stay float32.
-        device: `auto` (a GPU where there is one), or a torch device.
-        random_weights: build from config.json alone, weights drawn by seed 0. For tests and benchmarks.
+        revision: branch, tag or commit of a Hub id. Default: the current commit of its main branch.
+        dtype: float32, bfloat16, float16 or `auto`; see `pick_dtype`. Prompts and heads are always float32.
+        device: a torch device, or `auto` for a GPU if there is one.
+        random_weights: read config.json only, and use random weights with seed 0. For tests and benchmarks.
 
     Raises:
-        ConfigError: no such number type.
-        BackboneError: not found, prompts do not work on it, weights incomplete or not safetensors.
+        ConfigError: the number type is unknown.
+        BackboneError: the backbone is not found, or its weights are incomplete or not in safetensors.
+        BackboneError: prompts do not work with the backbone.
+        BackboneError: the device cannot be used or has too little memory.
     """
     location = locate(name, revision).pinned()
     config = _read_config(location)
     check_config(config, name)
-    where = pick_device(device)
-    dtype = pick_dtype(dtype, where)
+    target = pick_device(device)
+    dtype = pick_dtype(dtype, target)
     if random_weights:
-        return build_backbone(config, location, dtype).to(where)
+        return build_backbone(config, location, dtype).to(target)
     model, missing = _read_weights(location, config, dtype)
     prefix = model.base_model_prefix + "."
     head = {
@@ -63,12 +65,12 @@ def load_backbone(
     read_language_head = partial(_read_language_head, location, config, dtype)
     try:
         with memory_errors():
-            return as_backbone(model.to(where), location, head, pooler_missing, read_language_head).to(where)
+            return as_backbone(model.to(target), location, head, pooler_missing, read_language_head).to(target)
     except torch.OutOfMemoryError as err:
         size = sum(parameter.nbytes for parameter in model.base_model.parameters()) / 1e9
         raise BackboneError(
-            f"{where} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; "
-            + ways_out(where, "`dtype='bfloat16'`", "a smaller backbone")
+            f"{target} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; "
+            + ways_out(target, "`dtype='bfloat16'`", "a smaller backbone")
         ) from err
 
 
@@ -79,23 +81,30 @@ def as_backbone(
     pooler_missing: bool = False,
     read_language_head: Callable[[Family], LanguageHead] | None = None,
 ) -> Backbone:
-    """Take the backbone out of a classifier of transformers. One whose family is not in the table is looked at first.
+    """Return the backbone of a transformers classifier. If its family is not in the table, it is inspected first.
+
+    Args:
+        model: transformers' model with a classification head.
+        location: where the model was loaded from.
+        head_weights: weights of the classification head that the checkpoint contains, by name.
+        pooler_missing: True if the checkpoint lacks the weights of the pooler.
+        read_language_head: a function that reads the language-model head of a family.
 
     Raises:
-        BackboneError: prompts do not work on it; says what failed.
+        BackboneError: prompts do not work with the model. The message names what failed.
     """
     model.requires_grad_(False).eval()
     listed = model.config.model_type in FAMILIES
     with _quiet():
         observed = None if listed else observe(model, location.name)
         family = observed.family if observed else FAMILIES[model.config.model_type]
-        read = None if read_language_head is None else partial(read_language_head, family)
-        backbone = Backbone(model.base_model, location, head_weights, pooler_missing, read, observed)
+        read_head = None if read_language_head is None else partial(read_language_head, family)
+        backbone = Backbone(model.base_model, location, head_weights, pooler_missing, read_head, observed)
         return backbone if listed else accept(backbone)
 
 
 def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:
-    """A backbone of the given configuration with random weights, drawn by seed 0. For tests and benchmarks."""
+    """Return a backbone with random weights for a configuration. The seed is 0. For tests and benchmarks."""
     from transformers import AutoModelForSequenceClassification
 
     with torch.random.fork_rng(devices=[]):
@@ -103,11 +112,11 @@ def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "f
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=getattr(torch, dtype), **_attention(config)
         )
-    return as_backbone(model, location, read_language_head=partial(_draw_language_head, location, config))
+    return as_backbone(model, location, read_language_head=partial(_random_language_head, location, config))
 
 
 def _language_model(family: Family, name: str) -> str:
-    """transformers' class of models with a language-model head.
+    """Return the name of transformers' class that loads a model of a family with its language-model head.
 
     Raises:
         BackboneError: there is none for the family.
@@ -121,14 +130,14 @@ def _language_model(family: Family, name: str) -> str:
 
 
 def _read_language_head(location: Location, config: PretrainedConfig, dtype: str, family: Family) -> LanguageHead:
-    """The language-model head of a checkpoint; the rest of the model is read beside it and let go."""
+    """Read the language-model head of a checkpoint. The rest of the model is read too, but not kept."""
     with torch.random.fork_rng(devices=[]):
         model, missing = _read_weights(location, config, dtype, _language_model(family, location.name))
     return head_of(model, missing, family, location.name)
 
 
-def _draw_language_head(location: Location, config: PretrainedConfig, family: Family) -> LanguageHead:
-    """The language-model head of a backbone with random weights, drawn by seed 0."""
+def _random_language_head(location: Location, config: PretrainedConfig, family: Family) -> LanguageHead:
+    """Return a language-model head with random weights, for a backbone with random weights. The seed is 0."""
     import transformers
 
     with torch.random.fork_rng(devices=[]):
@@ -138,51 +147,67 @@ def _draw_language_head(location: Location, config: PretrainedConfig, family: Fa
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is the GPU where torch finds one, else the CPU."""
+    """Return a torch device. For `auto` this is the GPU if torch finds one, otherwise the CPU.
+
+    Raises:
+        BackboneError: the device is unknown or cannot be used.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # a number comes back: it computes
+        torch.zeros(1, device=chosen).item()  # fails here if the device cannot compute
     except (RuntimeError, AssertionError) as err:
         reason = str(err).splitlines()[0]
-        raise BackboneError(f"device '{device}' cannot be used here: {reason}") from err
+        raise BackboneError(
+            f"`device='{device}'` cannot be used here: {reason}; use `device='cpu'` or `device='auto'`",
+            field="device",
+            value=device,
+            expected="auto, cpu or another device that torch can use here",
+        ) from err
     return chosen
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence transformers' bars and load report: what is missing is checked here, and said in our words."""
+    """Silence transformers' progress bars and load report. This module checks for missing weights itself."""
     from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging as hf_logging
 
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    plain = gguf.tqdm  # the bar of GGUF files asks no one
-    gguf.tqdm = partial(plain, disable=True)  # type: ignore[assignment]
+    gguf_bar = gguf.tqdm  # the setting does not cover the progress bar of GGUF files
+    gguf.tqdm = partial(gguf_bar, disable=True)  # type: ignore[assignment]
     try:
         yield
     finally:
-        gguf.tqdm = plain
+        gguf.tqdm = gguf_bar
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()
 
 
 def _attention(config: PretrainedConfig) -> dict[str, str]:
-    """Families outside transformers' attention interface keep their own attention."""
+    """Return the keyword arguments that make transformers use ptune's attention function.
+
+    There are none for families that do not call a registered attention function.
+    """
     if config.model_type not in FAMILIES:
         return attention_options(config)
-    listed = FAMILIES[config.model_type].calls_function
-    return {"attn_implementation": attention.register()} if listed else {}
+    calls_function = FAMILIES[config.model_type].calls_function
+    return {"attn_implementation": attention.register()} if calls_function else {}
 
 
 def use_attention_function(model: Any, name: str) -> None:
-    """Give a classifier of transformers that is in memory the attention function that prompts enter through.
+    """Make a transformers classifier that is already loaded use the attention function through which prompts enter.
+
+    Args:
+        model: transformers' model with a classification head.
+        name: name of the backbone, for error messages.
 
     Raises:
-        BackboneError: no backbone, as its configuration shows.
+        BackboneError: the configuration shows that the model cannot be used as a backbone.
     """
     check_config(model.config, name)
     for implementation in _attention(model.config).values():
@@ -190,13 +215,16 @@ def use_attention_function(model: Any, name: str) -> None:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> str:
-    """`auto` is bfloat16 on a GPU that computes with it, else float32.
+    """Return the name of a number type. For `auto` this is bfloat16 on GPUs that support it, otherwise float32.
 
     Raises:
-        ConfigError: no such number type.
+        ConfigError: the number type is unknown.
     """
     if dtype not in get_args(DType):
-        raise ConfigError(f"dtype '{dtype}' is not known; use {', '.join(get_args(DType))}")
+        choices = ", ".join(get_args(DType))
+        raise ConfigError(
+            f"`dtype='{dtype}'` is not known; use one of {choices}", field="dtype", value=dtype, expected=choices
+        )
     if dtype != "auto":
         return dtype
     bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
@@ -204,12 +232,12 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
 
 
 def is_faster_in_bfloat16(backbone: Backbone) -> bool:
-    """Whether a float32 backbone stands on a CPU that multiplies bfloat16 matrices many times as fast."""
+    """Return whether a float32 backbone is on a CPU that multiplies bfloat16 matrices many times faster."""
     return backbone.device.type == "cpu" and backbone.dtype == torch.float32 and has_amx()
 
 
 def has_amx() -> bool:
-    """Whether the CPU has matrix units for bfloat16. A torch that cannot tell is taken for no."""
+    """Return whether the CPU has matrix units for bfloat16. False if this version of torch cannot tell."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16"))
 
@@ -226,7 +254,17 @@ def _read_config(location: Location) -> PretrainedConfig:
 def _read_weights(
     location: Location, config: PretrainedConfig, dtype: str, with_head: str = "AutoModelForSequenceClassification"
 ) -> tuple[Any, set[str]]:
-    """The model with transformers' head on it, and the names of weights that the checkpoint lacks."""
+    """Read a model with a head, and return it with the names of the weights that the checkpoint lacks.
+
+    Args:
+        location: where to read from.
+        config: the model's configuration.
+        dtype: name of the number type.
+        with_head: transformers' class that loads the model.
+
+    Raises:
+        BackboneError: the checkpoint cannot be read, or it lacks weights of the backbone.
+    """
     import transformers
     from safetensors import SafetensorError
 
@@ -240,7 +278,7 @@ def _read_weights(
                 config=config,
                 dtype=getattr(torch, dtype),
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # a checkpoint's head may have another number of labels
+                ignore_mismatched_sizes=True,  # the checkpoint's head may have another number of labels
                 **_attention(config),
                 **options,
             )
@@ -248,10 +286,10 @@ def _read_weights(
         raise location.failure(err) from err
     missing = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     prefix = model.base_model_prefix + "."
-    lost = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
-    if lost:
+    required = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
+    if required:
         raise BackboneError(
-            f"backbone '{location.name}' lacks {len(lost)} weights, first {lost[0]}: the checkpoint is "
-            "incomplete, or of another architecture than its config.json says"
+            f"the checkpoint of backbone '{location.name}' lacks {len(required)} weights, first {required[0]}: it is "
+            "incomplete or does not match its config.json; download it again, or use another backbone"
         )
     return model, missing

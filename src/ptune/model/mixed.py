@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from ptune.data.batch import Inputs
-from ptune.model.backbone import Backbone, Hidden, Read
+from ptune.model.backbone import Backbone
 from ptune.model.entry import Entry
 from ptune.model.head import PeftHead, Reads, TextHead
+from ptune.model.hidden import Hidden, Read
 from ptune.model.pending import Pending
 
 Start = Callable[[Inputs, Tensor, Entry, Read], Pending[Hidden]]

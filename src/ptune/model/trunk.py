@@ -1,8 +1,9 @@
-"""The layers of encoders of BERT's build, run without what a frozen, prompted model does not need.
+"""A faster loop over the layers of BERT and similar encoders, for a frozen model with a prompt.
 
-transformers' modules and weights are used as they are. What differs from its own
-loop over the layers: queries, keys and values are one product; the last layer is
-computed only where the head reads; masks stay [B, 1, 1, T].
+It uses the modules and weights of transformers. It differs from transformers'
+loop in three ways: queries, keys and values are computed in one product, the
+last layer is computed only at the position that the head reads, and masks keep
+the shape [B, 1, 1, T].
 
 Shapes: B rows, T positions, H width, K heads, D head width.
 """
@@ -19,22 +20,24 @@ from ptune.model.attention import LayerPrompts, attend
 
 
 class Trunk(nn.Module):
-    """Runs `base.encoder.layer`.
+    """The loop over `base.encoder.layer`.
 
-    The joined weights of queries, keys and values are the layers' own: the
-    layers' parameters become views into them, so that nothing is held twice.
+    The projections to queries, keys and values of a layer are joined. The layer's
+    parameters become views of the joined weights, so that no weight is stored twice.
     """
 
     def __init__(self, base: Any) -> None:
         super().__init__()
-        self._encoder = [base.encoder]  # in a list, as it belongs to the base
-        self._layers = list(base.encoder.layer)  # a list, not a ModuleList: they belong to the base
+        # Plain lists, so that the encoder and its layers are submodules of the base only.
+        self._encoder = [base.encoder]
+        self._layers = list(base.encoder.layer)
         for number, layer in enumerate(self._layers):
-            parts = self._parts(layer)
-            weight = torch.cat([part.weight.detach() for part in parts])
+            projections = self._projections(layer)
+            weight = torch.cat([projection.weight.detach() for projection in projections])
+            bias = torch.cat([projection.bias.detach() for projection in projections])
             self.register_buffer(f"weight{number}", weight, persistent=False)
-            self.register_buffer(f"bias{number}", torch.cat([part.bias.detach() for part in parts]), persistent=False)
-        self._share()
+            self.register_buffer(f"bias{number}", bias, persistent=False)
+        self._share_weights()
 
     def forward(
         self,
@@ -44,75 +47,77 @@ class Trunk(nn.Module):
         read: Tensor | None = None,
         seen: list[Tensor] | None = None,
     ) -> Tensor:
-        """Embedded text [B, T, H] -> hidden states [B, T, H].
+        """Return the hidden states [B, T, H] for embedded text [B, T, H].
 
         Args:
-            mask: [B, T], 1 for text; None where nothing is padded.
-            read: [B], the position of each row that the head reads: the result is then [B, 1, H].
-            seen: is given each layer's keys and values, [2, B, K, T, D].
+            states: the embedded text.
+            mask: [B, T], 1 for text; None: no row is padded.
+            layer_prompts: a deep prompt; None: there is none.
+            read: [B], the position of each row that the head reads. The result is then [B, 1, H].
+            seen: a list to which the keys and values of each layer are appended, [2, B, K, T, D].
         """
-        visible = self._mask(states, mask)
+        attention_mask = self._attention_mask(states, mask)
         last = len(self._layers) - 1
         for number in range(last + 1):
-            states = self._layer(number, states, visible, layer_prompts, read if number == last else None, seen)
+            states = self._layer(number, states, attention_mask, layer_prompts, read if number == last else None, seen)
         return states
 
     def _layer(
         self,
         number: int,
         states: Tensor,
-        visible: Tensor | None,
+        mask: Tensor | None,
         layer_prompts: LayerPrompts | None,
         read: Tensor | None,
         seen: list[Tensor] | None,
     ) -> Tensor:
         layer = self._layers[number]
-        weight, bias, scale = self._joined(number)
-        own = self._own(layer)
-        heads = (own.num_attention_heads, own.attention_head_size)
+        weight, bias, scale = self._joined_weights(number)
+        attention = self._attention(layer)
+        heads = (attention.num_attention_heads, attention.attention_head_size)
         if read is None:
             joined = nn.functional.linear(states, weight, bias).unflatten(-1, (3, *heads))
             query, key, value = joined.permute(2, 0, 3, 1, 4)
         else:
-            width = own.all_head_size
+            width = attention.all_head_size
             joined = nn.functional.linear(states, weight[width:], bias[width:])
             key, value = joined.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
             states = states[torch.arange(states.shape[0], device=states.device), read][:, None]
-            visible = self._mask_of(visible, read)
+            mask = self._mask_at(mask, read)
             query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads).transpose(1, 2)
         if seen is not None:
             seen.append(torch.stack([key, value]))
-        context = attend(query, key, value, visible, layer_prompts, scale)
-        return self._rest(layer, context.flatten(2), states)
+        context = attend(query, key, value, mask, layer_prompts, scale)
+        return self._after_attention(layer, context.flatten(2), states)
 
-    def _own(self, layer: Any) -> Any:
-        """The module of a layer that holds its projections."""
+    def _attention(self, layer: Any) -> Any:
+        """Return the module of a layer that has its projections."""
         return layer.attention.self
 
-    def _parts(self, layer: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        """Projections to queries, keys and values."""
-        own = layer.attention.self
-        return own.query, own.key, own.value
+    def _projections(self, layer: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """Return the projections of a layer to queries, keys and values."""
+        attention = self._attention(layer)
+        return attention.query, attention.key, attention.value
 
-    def _rest(self, layer: Any, context: Tensor, states: Tensor) -> Tensor:
-        """What a layer does with its context [B, T, H]."""
+    def _after_attention(self, layer: Any, context: Tensor, states: Tensor) -> Tensor:
+        """Return a layer's output [B, T, H] for its input `states` and the result of its attention, both [B, T, H]."""
         return layer.feed_forward_chunk(layer.attention.output(context, states))
 
-    def _mask(self, states: Tensor, mask: Tensor | None) -> Tensor | None:  # noqa: ARG002
-        """What attention masks or adds to its scores, from the padding mask [B, T]."""
+    def _attention_mask(self, states: Tensor, mask: Tensor | None) -> Tensor | None:  # noqa: ARG002
+        """Return the mask for attention, bool or added to the scores, from the padding mask [B, T]."""
         return None if mask is None else mask[:, None, None].bool()
 
-    def _mask_of(self, mask: Tensor | None, read: Tensor) -> Tensor | None:  # noqa: ARG002
-        """The same for one query of each row, at the position `read` [B]."""
+    def _mask_at(self, mask: Tensor | None, read: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return the mask for a single query of each row, at the position `read` [B]."""
         return mask
 
-    def _joined(self, number: int) -> tuple[Tensor, Tensor, float]:
-        """Joined weight and bias of a layer, and the scale of its scores.
+    def _joined_weights(self, number: int) -> tuple[Tensor, Tensor, float]:
+        """Return the joined weight and bias of a layer, and the scale of its scores.
 
-        In an exported graph the scale is part of the weights of the queries: a product less in each layer.
+        In an exported graph the queries' weights are scaled instead of the scores. This saves a product per layer.
         """
         weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
-        scale = self._own(self._layers[number]).attention_head_size ** -0.5
+        scale = self._attention(self._layers[number]).attention_head_size ** -0.5
         if not torch.compiler.is_exporting():
             return weight, bias, scale
         width = len(bias) // 3
@@ -120,45 +125,46 @@ class Trunk(nn.Module):
         return weight * factor[:, None], bias * factor, 1.0
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Trunk:
-        """What moves or casts a model moves each tensor by itself; join them again afterwards."""
+        """Move or cast the trunk. PyTorch does this tensor by tensor, so the weights have to be shared again."""
         super()._apply(fn, recurse)
-        self._share()
+        self._share_weights()
         return self
 
-    def _share(self) -> None:
+    def _share_weights(self) -> None:
+        """Make the parameters of the layers views of the joined weights."""
         for number, layer in enumerate(self._layers):
             weights = self.get_buffer(f"weight{number}").chunk(3)
             biases = self.get_buffer(f"bias{number}").chunk(3)
-            for part, weight, bias in zip(self._parts(layer), weights, biases, strict=True):
-                part.weight.data, part.bias.data = weight, bias
+            for projection, weight, bias in zip(self._projections(layer), weights, biases, strict=True):
+                projection.weight.data, projection.bias.data = weight, bias
 
 
 class BiasedTrunk(Trunk):
-    """Runs layers of MPNet's build: BERT's, with a bias for each distance added to the scores.
+    """The loop over MPNet's layers, which add a bias for each distance to the scores.
 
-    The bias is the same in all layers. It is computed once, joined with the padding mask, and handed to the fused
-    kernel as the mask [B, K, T, T].
+    The bias is the same in all layers. It is computed once, combined with the padding mask, and passed to the fused
+    kernel as a mask [B, K, T, T].
     """
 
-    def _own(self, layer: Any) -> Any:
+    def _attention(self, layer: Any) -> Any:
         return layer.attention.attn
 
-    def _parts(self, layer: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        own = layer.attention.attn
-        return own.q, own.k, own.v
+    def _projections(self, layer: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        attention = self._attention(layer)
+        return attention.q, attention.k, attention.v
 
-    def _rest(self, layer: Any, context: Tensor, states: Tensor) -> Tensor:
+    def _after_attention(self, layer: Any, context: Tensor, states: Tensor) -> Tensor:
         states = layer.attention.LayerNorm(layer.attention.attn.o(context) + states)
         return layer.output(layer.intermediate(states), states)
 
-    def _mask(self, states: Tensor, mask: Tensor | None) -> Tensor:
+    def _attention_mask(self, states: Tensor, mask: Tensor | None) -> Tensor:
         bias = self._encoder[0].compute_position_bias(states[:1])
         if mask is None:
             return bias
-        hidden = torch.finfo(bias.dtype).min / 2  # together with a score it is still a finite number
-        return bias.masked_fill(~mask[:, None, None].bool(), hidden)
+        lowest = torch.finfo(bias.dtype).min / 2  # half of the minimum, so that the sum with a score is still finite
+        return bias.masked_fill(~mask[:, None, None].bool(), lowest)
 
-    def _mask_of(self, mask: Tensor | None, read: Tensor) -> Tensor | None:
+    def _mask_at(self, mask: Tensor | None, read: Tensor) -> Tensor | None:
         assert mask is not None
         rows = read.shape[0]
         return mask.expand(rows, -1, -1, -1)[torch.arange(rows, device=read.device), :, read][:, :, None]

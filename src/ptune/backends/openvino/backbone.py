@@ -25,9 +25,10 @@ from ptune.backends.openvino.quantize import quantize_graph
 from ptune.backends.openvino.store import GraphStore
 from ptune.data.batch import Inputs
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone, Hidden, Read, text_weights
+from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
 from ptune.model.entry import Entry
+from ptune.model.hidden import Hidden, Read, text_weights
 from ptune.model.loading import has_amx
 from ptune.model.pending import Pending
 

@@ -40,6 +40,7 @@ SOURCES = (
     "ptune.model.backbone",
     "ptune.model.entry",
     "ptune.model.families",
+    "ptune.model.hidden",
     "ptune.model.tokenizer",
     "ptune.model.trunk",
 )

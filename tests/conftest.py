@@ -98,11 +98,11 @@ def save_tokenizer(folder: Path, decoder: bool, mask: bool = False) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
-def spread_weights(model: torch.nn.Module) -> None:
+def spread_weights(model: torch.nn.Module, std: float = 0.3) -> None:
     """Weights of a pretrained model's scale: at 0.02 two tiny layers hardly tell inputs apart."""
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1 and "norm" not in name.lower():
-            torch.nn.init.normal_(parameter, std=0.3)
+            torch.nn.init.normal_(parameter, std=std)
 
 
 def is_decoder(family: str) -> bool:

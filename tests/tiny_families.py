@@ -9,7 +9,7 @@ from typing import Any
 
 # Of a configuration only what it knows is set.
 COMMON: dict[str, Any] = {
-    "vocab_size": 44,
+    "vocab_size": 60,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,

@@ -124,6 +124,15 @@ def test_hooks_are_put_on_a_model_once(backbone) -> None:
     assert len(loaded.base.encoder.layer[0].attention.output.dense._forward_pre_hooks) == 1
 
 
+def test_a_second_look_at_a_model_sees_the_same() -> None:
+    model = tiny_classifier("gptj")
+    once, twice = (as_backbone(model, Location("x", "x")) for _ in range(2))
+    assert once.observed == twice.observed
+    prompt = drawn_prompt(once)
+    states = [one(IDS, MASK, prompt=prompt, separate=True).states for one in (once, twice)]
+    torch.testing.assert_close(*states)
+
+
 @pytest.mark.parametrize("pooling", ["first", "last"])
 @pytest.mark.parametrize("method", ["deep", "prompt-tuning"])
 @pytest.mark.parametrize("family", ["deberta", "deberta-v2", "mpnet"])

@@ -102,6 +102,7 @@ class LayerCall:
     key_width: int  # of one head
     value_width: int
     options: frozenset[str] = frozenset()  # what the attention function was given beside the usual
+    hooked: bool = False  # seen by hooks, not by the attention function
 
 
 @dataclass
@@ -228,7 +229,7 @@ def _add_prompt(layout: Layout, heads: int, _module: nn.Module, inputs: tuple[An
     projected, current.projected = current.projected, None
     if current.calls is not None:
         width = context.shape[-1] // heads
-        current.calls.append(LayerCall(heads, heads, width, width))
+        current.calls.append(LayerCall(heads, heads, width, width, hooked=True))
     if current.layer_prompts is None:
         return None
     query = layout.query_of(projected, heads, context.shape[-1] // heads)

@@ -131,7 +131,7 @@ def test_a_second_look_at_a_model_sees_the_same() -> None:
     once, twice = (as_backbone(model, Location("x", "x")) for _ in range(2))
     assert once.observed == twice.observed
     prompt = drawn_prompt(once)
-    states = [one(IDS, MASK, prompt=prompt, separate=True).states for one in (once, twice)]
+    states = [one(Inputs(IDS, MASK), prompt, Entry("separate")).states for one in (once, twice)]
     torch.testing.assert_close(*states)
 
 

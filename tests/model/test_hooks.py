@@ -131,7 +131,7 @@ def test_a_second_look_at_a_model_sees_the_same() -> None:
     once, twice = (as_backbone(model, Location("x", "x")) for _ in range(2))
     assert once.observed == twice.observed
     prompt = drawn_prompt(once)
-    states = [one(IDS, MASK, prompt=prompt, separate=True).states for one in (once, twice)]
+    states = [one(Inputs(IDS, MASK), prompt, Entry("separate")).states for one in (once, twice)]
     torch.testing.assert_close(*states)
 
 
@@ -156,7 +156,7 @@ def test_the_last_layer_is_computed_where_the_head_reads_alone(family, method, p
         output.loss.backward()
         slopes = [parameter.grad.clone() for parameter in model.parameters() if parameter.requires_grad]
         results.append((output.logits, slopes))
-        monkeypatch.setattr(type(model.head), "reads", lambda *_: None)
+        monkeypatch.setattr(type(model.head), "reads", "all")
     handle.remove()
     assert lengths == [1, T + (P if method == "prompt-tuning" else 0)]
     torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ptune.data.columns import Columns, as_trained, choose_columns, text_of
+from ptune.data.columns import Columns
 from ptune.data.glue import TITLES
-from ptune.data.sources import Table, find_tables
+from ptune.data.raw import RawSplit, read_labels, read_table
+from ptune.data.sources import find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
 from ptune.data.targets import (
     MULTI,
@@ -27,40 +27,12 @@ from ptune.data.targets import (
     Target,
     default_labels,
     is_number,
-    label_of,
-    labels_of,
-    number_of,
     plain_number,
     settle_problem_type,
 )
 from ptune.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """One split of raw data.
-
-    where: where the split comes from, for error messages.
-    starts: for each file of the split, the index of its first row and its name.
-    texts: the text of each row.
-    pairs: the second text of each row; None for single texts.
-    labels: raw cells at first; names, lists of names or numbers once they have been read. None if no row has a label.
-    class_names: label names in index order, if the data bring them.
-    """
-
-    where: str
-    starts: list[tuple[int, str]]
-    texts: list[str]
-    pairs: list[str] | None
-    labels: list[Any] | None
-    class_names: list[str] | None
-
-    def place(self, index: int) -> str:
-        """Return the file of a row and the row's number in it, counted from 1."""
-        start, file = next(entry for entry in reversed(self.starts) if entry[0] <= index)
-        return f"{file}, row {index - start + 1}"
 
 
 def load_data(
@@ -106,11 +78,11 @@ def load_data(
     if task is not None:
         text, text_pair = (text, text_pair) if text else (task.columns.text, text_pair or task.columns.text_pair)
         label = label or task.label
-    raw: dict[str, _Raw] = {}
+    raw: dict[str, RawSplit] = {}
     columns: Columns | None = None
     for name, table in located.tables.items():
         may_lack = name.startswith("test") and (only is None or task is not None)
-        raw[name], split_columns = _read_table(table, (text, text_pair, label), columns, trained or {}, may_lack)
+        raw[name], split_columns = read_table(table, (text, text_pair, label), columns, trained or {}, may_lack)
         columns = columns or split_columns
     assert columns is not None
     reference = raw[only or "train"]
@@ -118,7 +90,7 @@ def load_data(
     settled, reason = settle_problem_type(problem_type or task_type, label_separator, reference.labels or [])
     if problem_type is None and task_type:
         reason = "from the task"
-    raw = {name: _read_labels(split, columns.label or "", settled, label_separator) for name, split in raw.items()}
+    raw = {name: read_labels(split, columns.label or "", settled, label_separator) for name, split in raw.items()}
     names = _label_names(raw[only or "train"], settled, labels, columns)
     splits = {
         name: _index_labels(split, names, settled)
@@ -143,93 +115,7 @@ def load_data(
     return data
 
 
-def _read_table(
-    table: Table,
-    wanted: tuple[str | None, str | None, str | None],
-    known: Columns | None,
-    trained: Mapping[str, str | None],
-    may_lack_label: bool,
-) -> tuple[_Raw, Columns]:
-    """Return the rows of a split and its columns.
-
-    Args:
-        table: the split.
-        wanted: the columns of text, pair and label that the caller names.
-        known: the columns of the split before it, if there is one.
-        trained: columns of an adapter's training data.
-        may_lack_label: whether the split may have no label column, like a test split.
-
-    Raises:
-        DataError: the split has no rows, lacks a column, or has a row without text.
-    """
-    texts: list[str] = []
-    pairs: list[str] = []
-    labels: list[Any] = []
-    columns = known
-    names: list[str] | None = None
-    starts: list[tuple[int, str]] = []
-    for index, (file, row) in enumerate(table.rows):
-        if not starts or starts[-1][1] != file:
-            starts.append((index, file))
-        where = f"{file}, row {index - starts[-1][0] + 1}"
-        if index == 0:
-            text, pair, label = wanted
-            text, pair = as_trained(list(row), text, pair, trained)
-            if label is None and trained.get("label") in row:
-                label = trained["label"]
-            if may_lack_label and (columns.label if columns else label) not in row:
-                label, columns = None, columns and replace(columns, label=None)
-            columns = columns or choose_columns(
-                list(row), text, pair, label, where=table.where, need_label=not may_lack_label
-            )
-            names = table.class_names.get(columns.label or "")
-            for name in (columns.text, columns.text_pair, columns.label):
-                if name is not None and name not in row:
-                    raise DataError(
-                        f"{table.where}: column '{name}' of the other splits is not among the columns "
-                        f"({', '.join(row)}); give all splits the same columns"
-                    )
-        assert columns is not None
-        texts.append(text_of(row, columns.text, where))
-        if columns.text_pair is not None:
-            pairs.append(text_of(row, columns.text_pair, where))
-        labels.append(-1 if columns.label is None else row.get(columns.label))
-    if columns is None or not texts:
-        raise DataError(f"{table.where}: there are no rows")
-    unlabelled = all(str(value).strip() in ("-1", "-1.0") for value in labels)  # as in GLUE's test splits
-    return _Raw(table.where, starts, texts, pairs or None, None if unlabelled else labels, names), columns
-
-
-def _read_labels(raw: _Raw, column: str, problem_type: ProblemType, separator: str | None) -> _Raw:
-    """Return a split whose raw cells have been read as labels of the given problem type.
-
-    Raises:
-        DataError: a cell is not a label of this type. The message names the row.
-    """
-    if raw.labels is None:
-        return raw
-    names = raw.class_names
-
-    def read(cell: Any, where: str) -> Any:
-        if problem_type == REGRESSION:
-            return number_of(cell, column, where)
-        if problem_type == MULTI:
-            return [_named(label, names, where) for label in labels_of(cell, column, where, separator)]
-        return _named(label_of(cell, column, where), names, where)
-
-    return replace(raw, labels=[read(cell, raw.place(index)) for index, cell in enumerate(raw.labels)])
-
-
-def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
-    """Return the name of a label that is an index into `names`, and other labels as they are."""
-    if names is None or not isinstance(value, int) or value == -1:
-        return value
-    if not 0 <= value < len(names):
-        raise DataError(f"{where}: label {value} has no name; the file names labels 0 to {len(names) - 1}")
-    return names[value]
-
-
-def _adapter_names(labels: list[str], raw: _Raw) -> list[str]:
+def _adapter_names(labels: list[str], raw: RawSplit) -> list[str]:
     """Return the label names of an adapter, or the file's if the adapter has only LABEL_0, LABEL_1 and so on.
 
     Both are in index order.
@@ -238,14 +124,14 @@ def _adapter_names(labels: list[str], raw: _Raw) -> list[str]:
     return raw.class_names if unnamed and raw.class_names and len(raw.class_names) == len(labels) else labels
 
 
-def _label_names(raw: _Raw, problem_type: ProblemType, known: Sequence[str] | None, columns: Columns) -> list[str]:
+def _label_names(raw: RawSplit, problem_type: ProblemType, known: Sequence[str] | None, columns: Columns) -> list[str]:
     """Return label names in index order. A regression has one, the name of the predicted value."""
     if problem_type == REGRESSION:
         return list(known or [columns.label or "value"])
     return _collect_names(raw) if known is None else _adapter_names(list(known), raw)
 
 
-def _collect_names(train: _Raw) -> list[str]:
+def _collect_names(train: RawSplit) -> list[str]:
     """Return the label names of the training rows, in index order."""
     if not train.labels or not (values := set(_each(train.labels))):
         raise DataError(f"{train.where}: no row has a label")
@@ -262,7 +148,7 @@ def _each(labels: list[Any]) -> Iterator[str | int]:
         yield from label if isinstance(label, list) else [label]
 
 
-def _index_labels(raw: _Raw, names: list[str], problem_type: ProblemType) -> Split:
+def _index_labels(raw: RawSplit, names: list[str], problem_type: ProblemType) -> Split:
     """Return a split whose labels are class indices, or numbers for a regression.
 
     Labels are matched by name. Only if all of them are whole numbers, and no name is a number, are they indices.
@@ -291,7 +177,7 @@ def _index_labels(raw: _Raw, names: list[str], problem_type: ProblemType) -> Spl
     return Split(raw.texts, raw.pairs, targets)
 
 
-def _check_train(raw: _Raw, data: TextData) -> None:
+def _check_train(raw: RawSplit, data: TextData) -> None:
     """Check that the training rows have different targets, and every class at least two rows.
 
     A label of a multi-label task may occur once, because its row can have other labels too.

@@ -84,7 +84,8 @@ def check_fit(config: PromptConfig, backbone: Backbone) -> None:
         raise ConfigError(
             f"a deep prompt in {backbone.family.name} (backbone '{backbone.name}') has a softmax of its own, so it "
             "does not go with `softmax='shared'`, `pooling='peft'`, `init='text'`, `init='vocabulary'`, "
-            "`encoder='mlp'` or `encoder='lstm'`; leave them out, or use `method='p-tuning'` or `method='prompt-tuning'`"
+            "`encoder='mlp'` or `encoder='lstm'`; leave them out, or use `method='p-tuning'` or "
+            "`method='prompt-tuning'`"
         )
     if backbone.family.decoder and "{mask}" in (config.template or ""):
         raise ConfigError(

@@ -12,6 +12,7 @@ Shapes: inputs are [1, T] or [2, T] token ids; states [.., T, H].
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -145,7 +146,7 @@ class _Look:
     def positions(self) -> tuple[PositionRule, int]:
         """Which positions, given explicitly, lead to the answer without any, and the first of them."""
         rules: list[tuple[PositionRule, int]] = [("zero", 0)]
-        rules += [("after_padding", first) for first, _ in self.position_tables()]
+        rules += [("after_padding", first) for first, _ in self.position_tables]
         for rule, first in rules if "position_ids" in self.parameters else []:
             numbers = torch.arange(first, first + LENGTH, device=self.ids.device)[None]
             found = self.attempt(position_ids=numbers)
@@ -153,6 +154,7 @@ class _Look:
                 return rule, first
         return "none", 0
 
+    @cached_property
     def position_tables(self) -> list[tuple[int, int]]:
         """Of each table that is looked up by position: the first row that a text takes, and its number of rows."""
         tables: list[tuple[int, int]] = []
@@ -175,7 +177,7 @@ class _Look:
 
     def position_limit(self, first: int) -> int | None:
         """How many positions a text may take: of the tables, and of the configuration."""
-        limits: list[Any] = [rows - start + first for start, rows in self.position_tables()]
+        limits: list[Any] = [rows - start + first for start, rows in self.position_tables]
         for name in ("max_position_embeddings", "max_seq_len"):
             limits.append(getattr(self.config.get_text_config(), name, None))
         known = [limit for limit in limits if isinstance(limit, int) and limit > 0]

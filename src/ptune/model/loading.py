@@ -94,6 +94,7 @@ def as_backbone(
         BackboneError: prompts do not work with the model. The message names what failed.
     """
     model.requires_grad_(False).eval()
+    _cast_strays(model)
     listed = model.config.model_type in FAMILIES
     with _quiet():
         observed = None if listed else observe(model, location.name)
@@ -101,6 +102,19 @@ def as_backbone(
         read_head = None if read_language_head is None else partial(read_language_head, family)
         backbone = Backbone(model.base_model, location, head_weights, pooler_missing, read_head, observed)
         return backbone if listed else accept(backbone)
+
+
+def _cast_strays(model: Any) -> None:
+    """Cast parameters that did not take the model's number type, except those that transformers keeps in float32.
+
+    DeBERTa makes two of its biases as float32, whatever type is asked for, and then cannot multiply them.
+    """
+    dtype = model.dtype
+    kept = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
+    for name, parameter in model.named_parameters():
+        stray = parameter.is_floating_point() and parameter.dtype != dtype
+        if stray and not kept & set(name.split(".")):
+            parameter.data = parameter.data.to(dtype)
 
 
 def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # of it: 0.13 after 30 layers in bfloat16 (SmolLM2-135M under a deep prompt).
 SAME = 1e-5
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 0.05, torch.bfloat16: 0.25}
-LENGTH = 7  # tokens of a probe
+LENGTH = 5  # tokens of a probe
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,8 @@ class PromptConfig(BaseModel):
         fields = set() if self.template is None else fields_of(self.template)
         if self.pooling == "mask" and self.template is not None and "mask" not in fields:
             raise ValueError(
-                f"`pooling='mask'` reads the mask token, but `template` {self.template!r} has no {{mask}}; put it where "
-                "the answer belongs"
+                f"`pooling='mask'` reads the mask token, but `template` {self.template!r} has no {{mask}}; put "
+                "{mask} where the answer belongs"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def as_backbone(
         BackboneError: prompts do not work with the model. The message names what failed.
     """
     model.requires_grad_(False).eval()
-    _cast_strays(model)
+    _unify_dtype(model)
     listed = model.config.model_type in FAMILIES
     with _quiet():
         observed = None if listed else observe(model, location.name)
@@ -104,16 +104,16 @@ def as_backbone(
         return backbone if listed else accept(backbone)
 
 
-def _cast_strays(model: Any) -> None:
-    """Cast parameters that did not take the model's number type, except those that transformers keeps in float32.
+def _unify_dtype(model: Any) -> None:
+    """Cast parameters that do not have the model's number type, except those that transformers keeps in float32.
 
-    DeBERTa makes two of its biases as float32, whatever type is asked for, and then cannot multiply them.
+    DeBERTa creates two biases in float32, whatever type is asked for. Its forward pass then fails in bfloat16.
     """
     dtype = model.dtype
     kept = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
     for name, parameter in model.named_parameters():
-        stray = parameter.is_floating_point() and parameter.dtype != dtype
-        if stray and not kept & set(name.split(".")):
+        differs = parameter.is_floating_point() and parameter.dtype != dtype
+        if differs and not kept & set(name.split(".")):
             parameter.data = parameter.data.to(dtype)
 
 

@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from ptune.model.backbone import Backbone
+from ptune.model.families import FAMILIES
 from ptune.model.loading import load_backbone
 from tests.hub_server import HubServer
 from tests.tiny_families import tiny_settings
@@ -186,6 +187,15 @@ def own_logger(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def order_of_families() -> Iterator[None]:
+    """Keep the table of families in its order, also where a test takes a family out for a while."""
+    listed = dict(FAMILIES)
+    yield
+    FAMILIES.clear()
+    FAMILIES.update(listed)
 
 
 @pytest.fixture(scope="session")

@@ -411,6 +411,6 @@ def test_a_setting_without_effect_is_reported(settings, expected, backbone, revi
 def test_a_model_with_other_labels_than_the_data_is_refused(labels, backbone, reviews, tmp_path) -> None:
     data = ptune.load_data(reviews)
     model = ptune.PromptClassifier.from_backbone(backbone("bert"), labels=labels)
-    with pytest.raises(ConfigError, match=r"negative, positive.*make it with `labels=data\.labels"):
+    with pytest.raises(ConfigError, match=r"negative, positive.*make the model with `labels=data\.labels"):
         ptune.train(model, data, ptune.TrainConfig(epochs=1), output=tmp_path / "a")
     assert not (tmp_path / "a").exists()

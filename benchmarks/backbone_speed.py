@@ -1,18 +1,17 @@
-"""Speed of families with positions in their scores, beside BERT at the same shape: training, and prediction by OpenVINO.
+"""Speed of families with positions in their scores, beside BERT at the same shape: training and prediction.
 
     python benchmarks/backbone_speed.py [--layers 12] [--steps 3] [--repeats 3] [--openvino]
 
     bert        layers run by ptune, no positions in the scores
     mpnet       layers run by ptune, a bias for each distance as the fused kernel's mask
-    deberta-v3  transformers' layers, prompts by hooks
+    deberta-v3  layers run by ptune, products with embeddings of the distances added to the scores
 
     deep        keys and values in every layer with a softmax of their own, as many tokens as by default
-    by hooks    MPNet through transformers' layers, as any family outside of the table
-    whole       the last layer at every position, though the head reads the first alone
+    by hooks    the same through transformers' layers, as in families outside of the table
     p-tuning    20 virtual tokens at the input
 
-The shapes are those of base models with random weights, or with fewer layers. Rows are as long as those of lengths.json,
-32 a batch; all runners take turns, and the best of the rounds counts. `ratio` is to BERT's deep prompts.
+The shapes are those of base models with random weights, or with fewer layers. Rows are as long as those of
+lengths.json, 32 a batch; all runners take turns, and the best of the rounds counts. `ratio` is to BERT's deep prompts.
 With --openvino, prediction as well: rows a second of PyTorch and of OpenVINO in float32.
 """
 
@@ -53,11 +52,13 @@ from ptune.training.steps import Rows
 
 BASE = "bert, deep"
 POSITIONS = 512
+SHAPE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
 MODELS: dict[str, dict[str, Any]] = {
-    "bert": {"model_type": "bert", "max_position_embeddings": POSITIONS},
-    "mpnet": {"model_type": "mpnet", "max_position_embeddings": POSITIONS + 2},
+    "bert": {"model_type": "bert", **SHAPE, "max_position_embeddings": POSITIONS},
+    "mpnet": {"model_type": "mpnet", **SHAPE, "max_position_embeddings": POSITIONS + 2},
     "deberta-v3": {
         "model_type": "deberta-v2",
+        **SHAPE,
         "vocab_size": 30522,  # of 128,100: the embeddings are looked up, and no larger part of the work
         "max_position_embeddings": POSITIONS,
         "type_vocab_size": 0,
@@ -102,16 +103,13 @@ def measure(options: argparse.Namespace) -> Cell:
 def _training(backbones: dict[str, Backbone], options: argparse.Namespace) -> Cell:
     runners: dict[str, Callable[[], float]] = {}
     shallow = ptune.PromptConfig(method="p-tuning", virtual_tokens=20, encoder_hidden_size=128)
-    deep, first = ptune.PromptConfig(method="deep"), ptune.PromptConfig(method="deep", pooling="first")
+    deep = ptune.PromptConfig(method="deep")
     for name, backbone in backbones.items():
         rows = _rows(backbone, options)
         runners[f"{name}, deep"] = ptune_runner(backbone, rows, deep.settle(backbone.family))
-        runners[f"{name}, deep, pooling first"] = ptune_runner(backbone, rows, first.settle(backbone.family))
         if name != "bert":
-            other = _other_way(name, backbone)
-            way = "by hooks" if name == "mpnet" else "pooling first, whole"
-            prompt = deep if name == "mpnet" else first
-            runners[f"{name}, deep, {way}"] = ptune_runner(other, rows, prompt.settle(other.family))
+            other = _by_hooks(name, backbone)
+            runners[f"{name}, deep, by hooks"] = ptune_runner(other, rows, deep.settle(other.family))
         runners[f"{name}, p-tuning"] = ptune_runner(backbone, rows, shallow.settle(backbone.family))
     return speeds(interleave(runners, options.repeats), BASE)
 
@@ -122,18 +120,14 @@ def _rows(backbone: Backbone, options: argparse.Namespace) -> Rows:
     return Rows([rows[row] for row in chosen], torch.tensor([labels[row] for row in chosen]))
 
 
-def _other_way(name: str, backbone: Backbone) -> Backbone:
-    """The same weights, run in the way that is compared with: without what ptune knows of the family."""
+def _by_hooks(name: str, backbone: Backbone) -> Backbone:
+    """The same weights without what ptune knows of the family."""
     from transformers import AutoModelForSequenceClassification
 
-    if name == "mpnet":
-        model = AutoModelForSequenceClassification.from_config(backbone.config, dtype=backbone.dtype).eval()
-        model.base_model.load_state_dict(backbone.base.state_dict())
-        model.to(backbone.device).requires_grad_(False)
-        return Backbone(model.base_model, backbone.location, observed=observe(model, name))
-    whole = Backbone(backbone.base, backbone.location)
-    whole.picks = False
-    return whole
+    model = AutoModelForSequenceClassification.from_config(backbone.config, dtype=backbone.dtype).eval()
+    model.base_model.load_state_dict(backbone.base.state_dict())
+    model.to(backbone.device).requires_grad_(False)
+    return Backbone(model.base_model, backbone.location, observed=observe(model, name))
 
 
 def _prediction(backbones: dict[str, Backbone], options: argparse.Namespace) -> Cell:

@@ -349,7 +349,8 @@ when it is loaded, and checked for about a second ([below](#families-outside-of-
 - **deep prompts**: how keys and values reach the layers. `attention function`: the one that transformers calls in every
   layer is ptune's. `layers run by ptune`: transformers' modules in a loop of ptune's own. `hooks`: on the projection to
   queries and on the output projection of each layer, for a prompt with a softmax of its own; a shared softmax, and with
-  it `--pooling peft` and `--init text`, takes `past keys and values`, which BLOOM has and DeBERTa has not. Where it says
+  it `--pooling peft` and `--init text`, takes `past keys and values`, which BLOOM has and the first
+  DeBERTa has not. Where it says
   no, use `--method p-tuning`; that is then the default.
 - **PEFT reads deep**: whether PEFT's `PREFIX_TUNING` runs on the family (peft 0.21). `p-tuning` and `prompt-tuning`
   adapters in the `peft` layout it reads wherever the embeddings are as wide as the hidden states, so not for ALBERT

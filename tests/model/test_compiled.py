@@ -32,7 +32,8 @@ def slopes_and_logits(model: PromptClassifier, ids: torch.Tensor, forward=None) 
         ("roberta", "p-tuning"),
         ("llama", "deep"),
         ("mpnet", "deep"),
-        ("deberta-v2", "deep"),  # by hooks
+        ("deberta-v2", "deep"),
+        ("deberta", "deep"),  # by hooks
         ("stablelm", "deep"),  # outside of the table
     ],
 )

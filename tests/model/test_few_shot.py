@@ -41,7 +41,7 @@ def test_more_rows_or_an_unknown_number_bring_a_linear_head(language_model) -> N
 
 
 def test_a_family_without_a_shared_softmax_starts_virtual_tokens_from_the_description(language_model) -> None:
-    config = settled(language_model("deberta-v2"))
+    config = settled(language_model("deberta"))
     assert (config.head, config.method, config.init) == ("verbalizer", "prompt-tuning", "text")
 
 

@@ -22,7 +22,8 @@ from ptune.model import attention, hooks
 from ptune.model.families import Family, family_of
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
-from ptune.model.trunk import BiasedTrunk, Trunk
+from ptune.model.trunk import Trunk
+from ptune.model.trunk_positions import BiasedTrunk, DisentangledTrunk
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -97,8 +98,11 @@ class Backbone(nn.Module):
         self.family: Family = observed.family if observed else family_of(self.config.model_type, location.name)
         self.base: Any = base.requires_grad_(False).eval()
         plain = not getattr(self.config, "is_decoder", False)
-        trunks = {"bert": Trunk, "mpnet": BiasedTrunk}
-        self.trunk = trunks[self.family.layers](base) if self.family.layers and plain else None
+        trunks: dict[str, type[Trunk]] = {"bert": Trunk, "mpnet": BiasedTrunk, "deberta": DisentangledTrunk}
+        kind = trunks[self.family.layers] if self.family.layers else None
+        self.trunk = kind(base) if kind is not None and plain and kind.suits(base) else None
+        if kind is not None and self.trunk is None and not self.family.calls_function:
+            self.family = replace(self.family, deep="hooks", layers=None)
         self.picks = self.trunk is not None  # whether the last layer can be computed at one position alone
         if observed is None and self.family.deep == "hooks":
             layout = hooks.layout_of(base)

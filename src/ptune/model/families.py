@@ -25,7 +25,8 @@ language_transform
     their order; the layer with the words' own weights counts as nothing. Decoders have none. None: not known by name,
     see `ptune.model.language`.
 layers
-    `bert`, `mpnet`: layers of such a build, which `ptune.model.trunk` runs. None: transformers' own loop runs them.
+    `bert`, `mpnet`, `deberta`: layers of such a build, which `ptune.model.trunk` runs. None: transformers' own loop
+    runs them.
 norm_first
     Whether layers normalise what they read, and leave the sum that runs through
     all of them as it is (pre-norm). What a deep prompt adds then stays in it.
@@ -59,7 +60,7 @@ class Family:
     positions: PositionRule = "zero"
     token_types: bool = False
     language_transform: tuple[str, ...] | None = ()
-    layers: Literal["bert", "mpnet"] | None = None
+    layers: Literal["bert", "mpnet", "deberta"] | None = None
     norm_first: bool = False
     peft_prefix: bool = False
 
@@ -71,7 +72,7 @@ class Family:
     @property
     def calls_function(self) -> bool:
         """Whether transformers' layers call the attention function that a model is loaded with."""
-        return self.deep == "attention" and self.layers != "mpnet"
+        return self.deep == "attention" and self.layers in ("bert", None)
 
     @property
     def separates(self) -> bool:
@@ -113,7 +114,7 @@ _TABLE = (
     _bert("electra", "ELECTRA", "first_token", "generator_predictions", token_types=True),
     _encoder("albert", "ALBERT", "pooler", "predictions", token_types=True),
     _encoder("deberta", "DeBERTa", "context_pooler", "cls", deep="hooks", token_types=True),
-    _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", "cls", deep="hooks", token_types=True),
+    _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", "cls", token_types=True, layers="deberta"),
     _encoder("mpnet", "MPNet", "first_token", "lm_head", positions="after_padding", layers="mpnet"),
     _encoder("modernbert", "ModernBERT", "prediction_head", "head", norm_first=True),
     _decoder("gpt2", "GPT-2", peft_prefix=True),

@@ -36,6 +36,11 @@ class Trunk(nn.Module):
             self.register_buffer(f"bias{number}", torch.cat([part.bias.detach() for part in parts]), persistent=False)
         self._share()
 
+    @classmethod
+    def suits(cls, base: Any) -> bool:  # noqa: ARG003
+        """Whether a model of such a family has nothing that is not run here."""
+        return True
+
     def forward(
         self,
         states: Tensor,
@@ -61,7 +66,7 @@ class Trunk(nn.Module):
         self,
         number: int,
         states: Tensor,
-        visible: Tensor | None,
+        visible: Any,
         layer_prompts: LayerPrompts | None,
         read: Tensor | None,
         seen: list[Tensor] | None,
@@ -78,11 +83,11 @@ class Trunk(nn.Module):
             joined = nn.functional.linear(states, weight[width:], bias[width:])
             key, value = joined.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
             states = states[torch.arange(states.shape[0], device=states.device), read][:, None]
-            visible = self._mask_of(visible, read)
             query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads).transpose(1, 2)
         if seen is not None:
             seen.append(torch.stack([key, value]))
-        context = attend(query, key, value, visible, layer_prompts, scale)
+        mask = self._layer_mask(number, query, key, visible=visible, read=read)
+        context = attend(query, key, value, mask, layer_prompts, scale)
         return self._rest(layer, context.flatten(2), states)
 
     def _own(self, layer: Any) -> Any:
@@ -98,13 +103,20 @@ class Trunk(nn.Module):
         """What a layer does with its context [B, T, H]."""
         return layer.feed_forward_chunk(layer.attention.output(context, states))
 
-    def _mask(self, states: Tensor, mask: Tensor | None) -> Tensor | None:  # noqa: ARG002
-        """What attention masks or adds to its scores, from the padding mask [B, T]."""
+    def _scale(self, layer: Any) -> float:
+        """What scores are multiplied with."""
+        return self._own(layer).attention_head_size ** -0.5
+
+    def _mask(self, states: Tensor, mask: Tensor | None) -> Any:  # noqa: ARG002
+        """What all layers' masks are made of, from the padding mask [B, T]."""
         return None if mask is None else mask[:, None, None].bool()
 
-    def _mask_of(self, mask: Tensor | None, read: Tensor) -> Tensor | None:  # noqa: ARG002
-        """The same for one query of each row, at the position `read` [B]."""
-        return mask
+    def _layer_mask(self, *layer: Any, visible: Any, read: Tensor | None) -> Tensor | None:  # noqa: ARG002
+        """What a layer masks or adds to its scores, of all queries or, at the position `read` [B], of one a row.
+
+        layer: its number, queries [B, K, T or 1, D] and keys [B, K, T, D].
+        """
+        return visible
 
     def _joined(self, number: int) -> tuple[Tensor, Tensor, float]:
         """Joined weight and bias of a layer, and the scale of its scores.
@@ -112,7 +124,7 @@ class Trunk(nn.Module):
         In an exported graph the scale is part of the weights of the queries: a product less in each layer.
         """
         weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
-        scale = self._own(self._layers[number]).attention_head_size ** -0.5
+        scale = self._scale(self._layers[number])
         if not torch.compiler.is_exporting():
             return weight, bias, scale
         width = len(bias) // 3
@@ -131,34 +143,3 @@ class Trunk(nn.Module):
             biases = self.get_buffer(f"bias{number}").chunk(3)
             for part, weight, bias in zip(self._parts(layer), weights, biases, strict=True):
                 part.weight.data, part.bias.data = weight, bias
-
-
-class BiasedTrunk(Trunk):
-    """Runs layers of MPNet's build: BERT's, with a bias for each distance added to the scores.
-
-    The bias is the same in all layers. It is computed once, joined with the padding mask, and handed to the fused
-    kernel as the mask [B, K, T, T].
-    """
-
-    def _own(self, layer: Any) -> Any:
-        return layer.attention.attn
-
-    def _parts(self, layer: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        own = layer.attention.attn
-        return own.q, own.k, own.v
-
-    def _rest(self, layer: Any, context: Tensor, states: Tensor) -> Tensor:
-        states = layer.attention.LayerNorm(layer.attention.attn.o(context) + states)
-        return layer.output(layer.intermediate(states), states)
-
-    def _mask(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        bias = self._encoder[0].compute_position_bias(states[:1])
-        if mask is None:
-            return bias
-        hidden = torch.finfo(bias.dtype).min / 2  # together with a score it is still a finite number
-        return bias.masked_fill(~mask[:, None, None].bool(), hidden)
-
-    def _mask_of(self, mask: Tensor | None, read: Tensor) -> Tensor | None:
-        assert mask is not None
-        rows = read.shape[0]
-        return mask.expand(rows, -1, -1, -1)[torch.arange(rows, device=read.device), :, read][:, :, None]

@@ -72,7 +72,7 @@ CASES = [
     ("llama", ONE_LAYER, SEPARATE),  # fewer key-value heads than heads
     ("gemma3_text", ONE_LAYER, SHALLOW),  # its window hides whole rows of padding
     ("mpnet", ONE_LAYER, LAST),  # with a bias for each distance
-    ("deberta-v2", {}, LAST),  # by hooks, the last layer at one position
+    ("deberta-v2", ONE_LAYER, LAST),
     ("bloom", {"n_layer": 1}, SEPARATE),
     ("olmo2", ONE_LAYER, SEPARATE),  # outside of the table
 ]

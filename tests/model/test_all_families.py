@@ -51,7 +51,7 @@ def test_what_is_seen_of_a_family_in_the_table_is_what_the_table_says(model_type
     monkeypatch.delitem(FAMILIES, model_type)
     seen = tiny_backbone(model_type).family
     assert (seen.decoder, seen.head, seen.norm_first) == (known.decoder, known.head, known.norm_first)
-    assert (seen.deep, seen.cached) == ("hooks" if model_type == "mpnet" else known.deep, known.cached)
+    assert (seen.deep, seen.cached) == ("attention" if known.calls_function else "hooks", known.cached)
     assert seen.positions == known.positions
 
 

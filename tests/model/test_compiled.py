@@ -37,7 +37,8 @@ def logits_and_gradients(model: PromptClassifier, ids: torch.Tensor, forward=Non
         ("roberta", "p-tuning"),
         ("llama", "deep"),
         ("mpnet", "deep"),
-        ("deberta-v2", "deep"),  # by hooks
+        ("deberta-v2", "deep"),
+        ("deberta", "deep"),  # by hooks
         ("stablelm", "deep"),  # outside of the table
     ],
 )

@@ -130,7 +130,7 @@ def test_the_deep_prompt_of_albert_differs_in_each_run_of_its_shared_layer(backb
     assert (plain - swapped).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("family", ["deberta", "deberta-v2"])
+@pytest.mark.parametrize("family", ["deberta", "rembert"])
 @pytest.mark.parametrize(
     "settings",
     [{"pooling": "peft"}, {"init": "vocabulary"}, {"encoder": "mlp"}, {"softmax": "shared"}],
@@ -142,7 +142,7 @@ def test_settings_that_need_a_shared_softmax_are_refused_for_a_family_without_on
 
 @pytest.mark.parametrize("settings", [{"pooling": "peft"}, {"init": "vocabulary"}, {"encoder": "mlp"}])
 def test_the_default_method_is_p_tuning_if_settings_need_a_shared_softmax_and_there_is_none(settings, backbone) -> None:
-    model = PromptClassifier(backbone("deberta-v2"), PromptConfig(**settings), LABELS)
+    model = PromptClassifier(backbone("deberta"), PromptConfig(**settings), LABELS)
     assert model.config.method == "p-tuning"
 
 

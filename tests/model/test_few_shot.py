@@ -41,7 +41,7 @@ def test_with_more_rows_or_an_unknown_number_the_head_is_linear(language_model) 
 
 
 def test_a_family_without_a_shared_softmax_starts_virtual_tokens_from_the_description(language_model) -> None:
-    config = settled(language_model("deberta-v2"))
+    config = settled(language_model("deberta"))
     assert (config.head, config.method, config.init) == ("verbalizer", "prompt-tuning", "text")
 
 

@@ -11,6 +11,7 @@ import torch
 
 from ptune.data.batch import Inputs
 from ptune.model import hooks
+from ptune.model.attention import LayerPrompts, attend
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
@@ -20,6 +21,7 @@ from ptune.model.hooks import Layout
 from ptune.model.loading import as_backbone, load_backbone
 from ptune.model.locate import Location
 from ptune.model.scores import score_function
+from ptune.model.selfcheck import failure
 from tests.all_families import tiny_backbone, tiny_classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*mamba.*")
@@ -47,10 +49,25 @@ def by_hooks(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Backbone:
         return as_backbone(model, Location("x", "x"))
 
 
+DEBERTA_V3 = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0}
+
+
 @pytest.mark.parametrize("rows", [(), (B,)], ids=["one prompt", "a prompt a row"])
-@pytest.mark.parametrize("family", ["bert", "electra", "gpt2", "mpnet"])
-def test_hooks_let_in_what_the_attention_function_does(family, rows, backbone, monkeypatch) -> None:
-    loaded = backbone(family)
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("bert", {}),
+        ("electra", {}),
+        ("gpt2", {}),
+        ("mpnet", {}),
+        ("deberta-v2", {}),
+        ("deberta-v2", {"pos_att_type": ["c2p"]}),
+        ("deberta-v2", {**DEBERTA_V3, "position_buckets": 16}),  # a row for each distance in a short text
+        ("deberta-v2", {**DEBERTA_V3, "position_buckets": 4}),  # far distances share rows
+    ],
+)
+def test_hooks_let_in_what_the_attention_function_does(family, settings, rows, backbone, monkeypatch) -> None:
+    loaded = backbone(family, **settings)
     hooked = by_hooks(loaded, monkeypatch)
     assert (loaded.family.deep, hooked.family.deep) == ("attention", "hooks")
     prompt = drawn_prompt(loaded, *rows).requires_grad_()
@@ -89,7 +106,7 @@ def test_fused_projections_are_split_as_deberta_and_mpt_split_them() -> None:
     assert query[0, :, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
-@pytest.mark.parametrize("family", ["deberta-v2", "bloom", "gptj", "stablelm"])
+@pytest.mark.parametrize("family", ["deberta", "bloom", "gptj", "stablelm"])
 def test_threads_that_share_a_backbone_see_their_own_prompts_alone(family) -> None:
     """The last hands its options to no layer, so that its attention function reads the context as well."""
     backbone = tiny_backbone(family)
@@ -110,7 +127,7 @@ def test_threads_that_share_a_backbone_see_their_own_prompts_alone(family) -> No
 
 
 def test_a_call_that_fails_leaves_no_prompt_behind(backbone) -> None:
-    loaded = backbone("deberta-v2")
+    loaded = backbone("deberta")
     plain = loaded(Inputs(IDS, MASK)).states
     with pytest.raises(RuntimeError):
         loaded(Inputs(IDS, MASK), drawn_prompt(loaded)[..., :-1], Entry("separate"))
@@ -162,6 +179,27 @@ def test_the_last_layer_is_computed_where_the_head_reads_alone(family, method, p
     torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)
     for picked, whole in zip(results[0][1], results[1][1], strict=True):
         torch.testing.assert_close(picked, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_a_deberta_with_a_convolution_goes_through_transformers(backbone) -> None:
+    loaded = backbone("deberta-v2", conv_kernel_size=3)
+    assert loaded.trunk is None
+    assert (loaded.family.deep, loaded.family.shares) == ("hooks", False)
+    assert not failure(loaded, "separate")
+
+
+@pytest.mark.parametrize("layer_prompts", [None, "shared", "separate"])
+def test_numbers_that_hide_are_a_mask_like_any_other(layer_prompts) -> None:
+    query, key, value = torch.randn(3, B, 2, T, 4)
+    numbers = torch.where(MASK[:, None, None].bool(), 0.0, -1e9)
+    found = []
+    for mask in (MASK[:, None, None].bool(), numbers):
+        prompts = None
+        if layer_prompts is not None:
+            values = torch.randn(1, 2, 1, 2, P, 4, generator=torch.Generator().manual_seed(0))
+            prompts = LayerPrompts(values, separate=layer_prompts == "separate")
+        found.append(attend(query, key, value, mask.expand(-1, -1, T, -1), prompts, None))
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("family", ["deberta", "deberta-v2", "mpnet"])

@@ -163,7 +163,7 @@ def test_deep_prompts_that_do_not_work_leave_those_at_the_input(monkeypatch, cap
 def test_values_of_zero_that_change_the_answer_are_noticed(backbone, monkeypatch) -> None:
     plain = hooks.attend_prompt
     monkeypatch.setattr(hooks, "attend_prompt", lambda *inputs: plain(*inputs) + 1)
-    found = failure(backbone("deberta-v2"), "separate")
+    found = failure(backbone("deberta"), "separate")
     assert found == "under a deep prompt with a softmax of its own, a prompt with values of zero changes the answer"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,8 @@ from ptune.model.hidden import Hidden, Read
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
 from ptune.model.pending import Pending
-from ptune.model.trunk import BiasedTrunk, Trunk
+from ptune.model.trunk import Trunk
+from ptune.model.trunk_positions import BiasedTrunk, DisentangledTrunk
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -63,8 +65,11 @@ class Backbone(nn.Module):
         self.family: Family = observed.family if observed else family_of(self.config.model_type, location.name)
         self.base: Any = base.requires_grad_(False).eval()
         encodes = not getattr(self.config, "is_decoder", False)
-        trunks = {"bert": Trunk, "mpnet": BiasedTrunk}
-        self.trunk = trunks[self.family.layers](base) if self.family.layers and encodes else None
+        trunks: dict[str, type[Trunk]] = {"bert": Trunk, "mpnet": BiasedTrunk, "deberta": DisentangledTrunk}
+        trunk = trunks[self.family.layers] if self.family.layers else None
+        self.trunk = trunk(base) if trunk is not None and encodes and trunk.suits(base) else None
+        if trunk is not None and self.trunk is None and not self.family.calls_function:
+            self.family = replace(self.family, deep="hooks", layers=None)
         self.picks = self.trunk is not None  # True if the last layer can be computed at a single position
         if observed is None and self.family.deep == "hooks":
             layout = hooks.layout_of(base)

@@ -29,7 +29,7 @@ language_transform
     count. Decoders have none. None: the modules are not known by name (see
     `ptune.model.language`).
 layers
-    `bert` or `mpnet`: the kind of layers, which `ptune.model.trunk` runs. None:
+    `bert`, `mpnet` or `deberta`: the kind of layers, which `ptune.model.trunk` runs. None:
     transformers runs the layers.
 norm_first
     True if each layer normalises its input and adds its output to a sum that is
@@ -64,7 +64,7 @@ class Family:
     positions: PositionRule = "zero"
     token_types: bool = False
     language_transform: tuple[str, ...] | None = ()
-    layers: Literal["bert", "mpnet"] | None = None
+    layers: Literal["bert", "mpnet", "deberta"] | None = None
     norm_first: bool = False
     peft_prefix: bool = False
 
@@ -76,7 +76,7 @@ class Family:
     @property
     def calls_function(self) -> bool:
         """True if the layers call the attention function that the model is loaded with."""
-        return self.deep == "attention" and self.layers != "mpnet"
+        return self.deep == "attention" and self.layers in ("bert", None)
 
     @property
     def separates(self) -> bool:
@@ -118,7 +118,7 @@ _TABLE = (
     _bert("electra", "ELECTRA", "first_token", "generator_predictions", token_types=True),
     _encoder("albert", "ALBERT", "pooler", "predictions", token_types=True),
     _encoder("deberta", "DeBERTa", "context_pooler", "cls", deep="hooks", token_types=True),
-    _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", "cls", deep="hooks", token_types=True),
+    _encoder("deberta-v2", "DeBERTa-v2/v3", "context_pooler", "cls", token_types=True, layers="deberta"),
     _encoder("mpnet", "MPNet", "first_token", "lm_head", positions="after_padding", layers="mpnet"),
     _encoder("modernbert", "ModernBERT", "prediction_head", "head", norm_first=True),
     _decoder("gpt2", "GPT-2", peft_prefix=True),

@@ -40,6 +40,7 @@ from ptune.model.scores import score_function
 NAME = "ptune-context"
 
 Split = Literal["whole", "first_third", "grouped"]
+Scale = Literal["width", "terms", "none"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Layout:
 
     split: what of the query projection's output is the query. `whole`: all of it. `first_third`: queries, keys and
     values one after the other. `grouped`: for each key-value head its queries, its key and its value.
-    scale: of the layer's scores, where it is not D ** -0.5.
+    scale: of the layer's scores. `width`: D ** -0.5. `terms`: DeBERTa's, whose scores are sums of as many terms as
+    `pos_att_type` says and one more. `none`: they are not scaled.
     join: the module that takes a layer's context and its input side by side, [B, T, H] each. Behind it no position
     reads another, so in the last layer it can be given the positions that the head reads, and no others.
     """
@@ -56,7 +58,7 @@ class Layout:
     query: str
     output: str
     split: Split = "whole"
-    scale: float | None = None
+    scale: Scale = "width"
     join: str = ""
 
     def pairs(self, base: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
@@ -79,17 +81,16 @@ class Layout:
 # A row for each way in which models lay out their attention; the first that fits is taken.
 LAYOUTS = (
     # DeBERTa-v2, v3; DeBERTa, whose query has a bias besides, which the prompt does without
-    Layout("attention.self.query_proj", "attention.output.dense", join="attention.output"),
-    Layout("attention.self.in_proj", "attention.output.dense", "grouped", join="attention.output"),
+    Layout("attention.self.query_proj", "attention.output.dense", scale="terms", join="attention.output"),
+    Layout("attention.self.in_proj", "attention.output.dense", "grouped", scale="terms", join="attention.output"),
     Layout("attention.self.query", "attention.output.dense"),  # BERT's many relatives
-    Layout("attn.attention.q_proj", "attn.attention.out_proj", scale=1.0),  # GPT-Neo does not scale its scores
+    Layout("attn.attention.q_proj", "attn.attention.out_proj", scale="none"),  # GPT-Neo
     Layout("attn.q_proj", "attn.out_proj"),  # GPT-J
     Layout("self_attention.query_key_value", "self_attention.dense", "grouped"),  # BLOOM, Falcon
     Layout("attn.Wqkv", "attn.out_proj", "first_third"),  # MPT
     Layout("attn.c_attn", "attn.c_proj", "first_third"),  # the first GPT
     Layout("attn.q", "attn.o"),  # MPNet
     Layout("q_lin", "out_lin"),  # XLM, FlauBERT
-    Layout("attention.q_head", "attention.post_proj"),  # Funnel
 )
 
 
@@ -182,9 +183,10 @@ def register() -> str:
     return NAME
 
 
-def install(layout: Layout, base: nn.Module, heads: int) -> list[RemovableHandle]:
+def install(layout: Layout, base: Any, heads: int) -> list[RemovableHandle]:
     """Put the hooks on a model's layers; none where the layout's names do not fit, or hooks are there already."""
     handles = []
+    terms = 1 + len(getattr(base.config, "pos_att_type", None) or ()) if layout.scale == "terms" else 1
     pairs = layout.pairs(base)
     if layout.join and pairs:
         joins = [module for name, module in base.named_modules() if f".{name}".endswith(f".{layout.join}")]
@@ -193,7 +195,7 @@ def install(layout: Layout, base: nn.Module, heads: int) -> list[RemovableHandle
     for query, output in pairs:
         if not any(getattr(hook, "func", None) is _add_prompt for hook in output._forward_pre_hooks.values()):
             handles.append(query.register_forward_hook(_note_query))
-            handles.append(output.register_forward_pre_hook(partial(_add_prompt, layout, heads)))
+            handles.append(output.register_forward_pre_hook(partial(_add_prompt, layout, heads, terms)))
     return handles
 
 
@@ -220,18 +222,21 @@ def _pick(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...] | N
     return tuple(tensor[rows, current.read][:, None] for tensor in inputs)
 
 
-def _add_prompt(layout: Layout, heads: int, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _add_prompt(
+    layout: Layout, heads: int, terms: int, _module: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[Any, ...] | None:
     """Add to a layer's context [B, T, heads * D] what its query finds in the prompt."""
     current = _THREAD.current
     if current is None or current.projected is None:
         return None
     context, *rest = inputs
+    width = context.shape[-1] // heads
     projected, current.projected = current.projected, None
     if current.calls is not None:
-        width = context.shape[-1] // heads
         current.calls.append(LayerCall(heads, heads, width, width, hooked=True))
     if current.layer_prompts is None:
         return None
-    query = layout.query_of(projected, heads, context.shape[-1] // heads)
+    query = layout.query_of(projected, heads, width)
     keys, values = current.layer_prompts.take(query.dtype)
-    return (context + attend_prompt(query, keys, values, layout.scale).flatten(2), *rest)
+    scale = 1.0 if layout.scale == "none" else (width * terms) ** -0.5
+    return (context + attend_prompt(query, keys, values, scale).flatten(2), *rest)

@@ -39,6 +39,11 @@ class Trunk(nn.Module):
             self.register_buffer(f"bias{number}", bias, persistent=False)
         self._share_weights()
 
+    @classmethod
+    def suits(cls, base: Any) -> bool:  # noqa: ARG003
+        """Return whether this loop computes everything that a model of the family has."""
+        return True
+
     def forward(
         self,
         states: Tensor,
@@ -66,7 +71,7 @@ class Trunk(nn.Module):
         self,
         number: int,
         states: Tensor,
-        mask: Tensor | None,
+        mask: Any,
         layer_prompts: LayerPrompts | None,
         read: Tensor | None,
         seen: list[Tensor] | None,
@@ -83,11 +88,11 @@ class Trunk(nn.Module):
             joined = nn.functional.linear(states, weight[width:], bias[width:])
             key, value = joined.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
             states = states[torch.arange(states.shape[0], device=states.device), read][:, None]
-            mask = self._mask_at(mask, read)
             query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads).transpose(1, 2)
         if seen is not None:
             seen.append(torch.stack([key, value]))
-        context = attend(query, key, value, mask, layer_prompts, scale)
+        layer_mask = self._layer_mask(number, query, key, mask=mask, read=read)
+        context = attend(query, key, value, layer_mask, layer_prompts, scale)
         return self._after_attention(layer, context.flatten(2), states)
 
     def _attention(self, layer: Any) -> Any:
@@ -103,12 +108,22 @@ class Trunk(nn.Module):
         """Return a layer's output [B, T, H] for its input `states` and the result of its attention, both [B, T, H]."""
         return layer.feed_forward_chunk(layer.attention.output(context, states))
 
-    def _attention_mask(self, states: Tensor, mask: Tensor | None) -> Tensor | None:  # noqa: ARG002
-        """Return the mask for attention, bool or added to the scores, from the padding mask [B, T]."""
+    def _scale(self, layer: Any) -> float:
+        """Return what scores are multiplied by."""
+        return self._attention(layer).attention_head_size ** -0.5
+
+    def _attention_mask(self, states: Tensor, mask: Tensor | None) -> Any:  # noqa: ARG002
+        """Return what the masks of all layers are made of, from the padding mask [B, T]."""
         return None if mask is None else mask[:, None, None].bool()
 
-    def _mask_at(self, mask: Tensor | None, read: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Return the mask for a single query of each row, at the position `read` [B]."""
+    def _layer_mask(self, *layer: Any, mask: Any, read: Tensor | None) -> Tensor | None:  # noqa: ARG002
+        """Return the mask of a layer, bool or added to the scores.
+
+        Args:
+            layer: its number, queries [B, K, T or 1, D] and keys [B, K, T, D].
+            mask: from `_attention_mask`.
+            read: [B], the position of the single query of each row; None: all positions are queries.
+        """
         return mask
 
     def _joined_weights(self, number: int) -> tuple[Tensor, Tensor, float]:
@@ -117,7 +132,7 @@ class Trunk(nn.Module):
         In an exported graph the queries' weights are scaled instead of the scores. This saves a product per layer.
         """
         weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
-        scale = self._attention(self._layers[number]).attention_head_size ** -0.5
+        scale = self._scale(self._layers[number])
         if not torch.compiler.is_exporting():
             return weight, bias, scale
         width = len(bias) // 3
@@ -137,34 +152,3 @@ class Trunk(nn.Module):
             biases = self.get_buffer(f"bias{number}").chunk(3)
             for projection, weight, bias in zip(self._projections(layer), weights, biases, strict=True):
                 projection.weight.data, projection.bias.data = weight, bias
-
-
-class BiasedTrunk(Trunk):
-    """The loop over MPNet's layers, which add a bias for each distance to the scores.
-
-    The bias is the same in all layers. It is computed once, combined with the padding mask, and passed to the fused
-    kernel as a mask [B, K, T, T].
-    """
-
-    def _attention(self, layer: Any) -> Any:
-        return layer.attention.attn
-
-    def _projections(self, layer: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        attention = self._attention(layer)
-        return attention.q, attention.k, attention.v
-
-    def _after_attention(self, layer: Any, context: Tensor, states: Tensor) -> Tensor:
-        states = layer.attention.LayerNorm(layer.attention.attn.o(context) + states)
-        return layer.output(layer.intermediate(states), states)
-
-    def _attention_mask(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        bias = self._encoder[0].compute_position_bias(states[:1])
-        if mask is None:
-            return bias
-        lowest = torch.finfo(bias.dtype).min / 2  # half of the minimum, so that the sum with a score is still finite
-        return bias.masked_fill(~mask[:, None, None].bool(), lowest)
-
-    def _mask_at(self, mask: Tensor | None, read: Tensor) -> Tensor | None:
-        assert mask is not None
-        rows = read.shape[0]
-        return mask.expand(rows, -1, -1, -1)[torch.arange(rows, device=read.device), :, read][:, :, None]

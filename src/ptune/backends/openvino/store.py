@@ -43,6 +43,7 @@ SOURCES = (
     "ptune.model.hidden",
     "ptune.model.tokenizer",
     "ptune.model.trunk",
+    "ptune.model.trunk_positions",
 )
 
 

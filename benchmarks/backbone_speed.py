@@ -39,8 +39,8 @@ from common import (
     speeds,
     training_rows,
 )
-from ptune.model.openvino import CompiledBackbone
-from ptune.predict import run_logits
+from ptune.backends.openvino.backbone import CompiledBackbone
+from ptune.inference.engine import run_logits
 from train_speed import BATCH, ptune_runner
 
 import ptune

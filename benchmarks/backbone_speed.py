@@ -39,12 +39,12 @@ from common import (
     speeds,
     training_rows,
 )
-from ptune.backends.openvino.backbone import CompiledBackbone
-from ptune.inference.engine import run_logits
 from train_speed import BATCH, ptune_runner
 
 import ptune
+from ptune.backends.openvino.backbone import CompiledBackbone
 from ptune.data.encode import Encoded
+from ptune.inference.engine import run_logits
 from ptune.model.backbone import Backbone
 from ptune.model.discovery import observe
 from ptune.model.tokenizer import load_tokenizer
@@ -94,22 +94,22 @@ def measure(options: argparse.Namespace) -> Cell:
         SHAPES[name] = MODELS[name] | {"num_hidden_layers": options.layers}
     with tempfile.TemporaryDirectory() as folder:
         backbones = {name: load_model(name, Path(folder), options) for name in options.models}
-        tables = {"training": _training(backbones, options)}
+        hooked = {name: _by_hooks(name, backbone) for name, backbone in backbones.items() if name != "bert"}
+        tables = {"training": _training(backbones, hooked, options)}
         if options.openvino:
-            tables["prediction"] = _prediction(backbones, options)
+            tables["prediction"] = _prediction(backbones, hooked, options)
         return tables
 
 
-def _training(backbones: dict[str, Backbone], options: argparse.Namespace) -> Cell:
+def _training(backbones: dict[str, Backbone], hooked: dict[str, Backbone], options: argparse.Namespace) -> Cell:
     runners: dict[str, Callable[[], float]] = {}
     shallow = ptune.PromptConfig(method="p-tuning", virtual_tokens=20, encoder_hidden_size=128)
     deep = ptune.PromptConfig(method="deep")
     for name, backbone in backbones.items():
         rows = _rows(backbone, options)
         runners[f"{name}, deep"] = ptune_runner(backbone, rows, deep.settle(backbone.family))
-        if name != "bert":
-            other = _by_hooks(name, backbone)
-            runners[f"{name}, deep, by hooks"] = ptune_runner(other, rows, deep.settle(other.family))
+        if name in hooked:
+            runners[f"{name}, deep, by hooks"] = ptune_runner(hooked[name], rows, deep.settle(hooked[name].family))
         runners[f"{name}, p-tuning"] = ptune_runner(backbone, rows, shallow.settle(backbone.family))
     return speeds(interleave(runners, options.repeats), BASE)
 
@@ -130,7 +130,7 @@ def _by_hooks(name: str, backbone: Backbone) -> Backbone:
     return Backbone(model.base_model, backbone.location, observed=observe(model, name))
 
 
-def _prediction(backbones: dict[str, Backbone], options: argparse.Namespace) -> Cell:
+def _prediction(backbones: dict[str, Backbone], hooked: dict[str, Backbone], options: argparse.Namespace) -> Cell:
     runners: dict[str, Callable[[], float]] = {}
     for name, backbone in backbones.items():
         model = ptune.PromptClassifier.from_backbone(
@@ -139,6 +139,8 @@ def _prediction(backbones: dict[str, Backbone], options: argparse.Namespace) -> 
         rows = _rows(backbone, options).encoded
         compiled = CompiledBackbone(backbone, "fp32")
         runners[f"{name}, deep"] = _predictor(model, backbone, rows)
+        if name in hooked:
+            runners[f"{name}, deep, by hooks"] = _predictor(model, hooked[name], rows)
         runners[f"{name}, deep, OpenVINO"] = _predictor(model, compiled, rows)
     return speeds(interleave(runners, options.repeats), BASE)
 

@@ -365,7 +365,7 @@ def _inputs(encoded: list[Encoded], rows: list[int], task: Task) -> dict[str, to
 
 
 def _figures(split: str, metrics: dict[str, float]) -> Cell:
-    return {split: {name: round(metrics[name], 4) for name in ("accuracy", "f1", "loss")}}
+    return {split: {name: round(metrics[name], 4) for name in ("accuracy", "f1", "matthews", "loss")}}
 
 
 def _size(trained: int, total: int, epoch: int, history: list[Cell]) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ptune
+from ptune.adapter.peft_format import peft_reads
 from ptune.data.columns import Columns
 from ptune.data.splits import Split, TextData
 from ptune.model.config import FEW_ROWS
@@ -68,9 +69,26 @@ def test_settings_of_the_user_are_kept(language_model) -> None:
     config = settled(language_model("llama"), verbalizer=words, virtual_tokens=3, token_dropout=0.1)
     assert config.init_text == "Classify the text as poor or fine.\n"
     assert (config.virtual_tokens, config.token_dropout) == (3, 0.1)
-    config = settled(language_model("llama"), method="p-tuning")
+    config = settled(language_model("llama"), method="p-tuning", head="verbalizer")
     assert (config.head, config.init, config.pooling) == ("verbalizer", "text", "peft")
     assert settled(language_model("llama"), init="normal").init == "normal"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method": "p-tuning"}, {"pooling": "peft"}, {"method": "deep", "pooling": "peft"}]
+)
+def test_what_peft_is_to_read_gets_no_template_unasked(settings, language_model) -> None:
+    for family in ("llama", "gpt2"):
+        config = settled(language_model(family), **settings)
+        assert (config.head, config.template, config.pooling) == ("linear", None, "peft")
+
+
+def test_an_adapter_with_a_template_is_not_offered_to_peft(language_model) -> None:
+    backbone = language_model("llama")
+    with_words = settled(backbone, method="p-tuning", head="verbalizer")
+    assert with_words.template is not None
+    assert not peft_reads(with_words, backbone, 32)
+    assert peft_reads(settled(backbone, method="p-tuning"), backbone, 32)
 
 
 def test_a_long_list_of_labels_is_not_written_into_the_prompt(language_model) -> None:

@@ -57,7 +57,8 @@ def limited(monkeypatch):
 def test_training_goes_on_in_smaller_parts_to_the_same_end(
     settings, training, backbone, reviews, tmp_path, limited
 ) -> None:
-    options = {"settings": settings, "epochs": 2, "average": 0.0, **training}
+    # Muon would enlarge the rounding differences between a batch and its parts.
+    options = {"settings": settings, "epochs": 2, "average": 0.0, "optimizer": "adamw", **training}
     whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", **options)
     asked = limited(backbone("bert"), 30)
     parts, _ = run(backbone("bert"), reviews, tmp_path / "parts", **options)

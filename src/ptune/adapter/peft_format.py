@@ -31,7 +31,8 @@ def peft_reads(config: PromptConfig, backbone: Backbone, max_length: int | None)
         backbone: what the adapter was trained on.
         max_length: length in tokens that texts are cut to; None if it is unknown.
     """
-    if config.pooling != "peft" or _names_clash(backbone):
+    # PEFT knows no template, so it would read another text than the one that the prompt was trained on.
+    if config.pooling != "peft" or config.template is not None or _names_clash(backbone):
         return False
     if config.method == "deep":
         # In a sliding window shorter than prompt and text, PEFT hides the prompt from part of the text; ptune does not.

@@ -21,6 +21,7 @@ from ptune.cli.options import (
 from ptune.cli.terminal import Terminal, progress_bar
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import REGRESSION, SINGLE
+from ptune.evaluation.chance import interval
 from ptune.model.config import PromptConfig
 from ptune.training.callbacks import Report, reporting_callbacks
 from ptune.training.config import TrainConfig
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ptune.model.classifier import PromptClassifier
     from ptune.training.config import SettledConfig
     from ptune.training.train import TrainResult
+
+# With fewer validation rows the interval of an accuracy is wide enough to be printed.
+FEW_VALIDATION_ROWS = 1000
 
 
 def train(
@@ -142,6 +146,7 @@ def run(
 ) -> TrainResult:
     """Train with a progress bar, and print settings, metrics and results."""
     from ptune.atomic import make_folder
+    from ptune.evaluation.calibration import FEWEST_ROWS
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
     from ptune.training.train import settle
@@ -168,7 +173,7 @@ def run(
             callbacks=callbacks,
         )
     terminal.say(_best_line(result, data))
-    if data.problem_type == SINGLE:
+    if data.problem_type == SINGLE and result.metrics["count"] >= FEWEST_ROWS:
         terminal.say(
             f"calibrated with temperature {result.classifier.temperature:.3f}: expected calibration error "
             f"{result.metrics['ece_raw']:.4f} -> {result.metrics['ece']:.4f} (fitted on these rows)"
@@ -246,6 +251,9 @@ def _epoch_line(line: dict[str, Any], epochs: int, data: TextData) -> str:
 def _best_line(result: TrainResult, data: TextData) -> str:
     metrics = _metrics(result.metrics, data)
     if data.problem_type == SINGLE and "accuracy" in metrics:
-        metrics["accuracy"] += f" (majority class {result.majority:.4f})"
+        rows = int(result.metrics["count"])
+        low, high = interval(result.metrics["accuracy"], rows)
+        few = f", 95 % interval {low:.3f} to {high:.3f} on {rows} rows" if rows < FEW_VALIDATION_ROWS else ""
+        metrics["accuracy"] += f" (majority class {result.majority:.4f}{few})"
     values = ", ".join(metrics.values())
     return f"best epoch {result.best_epoch}: validation {values}, loss {result.metrics['loss']:.4f}"

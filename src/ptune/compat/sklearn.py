@@ -114,6 +114,9 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         accumulate: int = 1,
         lr: float | None = None,
         head_lr: float | None = None,
+        objective: str | None = None,
+        folds: int | None = None,
+        optimizer: str | None = None,
         weight_decay: float | None = None,
         warmup: float | None = None,
         schedule: str = "linear",
@@ -157,6 +160,9 @@ class PTuningClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.accumulate = accumulate
         self.lr = lr
         self.head_lr = head_lr
+        self.objective = objective
+        self.folds = folds
+        self.optimizer = optimizer
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.schedule = schedule

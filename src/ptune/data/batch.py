@@ -6,6 +6,7 @@ at any batch by its number.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -134,6 +135,33 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
         batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
     generator.manual_seed(epoch)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def class_batches(labels: Sequence[int], batch_size: int, seed: int, epoch: int, count: int) -> list[list[int]]:
+    """Return the row indices of `count` batches in which every class has several rows, so that rows can be compared.
+
+    With few rows a batch has all of them. Otherwise it has as many rows of each class as there is room for, at least
+    two, of as many classes as there is room for, chosen at random.
+
+    Args:
+        labels: class index of each row.
+        batch_size: most rows of a batch.
+        seed: of the run.
+        epoch: counted from 1.
+        count: number of batches.
+    """
+    if len(labels) <= batch_size:
+        return [list(range(len(labels)))] * count
+    rows: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    generator = random.Random(seed * 1_000_003 + epoch)
+    each = max(2, batch_size // len(rows))
+    batches = []
+    for _ in range(count):
+        classes = generator.sample(sorted(rows), min(len(rows), batch_size // each))
+        batches.append([row for label in classes for row in generator.sample(rows[label], min(each, len(rows[label])))])
+    return batches
 
 
 def ordered_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -78,6 +78,7 @@ class TextData:
     label_separator: the text between the labels of a row; None if labels were not read from such text.
     origin: where the data come from, as an adapter records it.
     metrics: the metrics of the benchmark that the data belong to. The first one picks the best epoch.
+    held_back: True if the validation rows were taken from the training rows.
     """
 
     splits: dict[str, Split]
@@ -89,6 +90,7 @@ class TextData:
     label_separator: str | None = None
     origin: Origin | None = None
     metrics: tuple[str, ...] = ()
+    held_back: bool = False
 
     def split(self, name: str) -> Split:
         """Return a split by its name.
@@ -162,7 +164,38 @@ def hold_back(data: TextData, seed: int, share: float = VALIDATION_SHARE) -> Tex
     kept, held = _split_rows(data, len(train) - size, seed, both=True)
     note = f"split: {len(held)} of {len(train)} rows held back for validation, stratified, seed {seed}"
     splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}
-    return replace(data, splits=splits, notes=(*data.notes, note))
+    return replace(data, splits=splits, notes=(*data.notes, note), held_back=True)
+
+
+def give_back(data: TextData) -> TextData:
+    """Return data whose training split has the rows again that `hold_back` took for validation.
+
+    The validation split stays as it is, so its rows are no longer a test of what is learned from the training rows.
+    """
+    train, held = data.train, data.validation
+    joined = Split(
+        [*train.texts, *held.texts],
+        None if train.pairs is None or held.pairs is None else [*train.pairs, *held.pairs],
+        None if train.labels is None or held.labels is None else [*train.labels, *held.labels],
+        None if train.weights is None or held.weights is None else [*train.weights, *held.weights],
+    )
+    notes = tuple(note for note in data.notes if not note.startswith("split: "))
+    return replace(data, splits={**data.splits, "train": joined}, notes=notes, held_back=False)
+
+
+def fold(data: TextData, number: int, folds: int, seed: int) -> TextData:
+    """Return data in which every `folds`-th training row of each class, from `number` on, is validation.
+
+    The folds of a seed together contain every training row once as validation.
+    """
+    train = data.train
+    rows: dict[Target, list[int]] = {}
+    for row in random.Random(seed).sample(range(len(train)), len(train)):
+        rows.setdefault((train.labels or [])[row], []).append(row)
+    held = sorted(row for own in rows.values() for row in own[number::folds])
+    kept = sorted(set(range(len(train))) - set(held))
+    splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}
+    return replace(data, splits=splits)
 
 
 def sample(data: TextData, seed: int, rows: int | None) -> TextData:
@@ -180,7 +213,8 @@ def sample(data: TextData, seed: int, rows: int | None) -> TextData:
         return data
     kept, _ = _split_rows(data, rows, seed, both=False)
     note = f"sample: {rows} of {len(train)} training rows, stratified, seed {seed}"
-    return replace(data, splits={**data.splits, "train": train.select(kept)}, notes=(*data.notes, note))
+    splits = {**data.splits, "train": train.select(kept)}
+    return replace(data, splits=splits, notes=(*data.notes, note), held_back=False)
 
 
 def _split_rows(data: TextData, kept: int, seed: int, both: bool) -> tuple[list[int], list[int]]:

@@ -20,6 +20,7 @@ from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.memory import memory_errors, ways_out
 from ptune.model.mixed import Group, group_of, start_logits
 from ptune.model.pending import Pending
+from ptune.model.vectors import PooledVectors
 
 # Tokens per forward pass, padding included: few enough for a CPU's cache, and enough to keep a GPU busy.
 CPU_TOKENS, GPU_TOKENS = 1536, 16_384
@@ -66,7 +67,7 @@ def run_model(
 
 @torch.no_grad()
 def compute_logits(
-    classifiers: Sequence[PromptClassifier],
+    classifiers: Sequence[PromptClassifier | PooledVectors],
     encoded: Sequence[Encoded],
     wanted: Sequence[tuple[int, int]],
     pad_id: int,
@@ -136,7 +137,7 @@ class _Job:
 
     def __init__(
         self,
-        classifiers: Sequence[PromptClassifier],
+        classifiers: Sequence[PromptClassifier | PooledVectors],
         encoded: Sequence[Encoded],
         wanted: Sequence[tuple[int, int]],
         pad_id: int,

@@ -31,7 +31,9 @@ def few_shot_config(
     """Return the configuration with the defaults for a task with at most FEW_ROWS training rows.
 
     The head becomes a verbalizer if the backbone has a language-model head and the labels are words. A prompt without
-    an encoder then starts from a description of the task. Settings that the user gave are kept.
+    an encoder then starts from a description of the task. Settings that the user gave are kept. Whoever asks for
+    p-tuning or for PEFT's pooling wants an adapter that PEFT reads. PEFT knows no template, so there is no verbalizer
+    unless it is asked for as well.
 
     Args:
         config: the configuration as the user gave it.
@@ -39,7 +41,8 @@ def few_shot_config(
         labels: names of the labels.
         tokenizer: the backbone's tokenizer.
     """
-    if not config.has_words and (config.head is not None or not _can_verbalize(config, backbone, labels, tokenizer)):
+    unwanted = config.head is not None or config.method == "p-tuning" or config.pooling == "peft"
+    if not config.has_words and (unwanted or not _can_verbalize(config, backbone, labels, tokenizer)):
         return config
     filled: dict[str, Any] = {"head": "verbalizer"}
     # A deep prompt can only start from a text if it shares the softmax with the text.
@@ -67,7 +70,7 @@ def _can_verbalize(
     """Return whether the names of the labels can be used as a verbalizer. The debug log has the reason if not."""
     decoder = backbone.family.decoder
     template = config.template or default_template(decoder)
-    pooling_fits = config.pooling in (None, "last", "peft") if decoder else config.pooling in (None, "mask")
+    pooling_fits = config.pooling in (None, "last") if decoder else config.pooling in (None, "mask")
     if not pooling_fits or ("{mask}" in template) == decoder or not are_words(labels):
         return False
     try:

@@ -31,8 +31,13 @@ Start = Callable[[Inputs, Tensor, Entry, Read], Pending[Hidden]]
 class Prompted(Protocol):
     """The part of `PromptClassifier` that is needed here. `PromptClassifier` itself imports this module."""
 
-    backbone: Backbone
-    head: TextHead | PeftHead
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen model."""
+
+    @property
+    def head(self) -> TextHead | PeftHead:
+        """The head, which decides what hidden states are read."""
 
     @property
     def entry(self) -> Entry:

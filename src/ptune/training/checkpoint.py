@@ -27,7 +27,7 @@ from ptune.training.member import Member
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass
@@ -42,8 +42,11 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0  # sum of the loss over the rows of this epoch so far
     rows: int = 0  # rows of this epoch so far
+    early_losses: list[float] = field(default_factory=list)  # each member's sum, for `ptune.training.rescue`
+    rates: list[float] = field(default_factory=list)  # each member's factor of the learning rates, once decided
     best_epoch: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
+    best_rank: list[float] = field(default_factory=list)  # its sort key; empty before the first epoch ends
     best_seed: int | None = None  # None for an ensemble
     best_temperature: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -176,6 +179,8 @@ def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tenso
         member.average = {name: tensor.to(device) for name, tensor in _under("average.", member_tensors).items()}
         member.generator = _under("generator.", member_tensors)
         _restore_optimizer(member.optimizer, _under("optimizer.", member_tensors))
+        if state.progress.rates:
+            member.rate = state.progress.rates[number]
 
 
 def _check_same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:

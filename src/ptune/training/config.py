@@ -18,6 +18,9 @@ COMPILE_STEPS = 1000
 BATCH = 16
 SMALL_ROWS, SMALL_BATCH = 400, 8
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
+LEAST_PATIENCE = 3
+# Tasks with so few rows learn from pairs of rows, and are measured by cross-validation with so many folds.
+FEW_PER_CLASS, FEW_CONTRASTIVE, FOLDS = 64, 2000, 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Task:
     pairs: True if rows are pairs of texts.
     metrics: the metrics of a benchmark's task, the main one first; empty for other data.
     norm_first: True if the backbone's layers normalise their input; see `ptune.model.families`.
+    gain: how strongly the backbone answers to a deep prompt; see `ptune.model.gain`. None: not measured.
+    encoder: True for an encoder, False for a decoder.
+    held_back: True if the validation rows were taken from the training rows.
     gpu: True if the backbone is on a GPU.
     """
 
@@ -44,6 +50,9 @@ class Task:
     metrics: tuple[str, ...] = ()
     norm_first: bool = False
     gpu: bool = False
+    gain: float | None = None
+    encoder: bool = True
+    held_back: bool = False
 
 
 class TrainConfig(BaseModel):
@@ -81,11 +90,32 @@ class TrainConfig(BaseModel):
         le=1000,
         description="Peak learning rate of the head. Default: depends on method, encoder, head and backbone width.",
     )
+    objective: Literal["labels", "contrastive"] | None = Field(
+        None,
+        description="What the prompt learns. labels: to predict the labels, together with the head. contrastive: to "
+        "bring texts of a class together and those of other classes apart; the head is then fitted by logistic "
+        "regression. Default: contrastive for single texts or pairs with few rows (at most "
+        f"{FEW_PER_CLASS} a class and {FEW_CONTRASTIVE} in all) on an encoder with a deep prompt and a linear head, "
+        "unless epochs, patience, best or a weighted loss are set; otherwise labels.",
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="Measure by cross-validation with this many folds, then train on all rows. For data without a "
+        f"validation split. Default: {FOLDS} with few rows and the contrastive objective, otherwise none.",
+    )
+    optimizer: Literal["muon", "adamw"] | None = Field(
+        None,
+        description="Optimizer of the prompt. muon: steps in which no direction dominates, for deep prompts without an "
+        "encoder network. adamw: for all prompts. The head is always trained by adamw. Default: muon for deep prompts "
+        "with softmax separate, otherwise adamw.",
+    )
     weight_decay: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Weight decay of AdamW; biases and norms have none. Default: 0.01, or 0.1 for deep prompts on "
+        description="Weight decay; biases and norms have none. Default: 0.01, or 0.1 for deep prompts on "
         "pairs of texts, which overfit more easily.",
     )
     warmup: float | None = Field(
@@ -108,12 +138,16 @@ class TrainConfig(BaseModel):
     )
     clip: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to this norm.")
     patience: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without improvement. Default: run all epochs."
+        None,
+        ge=0,
+        description="Stop after this many epochs without improvement; 0: run all epochs. Default: a quarter of the "
+        f"epochs, at least {LEAST_PATIENCE}, counted from the first epoch that is better than chance.",
     )
     best: MetricName | Literal["last"] | None = Field(
         None,
-        description="Validation metric that picks the best epoch; the lower loss decides a tie. last: keep the last "
-        "epoch. Default: accuracy, f1 for several labels per row, pearson for a regression, or the main metric of a "
+        description="Validation metric that picks the best epoch, as the mean over it and the epoch before, because a "
+        "single epoch is often better by luck; the lower loss decides a tie. last: keep the last epoch. Default: "
+        "accuracy, f1 for several labels per row, pearson for a regression, or the main metric of a "
         "GLUE or SuperGLUE task.",
     )
     class_weights: Literal["balanced"] | None = Field(
@@ -158,7 +192,7 @@ class TrainConfig(BaseModel):
     def _check(self) -> TrainConfig:
         if self.ensemble and self.seeds == 1:
             raise ValueError("`ensemble` needs several prompts: set `seeds` to 2 or more, such as `seeds=5`")
-        if self.best == "last" and self.patience is not None:
+        if self.best == "last" and self.patience:
             raise ValueError(
                 "`patience` waits for a better epoch, but `best='last'` compares none; leave one of them out"
             )
@@ -171,35 +205,74 @@ class TrainConfig(BaseModel):
             ConfigError: a setting does not apply to the problem type.
         """
         self.check_use(task.problem_type)
-        lr, head_lr = _RATES[(prompt.method, prompt.encoder == "none")]
-        head_lr *= math.sqrt(RATES_WIDTH / task.width)
+        if self.optimizer == "muon" and (prompt.method, prompt.encoder) != ("deep", "none"):
+            raise ConfigError(
+                "`optimizer='muon'` is for deep prompts without an encoder network; use `optimizer='adamw'`, or "
+                "`method='deep'` with `encoder='none'`",
+                field="optimizer",
+                value="muon",
+                expected="adamw",
+            )
+        objective = self.objective or default_objective(prompt, task, self)
+        self._check_objective(objective, prompt, task)
+        folds = self.folds or (FOLDS if objective == "contrastive" and task.held_back else None)
+        rows = task.rows + (task.validation_rows if folds and task.held_back else 0)
+        optimizer = self.optimizer or default_optimizer(prompt)
+        lr = default_rate(prompt, task, optimizer)
+        head_lr = _RATES[(prompt.method, prompt.encoder == "none")][1] * math.sqrt(RATES_WIDTH / task.width)
         if prompt.head == "verbalizer":
             head_lr = _VERBALIZER_RATE
-        if prompt.method == "deep" and prompt.init == "text":
-            lr = _TEXT_PROMPT_RATE
-        elif prompt.method == "deep" and task.norm_first:
-            lr = min(lr, _NORM_FIRST_RATE)
         few_shot = prompt.head == "verbalizer" and prompt.init == "text" and task.rows <= FEW_ROWS
-        batch = self.batch_size or (SMALL_BATCH if task.rows < SMALL_ROWS else BATCH)
+        batch = self.batch_size or (SMALL_BATCH if rows < SMALL_ROWS else BATCH)
         epochs = self.epochs or (FEW_ROWS_EPOCHS if few_shot else default_epochs(prompt, task))
-        steps = epochs * math.ceil(math.ceil(task.rows / batch) / self.accumulate)
+        if objective == "contrastive":
+            lr, batch, epochs = CONTRASTIVE_RATE * lr, self.batch_size or CONTRASTIVE_BATCH, self.epochs or 1
+        batches = steps_per_epoch(rows) if objective == "contrastive" else math.ceil(rows / batch)
+        steps = epochs * math.ceil(batches / self.accumulate)
         average = FEW_ROWS_AVERAGE if few_shot else default_average(steps)
         metrics = task.metrics or choices(task.problem_type)
         # A handful of validation rows cannot tell whether one epoch is better than another.
         cannot_compare = few_shot and task.validation_rows <= FEW_ROWS and self.patience is None
-        best = "last" if cannot_compare else metrics[0]
+        best = "last" if cannot_compare or folds or objective == "contrastive" else metrics[0]
         settled = {
+            "objective": objective,
+            "folds": folds,
             "epochs": epochs,
             "batch_size": batch,
+            "optimizer": optimizer,
             "lr": self.lr or lr,
             "head_lr": self.head_lr or head_lr,
-            "weight_decay": default_decay(prompt, task) if self.weight_decay is None else self.weight_decay,
+            "weight_decay": default_decay(prompt, task, optimizer) if self.weight_decay is None else self.weight_decay,
             "warmup": default_warmup(prompt) if self.warmup is None else self.warmup,
             "average": average if self.average is None else self.average,
             "best": self.best or best,
             "compile": task.gpu and steps >= COMPILE_STEPS if self.compile is None else self.compile,
         }
         return SettledConfig(**{**self.model_dump(), **settled})
+
+    def _check_objective(self, objective: str, prompt: PromptConfig, task: Task) -> None:
+        """Check that the objective and cross-validation are possible.
+
+        Raises:
+            ConfigError: they are not; the message says why and what to change.
+        """
+        if objective == "contrastive" and not can_contrast(prompt, task, self):
+            raise ConfigError(
+                "`objective='contrastive'` compares texts by their class, so it needs one label per row, a linear "
+                "head with another pooling than `pooling='peft'`, and neither `class_weights`, `focal` nor "
+                "`label_smoothing`; change these, or use `objective='labels'`",
+                field="objective",
+                value="contrastive",
+                expected="labels",
+            )
+        if self.folds and not task.held_back:
+            raise ConfigError(
+                "`folds` measures by cross-validation over the training rows, but the data have a validation split; "
+                "leave `folds` out, or give a single file",
+                field="folds",
+                value=self.folds,
+                expected="None",
+            )
 
     def check_use(self, problem_type: ProblemType) -> None:
         """Check that every setting applies to the problem type.
@@ -232,8 +305,10 @@ class TrainConfig(BaseModel):
 class SettledConfig(TrainConfig):
     """Settings in which every default is filled in. A run uses and records these."""
 
+    objective: Literal["labels", "contrastive"]
     epochs: int
     batch_size: int
+    optimizer: Literal["muon", "adamw"]
     lr: float
     head_lr: float
     weight_decay: float
@@ -245,8 +320,12 @@ class SettledConfig(TrainConfig):
 
 RATES_WIDTH = 384  # width of the backbone on which the head rates below were measured
 
+# Muon's rate on a backbone with a gain of MUON_GAIN, which is that of all-MiniLM-L6-v2, and its lower limit.
+MUON_RATE, MUON_GAIN, LOWEST_RATE = 5e-3, 0.82, 1e-4
+# The share of Muon's rate and the batch for the contrastive objective.
+CONTRASTIVE_RATE, CONTRASTIVE_BATCH = 0.4, 64
 # Rows that training sees over all epochs. See docs/log.md for the measurements.
-ROWS_SEEN, ROWS_SEEN_OF_PAIRS, ROWS_SEEN_AT_THE_INPUT = 50_000, 30_000, 75_000
+ROWS_SEEN, ROWS_SEEN_OF_PAIRS, ROWS_SEEN_AT_THE_INPUT = 35_000, 30_000, 75_000
 # For few rows, a verbalizer, and a prompt that starts as a description of the task: such a model already works before
 # it is trained. See docs/log.md.
 FEW_ROWS_EPOCHS, FEW_ROWS_AVERAGE = 12, 0.9
@@ -265,9 +344,62 @@ def default_epochs(prompt: PromptConfig, task: Task) -> int:
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / task.rows)))
 
 
-def default_decay(prompt: PromptConfig, task: Task) -> float:
-    """Return the weight decay: a strong one helps on pairs of texts and hurts on single texts; see docs/log.md."""
-    return 0.1 if task.pairs and prompt.method == "deep" else 0.01
+def can_contrast(prompt: PromptConfig, task: Task, config: TrainConfig) -> bool:
+    """Return whether a prompt can learn from comparing rows, under the settings that the user gave."""
+    plain_loss = not (config.class_weights or config.focal or config.label_smoothing)
+    return task.problem_type == SINGLE and prompt.head == "linear" and prompt.pooling != "peft" and plain_loss
+
+
+def default_objective(prompt: PromptConfig, task: Task, config: TrainConfig) -> Literal["labels", "contrastive"]:
+    """Return what the prompt learns; see docs/log.md."""
+    rows = task.rows + (task.validation_rows if task.held_back else 0)
+    few = rows <= min(FEW_CONTRASTIVE, FEW_PER_CLASS * task.classes)
+    few = few and config.epochs is None and config.patience is None and config.best is None
+    if few and task.encoder and prompt.softmax == "separate" and can_contrast(prompt, task, config):
+        return "contrastive"
+    return "labels"
+
+
+def steps_per_epoch(rows: int) -> int:
+    """Return the number of batches of an epoch with the contrastive objective; see docs/log.md."""
+    return round(80 * max(1.0, rows / CONTRASTIVE_BATCH) ** 0.4)
+
+
+def default_patience(epochs: int) -> int:
+    """Return after how many epochs without improvement a run stops."""
+    return max(LEAST_PATIENCE, round(epochs / 4))
+
+
+def default_optimizer(prompt: PromptConfig) -> Literal["muon", "adamw"]:
+    """Return the optimizer of the prompt; see docs/log.md."""
+    return "muon" if prompt.softmax == "separate" and prompt.encoder == "none" else "adamw"
+
+
+def default_rate(prompt: PromptConfig, task: Task, optimizer: Literal["muon", "adamw"]) -> float:
+    """Return the peak learning rate of the prompt.
+
+    A step of a deep prompt should move the vectors that the head reads equally far in every backbone. Muon's steps move
+    them in proportion to the gain. Those of AdamW also add up over the layers and numbers, about with its square. The
+    rate is rounded, so that it does not depend on the machine.
+    """
+    if optimizer == "muon":
+        rate = MUON_RATE * MUON_GAIN / (task.gain or MUON_GAIN)
+        return float(f"{min(max(rate, LOWEST_RATE), MUON_RATE):.1e}")
+    rate = _RATES[(prompt.method, prompt.encoder == "none")][0]
+    if prompt.method == "deep" and prompt.init == "text":
+        return _TEXT_PROMPT_RATE
+    if prompt.method == "deep" and task.norm_first:
+        return min(rate, _NORM_FIRST_RATE)
+    return rate
+
+
+def default_decay(prompt: PromptConfig, task: Task, optimizer: Literal["muon", "adamw"]) -> float:
+    """Return the weight decay: a strong one helps on pairs of texts and hurts on single texts; see docs/log.md.
+
+    It acts in proportion to the rate, so Muon, whose rates are a quarter of AdamW's, needs four times as much.
+    """
+    decay = 0.1 if task.pairs and prompt.method == "deep" else 0.01
+    return 4 * decay if optimizer == "muon" else decay
 
 
 def default_warmup(prompt: PromptConfig) -> float:

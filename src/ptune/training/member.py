@@ -31,6 +31,8 @@ class Member:
         self.model = model
         self.seed = seed
         self.optimizer = make_optimizer(model, config)
+        self.rate = 1.0  # factor of the learning rates; see `ptune.training.rescue`
+        self._start = copy_state(model)
         self.trained = model.trainable_state()  # not copies: they change with every step
         self.average = copy_state(model)  # the moving average of `trained`
         device = model.backbone.device
@@ -66,11 +68,18 @@ class Member:
             steps: steps in the whole run.
             finite: bool [], on the device. If it is False, nothing changes.
         """
-        set_rates(self.optimizer, config, step, steps)
+        set_rates(self.optimizer, config, step, steps, self.rate)
         # The fused kernel skips the step if this is set. It exists for training in half precision.
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self._move_average(config.average, step, finite)
+
+    def start_again(self, rate: float) -> None:
+        """Return to the state before the first step, and multiply the learning rates by `rate` from now on."""
+        self.model.load_trainable_state(self._start)
+        self.average = copy_state(self.model)
+        self.optimizer.state.clear()
+        self.rate = rate
 
     @torch.no_grad()
     def _move_average(self, decay: float, step: int, finite: Tensor) -> None:

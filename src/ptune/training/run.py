@@ -16,20 +16,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record
-from ptune.data.batch import training_batches
+from ptune.data.batch import class_batches, training_batches
 from ptune.data.targets import REGRESSION
 from ptune.errors import TrainingError
+from ptune.evaluation.chance import is_chance
 from ptune.inference.classifier import TextClassifier
+from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
+from ptune.model.contrast import PairLoss, fit_head
 from ptune.model.ensemble import PromptEnsemble
+from ptune.model.head import output_layer
 from ptune.model.objective import Objective, balanced_weights
+from ptune.model.vectors import PooledVectors
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
-from ptune.training.config import SettledConfig
+from ptune.training.config import SettledConfig, default_patience, steps_per_epoch
 from ptune.training.events import Events, OnEpoch, OnStep, RunInfo
 from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
+from ptune.training.rescue import LOWER, Rescue
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
 from ptune.training.validation import Measured, Validation
@@ -51,6 +59,7 @@ class Run:
         on_step: called after each step.
         on_epoch: called after each epoch.
         events: the listener for callbacks.
+        known: what cross-validation has measured, in place of the validation rows.
     """
 
     def __init__(
@@ -64,7 +73,9 @@ class Run:
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,
         events: Events | None = None,
+        known: Measured | None = None,
     ) -> None:
+        self.known = known
         self.classifier = classifier
         self.kept = classifier.model
         self.train_rows = train_rows
@@ -77,18 +88,35 @@ class Run:
         self.stop = StopSignal()
         self.checkpoints = CheckpointWriter(folder)
         self.between_steps = False  # True while the state may go into a checkpoint
+        self.epoch_rows = 0  # rows of the current epoch, with repeats
         self.objective = self._objective(models)
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
         self.validation = Validation(models, validation_rows, classifier.pad_id, config)
-        batches = math.ceil(len(train_rows.labels) / config.batch_size)
-        self.total = config.epochs * math.ceil(batches / config.accumulate)
+        self.total = config.epochs * math.ceil(len(self._batches(0, 1)) / config.accumulate)
+        self.rescue = Rescue.never()
+        if isinstance(self.objective, Objective):
+            self.rescue = Rescue.of(self.objective, train_rows, len(self.kept.labels), self.total)
         self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total)
 
-    def _objective(self, models: Sequence[PromptClassifier]) -> Objective:
-        """Return the loss, with class weights and target scale measured on the training rows."""
+    @property
+    def contrastive(self) -> bool:
+        """True if the prompts learn by comparing rows, and the heads are fitted afterwards."""
+        return self.config.objective == "contrastive"
+
+    def _batches(self, seed: int, epoch: int) -> list[list[int]]:
+        """Return the batches of an epoch for a member with this seed."""
+        rows, size = self.train_rows, self.config.batch_size
+        if self.contrastive:
+            return class_batches(rows.labels.tolist(), size, seed, epoch, steps_per_epoch(len(rows.labels)))
+        return training_batches(rows.lengths, size, seed, epoch)
+
+    def _objective(self, models: Sequence[PromptClassifier]) -> Objective | PairLoss:
+        """Return the loss, with class weights, target scale or length of vectors measured on the training rows."""
         model, targets = models[0], self.train_rows.labels
+        if self.contrastive:
+            return PairLoss(float(self._vectors([model])[0].norm(dim=1).mean()))
         if model.problem_type == REGRESSION:
             for member in models:
                 member.standardise(targets)
@@ -151,7 +179,7 @@ class Run:
     def info(self) -> RunInfo:
         """Facts for listeners that stay the same during the run."""
         encoder, optimizer = self.classifier.encoder, self.members[0].optimizer
-        rows = len(self.train_rows.labels)
+        rows = sum(map(len, self._batches(self.config.seed, 1)))
         return RunInfo(
             self.config, self.validation.metric, self.folder, self.total, rows, self.kept, encoder, optimizer
         )
@@ -187,9 +215,9 @@ class Run:
             raise
 
     def _train_epoch(self) -> None:
-        lengths, size, epoch = self.train_rows.lengths, self.config.batch_size, self.progress.epoch
-        orders = [training_batches(lengths, size, member.seed, epoch) for member in self.members]
+        orders = [self._batches(member.seed, self.progress.epoch) for member in self.members]
         batches = list(zip(*orders, strict=True))  # in each, the members' rows have similar lengths
+        self.epoch_rows = sum(len(rows) for rows in orders[0])
         self.ensemble.train()
         self.events.begin_epoch()
         started = time.perf_counter()
@@ -198,8 +226,9 @@ class Run:
             self.between_steps = False
             self.steps.take(group, self.progress.step + self.steps.unread)
             last = start + len(group) == len(batches)
-            due = (self.progress.step + self.steps.unread) % self.config.checkpoint_steps == 0 and not last
-            if self.steps.full or last or due or self.stop.asked:
+            taken = self.progress.step + self.steps.unread
+            due = taken % self.config.checkpoint_steps == 0 and not last
+            if self.steps.full or last or due or self.stop.asked or taken == self.rescue.last:
                 self._read_steps()
                 if self.events.stop:
                     break
@@ -223,11 +252,37 @@ class Run:
             self.progress.rows_seen += step.rows * len(self.members)
             self.progress.batch += step.batches
             self.progress.step += 1
+            self._rescue(step.losses)
             self.events.end_step(self.progress, mean)
         self.between_steps = True
         if self.on_step is not None:
             mean = self.progress.loss_sum / self.progress.rows
-            self.on_step(self.progress.rows, len(self.train_rows.labels), self.progress.epoch, mean)
+            self.on_step(self.progress.rows, self.epoch_rows, self.progress.epoch, mean)
+
+    def _rescue(self, losses: Sequence[float]) -> None:
+        """Add up the losses [M] of the early steps; after the last of these, start prompts again that learned nothing.
+
+        Steps are read right after the last early one, so that none is taken before the decision.
+        """
+        progress, rescue = self.progress, self.rescue
+        if not rescue.counts(progress.step):
+            return
+        before = progress.early_losses or [0.0] * len(losses)
+        progress.early_losses = [total + loss for total, loss in zip(before, losses, strict=True)]
+        if progress.step < rescue.last:
+            return
+        progress.rates = [1.0 if rescue.has_learned(total) else LOWER for total in progress.early_losses]
+        for member, rate in zip(self.members, progress.rates, strict=True):
+            if rate < 1:
+                member.start_again(rate)
+                logger.warning(
+                    "seed %d has learned nothing in the first %d steps: its training loss is not below %.3f, that of "
+                    "always giving the same answer; it starts again with `lr=%g`",
+                    member.seed,
+                    progress.step,
+                    rescue.constant_loss,
+                    float(f"{self.config.lr * rate:.2g}"),
+                )
 
     def _raise_diverged(self, loss: float, step: int) -> None:
         """Save a checkpoint and the adapter of the best epoch, then raise a TrainingError.
@@ -253,6 +308,8 @@ class Run:
         latest = [copy_state(member.model) for member in self.members]
         for member in self.members:
             member.model.load_trainable_state(member.average)
+        if self.contrastive:
+            self._fit_heads()
         line = self._evaluate_epoch()
         for member, state in zip(self.members, latest, strict=True):
             member.model.load_trainable_state(state)
@@ -270,6 +327,19 @@ class Run:
         if self.on_epoch is not None:
             self.on_epoch(line)
 
+    def _vectors(self, models: Sequence[PromptClassifier]) -> list[Tensor]:
+        """Return the vectors [N, H] of the training rows under each prompt."""
+        rows = self.train_rows.encoded
+        wanted = [(row, number) for row in range(len(rows)) for number in range(len(models))]
+        encoders = [PooledVectors(model) for model in models]
+        return compute_logits(encoders, rows, wanted, self.classifier.pad_id).logits
+
+    def _fit_heads(self) -> None:
+        """Fit the heads to the training rows under the averaged prompts, and keep them with these."""
+        for member, vectors in zip(self.members, self._vectors([member.model for member in self.members]), strict=True):
+            fit_head(output_layer(member.model.head), vectors, self.train_rows.labels, self.train_rows.weights)
+            member.average = copy_state(member.model)
+
     def _save_best(self) -> None:
         """Write the adapter of the best state, and restore the state in training."""
         latest = copy_state(self.kept)
@@ -280,11 +350,14 @@ class Run:
     def _evaluate_epoch(self) -> dict[str, Any]:
         """Return the epoch's line of the metrics file; remember the state if it is the best so far."""
         started = time.perf_counter()
-        measured = self.validation.measure()
+        measured = self.known or self.validation.measure()
         self.progress.seconds += time.perf_counter() - started
-        better = math.isfinite(measured.metrics["loss"]) and self._is_better(measured.metrics)
+        rank = self._rank(measured.metrics)
+        newest = self.config.best == "last" or not self.progress.best_rank
+        better = math.isfinite(measured.metrics["loss"]) and (newest or rank > self.progress.best_rank)
         if better:
             self._remember(measured)
+            self.progress.best_rank = rank
         if measured.collapse is not None:
             self._warn_of_collapse(measured.collapse)
         line = {
@@ -292,6 +365,7 @@ class Run:
             "step": self.progress.step,
             "train_loss": self.progress.loss_sum / self.progress.rows,
             **measured.metrics,
+            "chance": is_chance(measured.metrics, self.kept.problem_type),
             "best": better,
             "seconds": round(self.progress.seconds, 3),
         }
@@ -320,17 +394,36 @@ class Run:
             self.config.lr,
         )
 
-    def _is_better(self, metrics: dict[str, float]) -> bool:
-        """Return whether an epoch replaces the best one so far."""
-        best, rank = self.progress.best_metrics, self.validation.rank
-        return not best or self.config.best == "last" or rank(metrics) > rank(best)
+    def _rank(self, metrics: dict[str, float]) -> list[float]:
+        """Return the sort key of an epoch: its metric, averaged with that of the epoch before, then the lower loss.
+
+        A single epoch is often better by luck. Weights and metrics of neighbouring epochs are close, so their mean says
+        more about other rows. A loss needs no averaging.
+        """
+        metric, history = self.validation.metric, self.progress.history
+        if metric != "loss" and history:
+            metrics = {**metrics, metric: (metrics[metric] + history[-1][metric]) / 2}
+        return list(self.validation.rank(metrics))
 
     @property
     def ended(self) -> bool:
         """True if all epochs are done, patience has run out, or a callback asked to stop."""
-        waited = self.progress.epoch - 1 - self.progress.best_epoch
-        out_of_patience = self.config.patience is not None and waited >= self.config.patience
-        return self.progress.epoch > self.config.epochs or out_of_patience or self.events.stop
+        return self.progress.epoch > self.config.epochs or self._out_of_patience or self.events.stop
+
+    @property
+    def _out_of_patience(self) -> bool:
+        """True if too many epochs have brought no improvement.
+
+        The default patience counts from the first epoch that is better than chance: some tasks take several epochs to
+        get there.
+        """
+        done, best = self.progress.epoch - 1, self.progress.best_epoch
+        if self.config.patience is not None:
+            return 0 < self.config.patience <= done - best
+        learned = [line["epoch"] for line in self.progress.history if not line["chance"]]
+        if self.config.best == "last" or not learned:
+            return False
+        return done - max(best, learned[0]) >= default_patience(self.config.epochs)
 
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)

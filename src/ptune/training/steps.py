@@ -20,9 +20,11 @@ from ptune.data.batch import Packed, collate, moved, pack
 from ptune.data.encode import Encoded
 from ptune.errors import TrainingError
 from ptune.model.compiled import CompiledForward, length_step
+from ptune.model.contrast import PairLoss
 from ptune.model.memory import memory_errors, ways_out
 from ptune.model.mixed import start_logits
 from ptune.model.objective import Objective
+from ptune.model.vectors import PooledVectors
 from ptune.training.config import SettledConfig
 from ptune.training.member import Member, State
 from ptune.training.optim import clip_gradients
@@ -116,7 +118,7 @@ class Steps:
         members: Sequence[Member],
         rows: Rows,
         pad_id: int,
-        objective: Objective,
+        objective: Objective | PairLoss,
         config: SettledConfig,
         total: int,
     ) -> None:
@@ -271,7 +273,8 @@ class Steps:
         """Return the mean loss of each member over its rows, [M], from one forward pass for all members."""
         all_rows = [row for rows in batch for row in rows]
         inputs = collate(self.rows.packed, all_rows, self.pad_id, self._multiple).to(self.device)
-        models = [member.model for member in self.members]
+        contrastive = isinstance(self.objective, PairLoss)
+        models = [PooledVectors(member.model) if contrastive else member.model for member in self.members]
         owners = [number for number, rows in enumerate(batch) for _ in rows]
         logits = start_logits(models, prompts, owners, inputs, self._forward).result()
         count = len(self.members)

@@ -1,0 +1,151 @@
+"""Learning from few rows: pairs of rows, a fitted head, and cross-validation instead of a validation split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+import ptune
+from ptune.data.batch import class_batches
+from ptune.data.splits import TextData, fold, give_back, hold_back
+from ptune.errors import ConfigError
+from ptune.model.config import PromptConfig
+from ptune.model.contrast import PairLoss, fit_head
+from ptune.training.config import FOLDS, Task, TrainConfig
+from ptune.training.train import settle
+
+DEEP = PromptConfig(method="deep", softmax="separate", encoder="none", head="linear", pooling="mean")
+FEW = Task(rows=44, validation_rows=4, classes=6, width=384, held_back=True)
+
+
+def test_few_rows_are_compared_and_measured_by_folds() -> None:
+    settled = TrainConfig().settle(DEEP, FEW)
+    assert (settled.objective, settled.folds, settled.best, settled.epochs) == ("contrastive", FOLDS, "last", 1)
+    assert TrainConfig().settle(DEEP, FEW) == settled.settle(DEEP, FEW)  # settled settings stay as they are
+    own_validation = replace(FEW, held_back=False)
+    assert TrainConfig().settle(DEEP, own_validation).folds is None
+    for other in (
+        replace(FEW, rows=4000),
+        replace(FEW, classes=2, rows=200),
+        replace(FEW, encoder=False),
+        replace(FEW, problem_type="regression", classes=1),
+    ):
+        assert TrainConfig().settle(DEEP, other).objective == "labels"
+    for given in ({"epochs": 3}, {"best": "accuracy"}, {"patience": 2}, {"focal": 1.0}, {"label_smoothing": 0.1}):
+        assert TrainConfig(**given).settle(DEEP, FEW).objective == "labels"
+    shared = PromptConfig(method="deep", softmax="shared", encoder="none", pooling="mean", head="linear")
+    assert TrainConfig().settle(shared, FEW).objective == "labels"
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "message"),
+    [
+        ({"objective": "contrastive", "focal": 1.0}, FEW, "compares texts by their class"),
+        ({"objective": "contrastive"}, replace(FEW, problem_type="regression"), "compares texts by their class"),
+        ({"folds": 3}, replace(FEW, held_back=False), "the data have a validation split"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings, task, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**settings).settle(DEEP, task)
+
+
+def test_the_loss_is_zero_for_vectors_that_show_their_class_and_counts_both_kinds_of_pairs_half() -> None:
+    targets = torch.tensor([0, 0, 0, 1])
+    loss = PairLoss(length=2.0)
+    assert loss(2.0 * torch.eye(2)[targets], targets) == pytest.approx(0.0)
+    same = torch.tensor([[2.0, 0.0]]).expand(4, 2)  # pairs of one class are right, all others wrong by 1
+    assert loss(same, targets) == pytest.approx(0.5)
+    zeros = torch.zeros(4, 2)  # the other way round
+    assert loss(zeros, targets) == pytest.approx(0.5)
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.0])  # without the last row there is only one class
+    assert loss(zeros, targets, weights) == pytest.approx(0.5)
+
+
+def test_a_fitted_head_separates_the_rows_it_was_fitted_to() -> None:
+    torch.manual_seed(0)
+    targets = torch.tensor([0, 2, 0, 2, 3, 3])
+    vectors = 5 * torch.randn(4, 8)[targets] + 0.1 * torch.randn(6, 8)
+    linear = torch.nn.Linear(8, 4)
+    fit_head(linear, vectors, targets)
+    assert linear(vectors).argmax(dim=1).tolist() == targets.tolist()
+    assert (linear(vectors).softmax(dim=1)[:, 1] < 1e-3).all()  # a class without rows is never the answer
+    two = torch.nn.Linear(8, 2)
+    fit_head(two, vectors[:4], targets[:4] // 2)
+    assert two(vectors[:4]).argmax(dim=1).tolist() == [0, 1, 0, 1]
+    doubled = torch.nn.Linear(8, 4)
+    fit_head(doubled, vectors, targets, torch.tensor([2.0, 1, 2, 1, 1, 1]))
+    assert not torch.allclose(doubled.weight, linear.weight)
+
+
+def test_batches_have_several_rows_of_each_class() -> None:
+    labels = [0] * 30 + [1] * 3 + [2] * 40
+    batches = class_batches(labels, 12, seed=1, epoch=1, count=5)
+    assert len(batches) == 5
+    for batch in batches:
+        counts = Counter(labels[row] for row in batch)
+        assert counts == {0: 4, 1: 3, 2: 4}
+        assert len(set(batch)) == len(batch)
+    assert batches == class_batches(labels, 12, seed=1, epoch=1, count=5) != class_batches(labels, 12, 2, 1, 5)
+    many = class_batches(list(range(50)) * 4, 12, seed=0, epoch=1, count=3)
+    assert all(sorted(Counter(row % 50 for row in batch).values()) == [2] * 6 for batch in many)
+    assert class_batches([0, 1, 0], 12, seed=0, epoch=1, count=2) == [[0, 1, 2]] * 2
+
+
+@pytest.fixture
+def few(reviews) -> TextData:
+    data = ptune.load_data(reviews)
+    train = data.train.select([*range(0, 12)])
+    only = TextData({"train": train, "test": data.validation}, data.labels, data.columns, data.source)
+    return hold_back(only, seed=0)
+
+
+def test_rows_held_back_come_back_and_folds_hold_each_row_once(few) -> None:
+    everything = give_back(few)
+    assert len(everything.train) == len(few.train) + len(few.validation) == 12
+    assert Counter(everything.train.texts) == Counter([*few.train.texts, *few.validation.texts])
+    parts = [fold(everything, number, 3, seed=0) for number in range(3)]
+    held = [text for part in parts for text in part.validation.texts]
+    assert Counter(held) == Counter(everything.train.texts)
+    for part in parts:
+        assert len(part.train) + len(part.validation) == 12
+        assert set(part.train.labels or []) == {0, 1}
+
+
+def test_few_rows_train_on_all_rows_and_are_measured_by_folds(backbone, few, tmp_path) -> None:
+    model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+    result = ptune.train(model, few, output=tmp_path / "one")
+    assert result.metrics["count"] == 12
+    record = ptune.inspect(tmp_path / "one") if hasattr(ptune, "inspect") else None
+    assert record is None or record
+    again = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+    ptune.train(again, few, output=tmp_path / "two")
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    loaded = ptune.load(tmp_path / "one", backbone=backbone("bert"))
+    texts = few.train.texts
+    torch.testing.assert_close(loaded.logits(texts), result.classifier.logits(texts))
+
+
+def test_prompts_learn_to_bring_texts_of_a_class_together(backbone, few, tmp_path) -> None:
+    model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+    losses: list[float] = []
+    config = TrainConfig(objective="contrastive", lr=0.02, epochs=1)
+    everything = replace(give_back(few), splits={**give_back(few).splits, "validation": few.validation})
+    result = ptune.train(model, everything, config, output=tmp_path, on_step=lambda *step: losses.append(step[3]))
+    assert losses[-1] < losses[0]
+    logits = result.classifier.logits(everything.train.texts)
+    assert (logits.argmax(dim=1) == torch.tensor(everything.train.labels)).float().mean() > 0.8
+
+
+def test_folds_work_for_labels_too(backbone, few, tmp_path) -> None:
+    model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+    config = TrainConfig(objective="labels", folds=2, epochs=2)
+    settled = settle(config, model, few)
+    assert (settled.best, settled.objective) == ("last", "labels")
+    result = ptune.train(model, few, config, output=tmp_path)
+    assert result.metrics["count"] == 12
+    assert result.epochs == 2

@@ -1,0 +1,158 @@
+"""A prompt that has learned nothing early on starts again at a lower rate, and a run knows chance from skill."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+import ptune
+from ptune.data.targets import MULTI, REGRESSION
+from ptune.evaluation.chance import interval, is_chance
+from ptune.model.objective import Objective, balanced_weights
+from ptune.training import rescue
+from ptune.training.checkpoint import CHECKPOINT_FILE
+from ptune.training.rescue import LOWER, Rescue, best_constant_loss
+from ptune.training.steps import Rows
+from tests.training.test_train import run
+
+
+def best_by_search(objective: Objective, targets: torch.Tensor, classes: int) -> float:
+    """The lowest loss of constant logits, found by gradient descent."""
+    logits = torch.zeros(1, classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = objective(logits.expand(len(targets), -1), targets)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return float(loss().detach())
+
+
+SINGLE_TARGETS = torch.tensor([0, 0, 0, 1, 2, 2])
+MULTI_TARGETS = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("objective", "targets", "classes"),
+    [
+        (Objective(), SINGLE_TARGETS, 3),
+        (Objective(label_smoothing=0.2), SINGLE_TARGETS, 3),
+        (Objective(weights=balanced_weights("single_label_classification", SINGLE_TARGETS, 3)), SINGLE_TARGETS, 3),
+        (Objective(MULTI), MULTI_TARGETS, 3),
+        (Objective(MULTI, balanced_weights(MULTI, MULTI_TARGETS, 3)), MULTI_TARGETS, 3),
+        (Objective(REGRESSION, scale=2.0), torch.tensor([1.0, 2.0, 6.0]), 1),
+    ],
+    ids=["plain", "smoothed", "weighted", "multi", "multi-weighted", "regression"],
+)
+def test_the_best_constant_answer_is_known(objective, targets, classes) -> None:
+    assert best_constant_loss(objective, targets, classes) == pytest.approx(
+        best_by_search(objective, targets, classes), abs=1e-3
+    )
+
+
+def test_weighted_rows_count_by_their_weights() -> None:
+    weights = torch.tensor([2.0, 2.0, 0.0, 1.0, 0.5, 0.5])
+    repeated = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 0, 0, 1, 2])[:8]
+    assert repeated.bincount().tolist() == [4, 2, 2]
+    twice = torch.tensor([0, 0, 0, 0, 1, 2])
+    expected = best_constant_loss(Objective(), twice, 3)
+    assert best_constant_loss(Objective(), SINGLE_TARGETS, 3, weights) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_prompt_is_looked_at_after_a_tenth_of_its_steps() -> None:
+    rows = Rows([], SINGLE_TARGETS)
+    plan = Rescue.of(Objective(), rows, 3, 1000)
+    assert (plan.first, plan.last) == (51, 100)
+    assert [plan.counts(step) for step in (50, 51, 100, 101)] == [False, True, True, False]
+    assert plan.has_learned(50 * plan.constant_loss * 0.98)
+    assert not plan.has_learned(50 * plan.constant_loss)
+    assert not any(Rescue.of(Objective(), rows, 3, 60).counts(step) for step in range(100))  # too short to tell
+
+
+@pytest.fixture
+def early(monkeypatch) -> None:
+    """Look at prompts after a tenth of any run."""
+    monkeypatch.setattr(rescue, "FEWEST_STEPS", 1)
+
+
+def test_a_run_that_learns_nothing_starts_again_at_half_its_rate(backbone, reviews, tmp_path, early, caplog) -> None:
+    settings = {"method": "deep", "token_dropout": 0.0}
+    with caplog.at_level(logging.WARNING):
+        result, _ = run(backbone("bert"), reviews, tmp_path, lr=1e-9, head_lr=1e-9, epochs=10, settings=settings)
+    (message,) = [record.message for record in caplog.records if "starts again" in record.message]
+    assert "learned nothing in the first" in message
+    assert f"`lr={1e-9 * LOWER:g}`" in message
+    assert result.epochs == 10
+
+
+def test_a_run_that_learns_goes_on(backbone, reviews, tmp_path, early, caplog) -> None:
+    settings = {"method": "deep", "token_dropout": 0.0}
+    with caplog.at_level(logging.WARNING):
+        run(backbone("bert"), reviews, tmp_path, lr=0.05, head_lr=0.05, epochs=40, settings=settings)
+    assert "starts again" not in caplog.text
+
+
+def test_a_run_that_started_again_resumes_exactly(backbone, reviews, tmp_path, early) -> None:
+    options = {"lr": 1e-6, "head_lr": 1e-6, "epochs": 10, "checkpoint_steps": 1, "settings": {"method": "deep"}}
+    whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", **options)
+
+    class StopError(Exception):
+        pass
+
+    for after in (2, 3, 4, 5, 9):  # before, at and after the decision
+        folder: Path = tmp_path / f"stopped{after}"
+        calls = 0
+
+        def stop(*_: object, after: int = after) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == after:
+                raise StopError
+
+        with pytest.raises(StopError):
+            run(backbone("bert"), reviews, folder, on_step=stop, **options)
+        assert (folder / CHECKPOINT_FILE).exists()
+        run(backbone("bert"), reviews, folder, resume=True, **options)
+        name = "adapter_model.safetensors"
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert whole.epochs == 10
+
+
+def test_chance_is_told_from_skill() -> None:
+    def single(count: int, matthews: float) -> bool:
+        return is_chance({"count": count, "matthews": matthews}, "single_label_classification")
+
+    assert single(277, 0.04)
+    assert single(1000, -0.5)  # worse than chance is no skill
+    assert not single(277, 0.2)
+    assert not single(1043, 0.3)
+    assert is_chance({"count": 50, "f1": 0.0}, MULTI)
+    assert not is_chance({"count": 50, "f1": 0.1}, MULTI)
+    assert is_chance({"count": 20, "pearson": 0.3}, REGRESSION)
+    assert not is_chance({"count": 200, "pearson": 0.3}, REGRESSION)
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    low, high = interval(0.5, 100)
+    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    assert interval(1.0, 10)[1] == pytest.approx(1.0)
+    assert interval(0.0, 10)[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_run_at_chance_says_what_to_try(backbone, reviews, tmp_path, caplog) -> None:
+    data = ptune.load_data(reviews)
+    validation = data.validation.select(list(range(len(data.validation))) * 3)
+    data = ptune.TextData({**data.splits, "validation": validation}, data.labels, data.columns, data.source)
+    model = ptune.PromptClassifier(backbone("bert"), ptune.PromptConfig(method="deep"), data.labels)
+    config = ptune.TrainConfig(epochs=1, lr=1e-9, head_lr=1e-9)
+    with caplog.at_level(logging.WARNING):
+        result = ptune.train(model, data, config, output=tmp_path)
+    assert result.chance
+    assert "has learned nothing that shows on the" in caplog.text
+    assert "majority class" in caplog.text

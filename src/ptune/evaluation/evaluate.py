@@ -64,7 +64,7 @@ class Evaluation:
 
 def evaluate(
     classifier: TextClassifier,
-    data: TextData,
+    data: Any,
     split: str = "validation",
     batch_size: int | None = None,
     *,
@@ -74,16 +74,26 @@ def evaluate(
 
     Args:
         classifier: from `ptune.load` or `TrainResult.classifier`.
-        data: from `ptune.load_data`, with the classifier's labels in the same order.
-        split: train, validation or test.
+        data: from `ptune.load_data`, with the classifier's labels in the same order. Or anything that `load_data`
+            takes, such as a DataFrame; it is then read with the columns and the labels of the classifier.
+        split: train, validation or test. Data without splits, such as a DataFrame, are measured as a whole.
         batch_size: rows per forward pass. Default: as many as suit the device.
         per_row: also return the outputs and the loss of every row.
 
     Raises:
-        DataError: there is no such split, its rows have no labels, or it holds pairs but the classifier takes single
-            texts (or the other way round).
+        DataError: the data cannot be read, there is no such split, its rows have no labels, or it holds pairs but the
+            classifier takes single texts (or the other way round).
         ConfigError: the classifier has another problem type or other labels.
     """
+    if not isinstance(data, TextData):
+        data = load_data(
+            data,
+            labels=classifier.labels,
+            problem_type=classifier.model.problem_type,
+            label_separator=classifier.task.label_separator,
+            only=split,
+            trained=classifier.task.columns,
+        )
     rows = data.split(split)
     # PEFT does not store label names, so placeholders match any labels.
     has_placeholders = classifier.labels == default_labels(len(data.labels))

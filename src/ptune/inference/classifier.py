@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,10 +20,11 @@ from ptune.adapter.push import push
 from ptune.backends.openvino.backbone import CompiledBackbone
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names, text_of
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_cuts
+from ptune.data.objects import as_texts
 from ptune.data.readers import Row, read_columns, read_rows
 from ptune.data.splits import Split
 from ptune.data.targets import REGRESSION
-from ptune.data.texts import Text, listed, unzip
+from ptune.data.texts import Text, unzip
 from ptune.errors import AdapterError, ConfigError
 from ptune.hub import MESSAGE
 from ptune.inference.answers import PREDICTION_KEYS, Prediction, answers, probabilities
@@ -141,18 +142,25 @@ class TextClassifier:
         """Return the logits [N, C] of a split's rows, see `logits`."""
         return self.logits(split.texts, split.pairs, batch_size)
 
-    def predict(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> list[Prediction]:
+    def predict(self, texts: Any, batch_size: int | None = None) -> list[Prediction]:
         """Return one prediction per text or (text, pair); see `ptune.inference.answers.Prediction` for the keys.
+
+        Args:
+            texts: a text, a pair, a list, array or Series of them, or a table such as a DataFrame, a Dataset or a list
+                of dicts, of which the columns are read that the adapter was trained on.
+            batch_size: rows per forward pass. Default: as many as suit the device.
 
         Raises:
             DataError: a text is empty, single texts and pairs are mixed, or the adapter was trained on the other kind.
+            DataError: `texts` is something that holds no texts, or a table without a column of texts.
         """
-        return list(self.stream(listed(texts), batch_size))
+        return list(self.stream(texts, batch_size))
 
-    def predict_proba(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> Tensor:
+    def predict_proba(self, texts: Any, batch_size: int | None = None) -> Tensor:
         """Return the probabilities [N, C] of texts, float64, columns in the order of `labels`.
 
-        In a multi-label task each probability is independent of the others; otherwise each row sums to 1.
+        `texts` is what `predict` takes. In a multi-label task each probability is independent of the others; otherwise
+        each row sums to 1.
 
         Raises:
             ConfigError: the task is a regression, which has no probabilities.
@@ -160,7 +168,7 @@ class TextClassifier:
         """
         if self.model.problem_type == REGRESSION:
             raise ConfigError("a regression gives a number and no probabilities; call predict instead")
-        first, second = unzip(listed(texts))
+        first, second = unzip(list(as_texts(texts, self._choose_columns)))
         logits = self.logits(first, second, batch_size)
         return probabilities(logits.double(), self.model.problem_type, self.temperature)
 
@@ -182,9 +190,12 @@ class TextClassifier:
         options = {"device": model.device, **options}
         return pipeline("text-classification", model=model, tokenizer=tokenizer, **options)
 
-    def stream(self, texts: Iterable[Text], batch_size: int | None = None) -> Iterator[Prediction]:
-        """Yield predictions for any number of texts, in their order. At most WINDOW texts are read ahead."""
-        iterator, seen, cut = iter(texts), 0, 0
+    def stream(self, texts: Any, batch_size: int | None = None) -> Iterator[Prediction]:
+        """Yield predictions for any number of texts, in their order. At most WINDOW texts are read ahead.
+
+        `texts` is what `predict` takes, or any other iterable of texts, such as a generator.
+        """
+        iterator, seen, cut = iter(as_texts(texts, self._choose_columns)), 0, 0
         most_tokens: int | None = None
         while window := list(islice(iterator, WINDOW)):
             encoded = self.encode(*unzip(window, seen))
@@ -212,7 +223,7 @@ class TextClassifier:
             columns: Columns | None = None
             keys = PREDICTION_KEYS[self.model.problem_type]
             for number, row in enumerate(read_rows(path), 1):
-                columns = columns or self._choose_columns(list(row), text, text_pair, str(path))
+                columns = columns or self._choose_columns(list(row), f"data file '{path}'", text, text_pair)
                 where = f"data file '{path}', row {number}"
                 first = text_of(row, columns.text, where)
                 pending_rows.append({new: row[name] for name, new in kept_names(row, keys).items()})
@@ -246,10 +257,11 @@ class TextClassifier:
             raise ConfigError("this classifier has no files to push; load an adapter's folder with ptune.load")
         return push(self.folder, repository, private=private, token=token, revision=revision, message=message)
 
-    def _choose_columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
+    def _choose_columns(
+        self, names: list[str], where: str, text: str | None = None, text_pair: str | None = None
+    ) -> Columns:
         """Return the columns asked for, or those of the training data if the file has them, or a guess."""
         text, text_pair = as_trained(names, text, text_pair, self.task.columns)
-        where = f"data file '{where}'"
         columns = choose_columns(names, text, text_pair, None, where=where, need_label=False)
         check_pairs(columns.text_pair is not None, self.task.columns, f"{where}, {columns}: ")
         chosen = {"text": columns.text, "text_pair": columns.text_pair}

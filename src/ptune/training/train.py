@@ -13,6 +13,7 @@ import torch
 from ptune.adapter.layout import TaskInfo
 from ptune.atomic import make_folder
 from ptune.data.encode import warn_of_cuts
+from ptune.data.load import load_data
 from ptune.data.splits import TextData
 from ptune.inference.classifier import TextClassifier
 from ptune.model.checks import check_task
@@ -59,7 +60,7 @@ class TrainResult:
 
 def train(
     model: PromptClassifier,
-    data: TextData,
+    data: Any,
     config: TrainConfig | None = None,
     *,
     output: str | Path,
@@ -78,7 +79,8 @@ def train(
 
     Args:
         model: the model to train; only its prompt encoder and head change.
-        data: has the splits train and validation.
+        data: from `ptune.load_data`, with the splits train and validation. Or anything that `load_data` takes, such
+            as a DataFrame; it is then read with the labels of the model.
         config: settings; those left None follow from the method and the task.
         output: folder for the adapter, metrics.jsonl and the checkpoint.
         max_length: tokens to cut texts to. The default is also the maximum: as many as fit into the backbone together
@@ -96,14 +98,17 @@ def train(
         ConfigError: `resume` finds a checkpoint of another run.
         ConfigError: `callbacks` holds something other than callbacks.
         AdapterError: `resume` finds a damaged checkpoint.
-        DataError: validation has no labels.
+        DataError: the data cannot be read, or validation has no labels.
         OutputError: `output` cannot be written.
     """
     events = TrainerCallbacks(callbacks) if callbacks else Events()
+    config = config or TrainConfig()
+    if not isinstance(data, TextData):
+        data = load_data(data, labels=model.labels, problem_type=model.problem_type, seed=config.seed)
     check_task(model.problem_type, model.labels, data)
     for message in model.config.unused():
         logger.warning("%s", message)
-    config = settle(config or TrainConfig(), model, data)
+    config = settle(config, model, data)
     folder = Path(output).expanduser()
     make_folder(folder)
     models = [model, *(_new_model_like(model, config.seed + number) for number in range(1, config.seeds))]

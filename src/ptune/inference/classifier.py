@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_
 from ptune.data.objects import as_texts
 from ptune.data.readers import Row, read_columns, read_rows
 from ptune.data.splits import Split
-from ptune.data.targets import REGRESSION
+from ptune.data.targets import MULTI, REGRESSION
 from ptune.data.texts import Text, unzip
 from ptune.errors import AdapterError, ConfigError
 from ptune.hub import MESSAGE
@@ -105,9 +105,26 @@ class TextClassifier:
         encoder = TextEncoder(tokenizer, max_length or room, separator, model.config.template)
         return cls(model, encoder, int(tokenizer.pad_token_id), task or TaskInfo(), folder)
 
-    def saved(self, folder: Path, temperature: float) -> TextClassifier:
-        """Return a copy of this classifier that knows its folder and its fitted temperature."""
-        return replace(self, task=replace(self.task, temperature=temperature), folder=folder)
+    def saved(self, folder: Path, task: TaskInfo) -> TextClassifier:
+        """Return a copy of this classifier that knows its folder, and what was fitted after training."""
+        return replace(self, task=task, folder=folder)
+
+    def with_threshold(self, threshold: float | Mapping[str, float]) -> TextClassifier:
+        """Return a copy of this classifier in which labels apply above another probability.
+
+        Args:
+            threshold: between 0 and 1, for all labels, or a threshold for some labels by name. The other labels keep
+                theirs. With a threshold for all labels, a text may get no label.
+
+        Raises:
+            ConfigError: the task is not multi-label, a label is unknown, or a threshold is not between 0 and 1.
+        """
+        if self.model.problem_type != MULTI:
+            raise ConfigError(
+                "`threshold` is for several labels per row, but this adapter gives one answer; leave it out"
+            )
+        decision = self.task.decision.with_threshold(threshold, self.labels)
+        return replace(self, task=replace(self.task, decision=decision))
 
     @property
     def labels(self) -> list[str]:
@@ -201,7 +218,7 @@ class TextClassifier:
             encoded = self.encode(*unzip(window, seen))
             seen, cut = seen + len(window), cut + sum(row.cut for row in encoded)
             logits, most_tokens = run_model(self.model, encoded, self.pad_id, batch_size, most_tokens)
-            yield from answers(logits, self.labels, self.model.problem_type, self.temperature)
+            yield from answers(logits, self.labels, self.model.problem_type, self.temperature, self.task.decision)
         warn_of_cuts(cut, seen, self.encoder.max_length)
 
     def stream_file(

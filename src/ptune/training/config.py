@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ptune.data.metric_table import MetricName, choices
-from ptune.data.targets import REGRESSION, SINGLE, ProblemType
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.config import FEW_ROWS, PromptConfig
 
@@ -129,6 +129,13 @@ class TrainConfig(BaseModel):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each target that is spread over all classes. For one label per row only."
     )
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Probability above which a label applies, for several labels per row. Default: fitted for each "
+        "label on the validation rows.",
+    )
     seed: int = Field(
         0, ge=0, lt=2**31, description="Random seed for the split, the initial weights, and the order of the rows."
     )
@@ -222,6 +229,13 @@ class TrainConfig(BaseModel):
                 value=self.label_smoothing,
                 expected="0",
             )
+        if self.threshold is not None and problem_type != MULTI:
+            raise ConfigError(
+                f"`threshold` is for several labels per row, but the data are {problem_type}; leave it out",
+                field="threshold",
+                value=self.threshold,
+                expected="None",
+            )
         if (self.class_weights or self.focal) and problem_type == REGRESSION:
             raise ConfigError(
                 "`class_weights` and `focal` change how labels are weighted, but a regression has no labels; leave "
@@ -239,7 +253,7 @@ class SettledConfig(TrainConfig):
     weight_decay: float
     warmup: float
     average: float
-    best: MetricName | Literal["last"]
+    best: str  # type: ignore[assignment]  # may also be a metric of the user's
     compile: bool
 
 

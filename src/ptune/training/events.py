@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ptune.data.encode import TextEncoder
-    from ptune.data.metric_table import MetricName
     from ptune.model.ensemble import Model
     from ptune.training.checkpoint import Progress
     from ptune.training.config import SettledConfig
@@ -38,7 +37,7 @@ class RunInfo:
     """
 
     config: SettledConfig
-    metric: MetricName
+    metric: str
     folder: Path
     steps: int
     rows: int

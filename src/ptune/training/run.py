@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ptune.adapter.folder import save_adapter
-from ptune.adapter.layout import Record
+from ptune.adapter.layout import Record, TaskInfo
 from ptune.data.batch import training_batches
 from ptune.data.targets import REGRESSION
 from ptune.errors import TrainingError
+from ptune.evaluation.own_metrics import OwnMetrics
 from ptune.inference.classifier import TextClassifier
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
@@ -51,6 +52,7 @@ class Run:
         on_step: called after each step.
         on_epoch: called after each epoch.
         events: the listener for callbacks.
+        metrics: the user's metrics.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Run:
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,
         events: Events | None = None,
+        metrics: OwnMetrics | None = None,
     ) -> None:
         self.classifier = classifier
         self.kept = classifier.model
@@ -81,7 +84,7 @@ class Run:
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
-        self.validation = Validation(models, validation_rows, classifier.pad_id, config)
+        self.validation = Validation(models, validation_rows, classifier.pad_id, config, train_rows, metrics or {})
         batches = math.ceil(len(train_rows.labels) / config.batch_size)
         self.total = config.epochs * math.ceil(batches / config.accumulate)
         self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total)
@@ -170,7 +173,7 @@ class Run:
         self.kept.eval()
         save_adapter(self.folder, self.kept, self.record())
         self.events.end(self.progress)
-        return self.classifier.saved(self.folder, self.progress.best_temperature)
+        return self.classifier.saved(self.folder, self.task)
 
     def _run_epochs(self) -> None:
         log = MetricsFile(self.folder, self.progress.history)
@@ -307,6 +310,7 @@ class Run:
         self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, measured.metrics
         self.progress.best_seed = None if member is None else member.seed
         self.progress.best_temperature = measured.temperature
+        self.progress.best_thresholds = list(measured.thresholds)
         self.state.best = {name: tensor.detach().clone() for name, tensor in state.items()}
 
     def _warn_of_collapse(self, collapse: str) -> None:
@@ -335,6 +339,12 @@ class Run:
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)
 
+    @property
+    def task(self) -> TaskInfo:
+        """What is known of the task, with what was fitted after the best epoch."""
+        decision = self.validation.decision(tuple(self.progress.best_thresholds))
+        return replace(self.classifier.task, temperature=self.progress.best_temperature, decision=decision)
+
     def record(self) -> Record:
         """Return the record of the best epoch."""
         training = {
@@ -346,7 +356,7 @@ class Run:
         }
         return Record.of(
             self.kept,
-            replace(self.classifier.task, temperature=self.progress.best_temperature),
+            self.task,
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
             metrics=self.progress.best_metrics,

@@ -14,7 +14,11 @@ from ptune.adapter.layout import TaskInfo
 from ptune.atomic import make_folder
 from ptune.data.encode import warn_of_cuts
 from ptune.data.load import load_data
+from ptune.data.metric_table import choices
 from ptune.data.splits import TextData
+from ptune.data.targets import ProblemType
+from ptune.errors import ConfigError
+from ptune.evaluation.own_metrics import OwnMetrics, check_metrics, try_metrics
 from ptune.inference.classifier import TextClassifier
 from ptune.model.checks import check_task
 from ptune.model.classifier import PromptClassifier
@@ -69,6 +73,8 @@ def train(
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Any] = (),
+    metrics: OwnMetrics | None = None,
+    best: str | None = None,
 ) -> TrainResult:
     """Train a prompt and its head, and write the adapter of the best epoch to `output`.
 
@@ -88,6 +94,10 @@ def train(
         resume: continue from the checkpoint in `output`, if there is one, as if the run had never stopped.
         on_step: called after each step; see `ptune.training.events`.
         on_epoch: called after each epoch with its line of metrics.jsonl.
+        metrics: more metrics to measure after each epoch, by name. They are functions (truth, predicted) that return a
+            number, higher being better, such as those of scikit-learn; see `ptune.evaluation.own_metrics` for what they
+            are called with.
+        best: the metric that picks the best epoch: one of `metrics`, or what `config.best` may be. None: `config.best`.
         callbacks: TrainerCallbacks of transformers, such as EarlyStoppingCallback; see `ptune.training.callbacks`.
 
     Raises:
@@ -97,6 +107,7 @@ def train(
         ConfigError: a setting does not apply to the task.
         ConfigError: `resume` finds a checkpoint of another run.
         ConfigError: `callbacks` holds something other than callbacks.
+        ConfigError: `best` is not a metric, or one of `metrics` fails or gives no number.
         AdapterError: `resume` finds a damaged checkpoint.
         DataError: the data cannot be read, or validation has no labels.
         OutputError: `output` cannot be written.
@@ -108,7 +119,9 @@ def train(
     check_task(model.problem_type, model.labels, data)
     for message in model.config.unused():
         logger.warning("%s", message)
-    config = settle(config, model, data)
+    metrics = dict(metrics or {})
+    check_metrics(metrics, model.problem_type)
+    config = _with_best(settle(config, model, data), best, metrics, model.problem_type)
     folder = Path(output).expanduser()
     make_folder(folder)
     models = [model, *(_new_model_like(model, config.seed + number) for number in range(1, config.seeds))]
@@ -117,7 +130,8 @@ def train(
     train_rows, validation_rows = (_encode(classifier, data, name) for name in ("train", "validation"))
     encoded = [*train_rows.encoded, *validation_rows.encoded]
     warn_of_cuts(sum(row.cut for row in encoded), len(encoded), classifier.encoder.max_length)
-    run = Run(classifier, models, train_rows, validation_rows, config, folder, on_step, on_epoch, events)
+    try_metrics(metrics, validation_rows.labels, len(model.labels), model.problem_type)
+    run = Run(classifier, models, train_rows, validation_rows, config, folder, on_step, on_epoch, events, metrics)
     if resume:
         run.resume()
     return _result(run, run.go(), data)
@@ -137,6 +151,23 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> Sett
         gpu=model.backbone.device.type == "cuda",
     )
     return config.settle(model.config, task)
+
+
+def _with_best(
+    config: SettledConfig, best: str | None, metrics: OwnMetrics, problem_type: ProblemType
+) -> SettledConfig:
+    """Return settings in which `best`, which may be one of the user's metrics, picks the best epoch."""
+    if best is None:
+        return config
+    names = (*metrics, *choices(problem_type), "last")
+    if best not in names:
+        raise ConfigError(
+            f"`best` '{best}' is not a metric of this run; use one of {', '.join(names)}",
+            field="best",
+            value=best,
+            expected=", ".join(names),
+        )
+    return SettledConfig(**{**config.model_dump(), "best": best})  # checked again, as with `patience`
 
 
 def _new_model_like(model: PromptClassifier, seed: int) -> PromptClassifier:

@@ -76,7 +76,7 @@ def _has_splits(source: Any) -> bool:
         isinstance(source, Mapping)
         and bool(source)
         and all(isinstance(key, str) and split_named(key) for key in source)
-        and all(_is_table(rows) or isinstance(rows, tuple) for rows in source.values())
+        and all(is_table(rows) or isinstance(rows, tuple) for rows in source.values())
     )
 
 
@@ -88,7 +88,7 @@ def _table(source: Any, where: str) -> Table:
         class_names = {column: names for column, feature in features.items() if (names := feature_names(feature))}
     if isinstance(source, tuple):
         rows: Iterable[Row] = _rows_of_columns(_labelled(source, where), where)
-    elif _is_table(source):
+    elif is_table(source):
         rows = rows_of(source, where)
     else:
         raise DataError(_refusal(source, where))
@@ -188,7 +188,7 @@ def _plain(value: Any) -> Any:
     return None if not_a_number or type(value).__name__ in ("NAType", "NaTType") else value
 
 
-def _is_table(source: Any) -> bool:
+def is_table(source: Any) -> bool:
     """Return whether an object consists of rows with named columns."""
     if _is(source, "pandas", "DataFrame") or _is(source, "datasets", "Dataset", "IterableDataset"):
         return True
@@ -246,7 +246,7 @@ def as_texts(source: Any, choose: Callable[[list[str], str], Columns]) -> Iterab
         source = [source]
     if isinstance(source, list) and not source:
         return []
-    if _is_table(source):
+    if is_table(source):
         return _texts_of_rows(rows_of(source, name), choose, name)
     if _is_column(source):
         if getattr(source, "ndim", 1) > 2 or (getattr(source, "ndim", 1) == 2 and source.shape[1] != 2):

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import cohen_kappa_score, fbeta_score, hamming_loss, max_error, roc_auc_score
 
 import ptune
+from ptune.adapter.card import write_card
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
 from ptune.evaluation.own_metrics import check_metrics, own_metrics
@@ -103,7 +104,9 @@ def test_an_own_metric_picks_the_best_epoch_and_stops_early(trained) -> None:
     record = json.loads((result.classifier.folder / "ptune.json").read_text())
     assert record["training"]["best"] == "mine"
     assert record["metrics"]["mine"] == 0.9
-    assert ptune.read_adapter(result.classifier.folder).record.metrics["f2"] == result.metrics["f2"]
+    file = ptune.read_adapter(result.classifier.folder)
+    assert file.record.metrics["f2"] == result.metrics["f2"]
+    assert "| `mine` | 0.9000 |" in write_card(file, "me/own")
 
 
 def test_evaluate_measures_own_metrics_too(trained) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import ptune
+from ptune.adapter.card import write_card
 from ptune.errors import AdapterError, ConfigError
 from tests.conftest import WORDS, review_rows
 
@@ -121,3 +122,10 @@ def test_a_record_with_other_thresholds_is_refused(change, message, few, tmp_pat
     (tmp_path / "ptune.json").write_text(json.dumps({**record, **change}))
     with pytest.raises(AdapterError, match=message):
         ptune.read_adapter(tmp_path)
+
+
+def test_the_model_card_shows_the_thresholds(few) -> None:
+    card = write_card(ptune.read_adapter(few.classifier.folder), "me/moods")
+    threshold = few.classifier.task.decision.thresholds[0]
+    assert "If none is, the most probable label applies." in card
+    assert f"| 0 | {few.classifier.labels[0]} | {threshold} |" in card

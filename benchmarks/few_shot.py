@@ -31,7 +31,7 @@ from common import Cell, accuracies, add_cell, facts, finished, write_results
 import ptune
 from ptune.data.splits import TextData
 from ptune.evaluation.metrics import evaluate_logits
-from ptune.training.train import settle
+from ptune.training.settle import settle
 
 METHODS = ("zero", "described", "linear", "verbalizer")
 WITH_WORDS = ("zero-words", "described-words", "verbalizer-words")

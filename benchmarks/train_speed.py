@@ -50,7 +50,8 @@ from ptune.data.encode import Encoded
 from ptune.inference.classifier import TextClassifier
 from ptune.model.backbone import Backbone
 from ptune.model.tokenizer import load_tokenizer
-from ptune.training.config import Task, TrainConfig
+from ptune.training.config import TrainConfig
+from ptune.training.defaults import Task
 from ptune.training.run import Run
 from ptune.training.steps import Rows
 

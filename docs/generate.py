@@ -79,7 +79,7 @@ API = {
     "Models": ("load_backbone", "PromptClassifier", "PromptConfig"),
     "Training": ("train", "TrainConfig", "TrainResult"),
     "Prediction and evaluation": ("load", "TextClassifier", "evaluate", "Evaluation", "read_adapter"),
-    "Other libraries": ("PTuningClassifier",),
+    "Other libraries": ("PTuningClassifier", "PTuningRegressor"),
     "Errors": ("PtuneError",),
 }
 # Methods that are not for users: torch's own, and those that training calls.

@@ -19,6 +19,7 @@ from ptune.version import __version__
 if TYPE_CHECKING:
     from ptune.adapter.folder import read_adapter as read_adapter
     from ptune.compat.sklearn import PTuningClassifier as PTuningClassifier
+    from ptune.compat.sklearn import PTuningRegressor as PTuningRegressor
     from ptune.data.load import load_data as load_data
     from ptune.data.splits import TextData as TextData
     from ptune.errors import PtuneError as PtuneError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Evaluation": "ptune.evaluation.evaluate",
     "PTuningClassifier": "ptune.compat.sklearn",
+    "PTuningRegressor": "ptune.compat.sklearn",
     "PromptClassifier": "ptune.model.classifier",
     "PromptConfig": "ptune.model.config",
     "PtuneError": "ptune.errors",

@@ -460,7 +460,9 @@ def test_predict_one_text_with_several_labels_and_with_a_number(topics, stars, c
     main(["predict", str(topics[0]), "--text", "a good film", "--json"])
     answer = last_json(capsys.readouterr().out)
     assert list(answer) == ["labels", "scores"]
-    assert answer["labels"] == [name for name, score in answer["scores"].items() if score > 0.5]
+    thresholds = read_adapter(topics[0]).record.thresholds
+    above = [name for (name, score), limit in zip(answer["scores"].items(), thresholds, strict=True) if score > limit]
+    assert answer["labels"] == above
     main(["predict", str(topics[0]), "--text", "a good film"])
     assert "praise" in capsys.readouterr().out
     main(["predict", str(stars[0]), "--text", "good good", "--json"])
@@ -468,6 +470,37 @@ def test_predict_one_text_with_several_labels_and_with_a_number(topics, stars, c
     assert answer == {"value": pytest.approx(105, abs=15)}
     main(["predict", str(stars[0]), "--text", "good good"])
     assert capsys.readouterr().out == f"stars  {answer['value']:.6g}\n"
+
+
+def test_a_threshold_is_fitted_or_named(topics, backbone_folder, tmp_path, capsys) -> None:
+    adapter, path = topics
+    for threshold, labels in (("0.999999", []), ("0.000001", ["color", "number", "praise"])):
+        main(["predict", str(adapter), "--text", "a good film", "--threshold", threshold, "--json"])
+        assert last_json(capsys.readouterr().out)["labels"] == labels
+    main(["evaluate", str(adapter), "--data", str(path), "--threshold", "0.000001", "--json"])
+    assert {scores["recall"] for scores in last_json(capsys.readouterr().out)["by_label"].values()} == {1.0}
+    arguments = [*train_arguments(backbone_folder("bert"), path, tmp_path), "--label-separator", "|", "--epochs", "1"]
+    main(arguments)
+    assert re.search(r"labels apply above probabilities of 0\.\d{3} to 0\.\d{3}, by label", capsys.readouterr().out)
+    main([*arguments, "--threshold", "0.25"])
+    assert "a label applies if its probability is above 0.25\n" in capsys.readouterr().out
+    main(["inspect", str(tmp_path)])
+    assert "thresholds      color 0.25, number 0.25, praise 0.25\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_a_threshold_without_several_labels_is_refused(
+    command, trained, reviews, backbone_folder, tmp_path, capsys
+) -> None:
+    arguments = {
+        "train": train_arguments(backbone_folder("bert"), reviews, tmp_path),
+        "predict": ["predict", str(trained), "--text", "a film"],
+        "evaluate": ["evaluate", str(trained), "--data", str(reviews)],
+    }[command]
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--threshold", "0.3"])
+    assert caught.value.code == 2
+    assert "--threshold is for several labels per row" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])

@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import ptune
 from ptune import PromptConfig, PTuningClassifier, TrainConfig
-from ptune.compat import sklearn as module
+from ptune.compat import sklearn_base as module
 from ptune.errors import BackboneError
 from tests.conftest import WORDS, review_rows
 
@@ -46,6 +46,14 @@ EXEMPT = {
 }
 
 
+def worded(X):
+    """Rows of numbers as rows of words."""
+    rows = X if issparse(X) else np.asarray(X)
+    if rows.ndim != 2 or issparse(X):
+        return X
+    return [" ".join(WORDS[int(3 * float(number)) % len(WORDS)] for number in row) for row in rows]
+
+
 class Numbered(PTuningClassifier):
     """A classifier that reads rows of numbers as rows of words, as the checks of scikit-learn do not use texts."""
 
@@ -56,10 +64,7 @@ class Numbered(PTuningClassifier):
         return tags
 
     def _texts(self, X, y="no_validation"):
-        rows = X if issparse(X) else np.asarray(X)
-        if rows.ndim == 2 and not issparse(X):
-            X = [" ".join(WORDS[int(3 * float(number)) % len(WORDS)] for number in row) for row in rows]
-        return super()._texts(X, y)
+        return super()._texts(worded(X), y)
 
 
 @pytest.fixture
@@ -203,7 +208,7 @@ def test_predictions_have_the_type_of_the_labels(classes, form, new) -> None:
     ("X", "message"),
     [
         ("a good film", "X is a str; a list, array or Series of texts"),
-        ({"text": TEXTS}, "X is a dict"),
+        ({"text": "a film"}, "X is a dict"),
         (None, "X is a NoneType"),
         ([], "X has 0 sample"),
         ([*TEXTS[:39], ""], "text 40 is empty"),
@@ -229,7 +234,12 @@ def test_x_that_holds_no_texts_is_refused(X, message, new) -> None:
         ([*LABELS[:39], None], "y"),
         ([*LABELS[:39], 3], "y holds labels of several types|y"),
         (np.linspace(0, 1, 40), "Unknown label type"),
-        ([[0, 1]] * 40, "y should be a 1d array"),
+        ([[0, 1]] * 40, "all 40 rows of y have the same labels"),
+        ([[0, 2]] * 40, "y has several columns, which are labels, but holds something else than zeros"),
+        (np.array([[1, 2, 3]] * 40), "y should be a 1d array"),
+        ([["a", "b"]] * 40, r"y holds several labels in a row; .*MultiLabelBinarizer\(\).fit_transform\(y\)"),
+        ([["a"], ["b", "a"]] * 20, "y holds several labels in a row"),
+        ([{"a", "b"}] * 40, "y holds several labels in a row"),
         ([0.0, np.nan] * 20, "y contains NaN"),
     ],
 )

@@ -10,7 +10,7 @@ from ptune.data.columns import Columns
 from ptune.data.splits import Split, TextData
 from ptune.model.config import FEW_ROWS
 from ptune.training.config import TrainConfig
-from ptune.training.train import settle
+from ptune.training.settle import settle
 
 LABELS = ["bad", "good"]
 

@@ -14,8 +14,9 @@ from ptune.data.splits import TextData, fold, give_back, hold_back
 from ptune.errors import ConfigError
 from ptune.model.config import PromptConfig
 from ptune.model.contrast import PairLoss, fit_head
-from ptune.training.config import FOLDS, Task, TrainConfig
-from ptune.training.train import settle
+from ptune.training.config import TrainConfig
+from ptune.training.defaults import FOLDS, Task
+from ptune.training.settle import settle
 
 DEEP = PromptConfig(method="deep", softmax="separate", encoder="none", head="linear", pooling="mean")
 FEW = Task(rows=44, validation_rows=4, classes=6, width=384, held_back=True)

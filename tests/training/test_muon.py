@@ -12,7 +12,8 @@ from ptune.errors import ConfigError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.gain import STEP, measure_gain
-from ptune.training.config import MUON_GAIN, MUON_RATE, Task, TrainConfig
+from ptune.training.config import TrainConfig
+from ptune.training.defaults import MUON_GAIN, MUON_RATE, Task
 from ptune.training.optim import PromptOptimizer, orthogonalise
 
 DEEP = PromptConfig(method="deep", softmax="separate", encoder="none")

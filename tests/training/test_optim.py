@@ -8,7 +8,8 @@ import pytest
 
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
-from ptune.training.config import FEWEST_EPOCHS, MOST_EPOCHS, Task, TrainConfig
+from ptune.training.config import TrainConfig
+from ptune.training.defaults import FEWEST_EPOCHS, MOST_EPOCHS, Task
 from ptune.training.optim import clip_gradients, make_optimizer, rate_share, set_rates
 
 

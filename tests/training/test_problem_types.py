@@ -16,7 +16,7 @@ from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
 from ptune.evaluation.metrics import confusion, evaluate_logits
 from ptune.model.objective import Objective
-from ptune.training.config import Task
+from ptune.training.defaults import Task
 from ptune.training.train import TrainResult
 from tests.conftest import review_rows, star_rows, topic_rows, write_jsonl
 
@@ -50,7 +50,7 @@ def run(backbone, data: TextData, output, *, settings: dict[str, Any] | None = N
 
 def measure(classifier: ptune.TextClassifier, data: TextData) -> dict[str, float]:
     logits = classifier.split_logits(data.validation)
-    return evaluate_logits(logits, data.targets("validation"), data.problem_type)
+    return evaluate_logits(logits, data.targets("validation"), data.problem_type, decision=classifier.task.decision)
 
 
 def test_several_labels_are_learned(backbone, topics, tmp_path) -> None:
@@ -232,8 +232,11 @@ def test_answers_that_are_all_the_same_are_warned_of(kind, answer, backbone, top
     model = ptune.PromptClassifier(backbone("bert"), config, data.labels, problem_type=data.problem_type)
     torch.nn.init.zeros_(model.head.linear.weight)
     torch.nn.init.constant_(model.head.linear.bias, -0.1)
+    threshold = 0.5 if data.problem_type == MULTI else None
     with caplog.at_level(logging.WARNING, "ptune"):
-        ptune.train(model, data, ptune.TrainConfig(epochs=1, lr=1e-9, head_lr=1e-9), output=tmp_path)
+        ptune.train(
+            model, data, ptune.TrainConfig(epochs=1, lr=1e-9, head_lr=1e-9, threshold=threshold), output=tmp_path
+        )
     assert f"epoch 1: every prediction is {answer}" in caplog.text
 
 

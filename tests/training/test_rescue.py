@@ -65,19 +65,19 @@ def test_weighted_rows_count_by_their_weights() -> None:
     assert best_constant_loss(Objective(), SINGLE_TARGETS, 3, weights) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_prompt_is_looked_at_after_a_tenth_of_its_steps() -> None:
+def test_a_prompt_is_looked_at_after_three_tenths_of_its_steps() -> None:
     rows = Rows([], SINGLE_TARGETS)
     plan = Rescue.of(Objective(), rows, 3, 1000)
-    assert (plan.first, plan.last) == (51, 100)
-    assert [plan.counts(step) for step in (50, 51, 100, 101)] == [False, True, True, False]
-    assert plan.has_learned(50 * plan.constant_loss * 0.98)
-    assert not plan.has_learned(50 * plan.constant_loss)
+    assert (plan.first, plan.last) == (201, 300)
+    assert [plan.counts(step) for step in (200, 201, 300, 301)] == [False, True, True, False]
+    assert plan.has_learned(100 * plan.constant_loss * 0.98)
+    assert not plan.has_learned(100 * plan.constant_loss)
     assert not any(Rescue.of(Objective(), rows, 3, 60).counts(step) for step in range(100))  # too short to tell
 
 
 @pytest.fixture
 def early(monkeypatch) -> None:
-    """Look at prompts after a tenth of any run."""
+    """Look at the prompts of short runs too."""
     monkeypatch.setattr(rescue, "FEWEST_STEPS", 1)
 
 
@@ -105,7 +105,7 @@ def test_a_run_that_started_again_resumes_exactly(backbone, reviews, tmp_path, e
     class StopError(Exception):
         pass
 
-    for after in (2, 3, 4, 5, 9):  # before, at and after the decision
+    for after in (20, 29, 30, 31, 45):  # before, at and after the decision
         folder: Path = tmp_path / f"stopped{after}"
         calls = 0
 

@@ -182,12 +182,21 @@ def _labels(record: Record) -> str:
     if record.problem_type == REGRESSION:
         return f"## Answer\n\nThe answer is a number: {_cell((record.labels or ['value'])[0])}.\n"
     names = record.labels or default_labels(record.classes)
-    return "## Labels\n\n" + _table(("index", "label"), enumerate(names))
+    if not record.thresholds:
+        return "## Labels\n\n" + _table(("index", "label"), enumerate(names))
+    rows = [(index, *row) for index, row in enumerate(zip(names, record.thresholds, strict=True))]
+    also = " If none is, the most probable label applies." if record.at_least_one else ""
+    return f"## Labels\n\nA label applies if its probability is above its threshold.{also}\n\n" + _table(
+        ("index", "label", "threshold"), rows
+    )
 
 
 def _metrics(record: Record) -> str:
     table = metrics_of(record.problem_type)
-    metrics = [(_titled(table[name]), f"{value:.4f}") for name, value in record.metrics.items() if name in table]
+    # Metrics that are not in the table are the author's own.
+    titles = {name: _titled(table[name]) if name in table else f"`{name}`" for name in record.metrics}
+    shown = [name for name in record.metrics if name not in ("count", "ece_raw")]
+    metrics = [(titles[name], f"{record.metrics[name]:.4f}") for name in shown]
     rows = record.metrics.get("count")
     measured_on = f"{rows} validation rows" if rows else "the validation rows"
     source = f" of {_cell(record.data.name)}" if record.data else ""

@@ -13,14 +13,15 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ptune.data.splits import Origin
-from ptune.data.targets import REGRESSION, SINGLE, ProblemType
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
+from ptune.model.decision import Decision
 from ptune.model.ensemble import Model, PromptEnsemble
 from ptune.version import __version__
 
@@ -44,12 +45,14 @@ class TaskInfo:
         label_separator: text between the labels of a row in the training data; None if there was none.
         origin: where the training data come from.
         temperature: divisor of the logits before the softmax.
+        decision: which labels of a multi-label task apply.
     """
 
     columns: Mapping[str, str | None] = field(default_factory=dict)
     label_separator: str | None = None
     origin: Origin | None = None
     temperature: float = 1.0
+    decision: Decision = field(default_factory=Decision)
 
 
 class BackboneNote(BaseModel):
@@ -98,6 +101,13 @@ class Record(BaseModel):
     temperature: float = Field(
         1.0, gt=0, description="Divisor of the logits before the softmax, fitted on the validation split."
     )
+    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
+        None,
+        description="Multi-label: for each of the C labels, the probability above which it applies; None: 0.5 for all.",
+    )
+    at_least_one: bool = Field(
+        False, description="Multi-label: whether the most probable label applies where no other does."
+    )
     max_length: int | None = Field(
         None, ge=1, description="Length in tokens that texts were cut to, special tokens included."
     )
@@ -123,6 +133,10 @@ class Record(BaseModel):
             raise ValueError(f"{len(self.labels)} labels are named, but there are {self.classes} classes")
         if self.problem_type == REGRESSION and self.classes != 1:
             raise ValueError(f"a regression gives one number, but there are {self.classes} classes")
+        if self.thresholds is not None and (self.problem_type != MULTI or len(self.thresholds) != self.classes):
+            raise ValueError(
+                f"there are {len(self.thresholds)} thresholds for {self.classes} outputs of a {self.problem_type}"
+            )
         return self
 
     @classmethod
@@ -157,6 +171,8 @@ class Record(BaseModel):
             problem_type=model.problem_type,
             members=len(model.members) if isinstance(model, PromptEnsemble) else 1,
             temperature=task.temperature,
+            thresholds=list(task.decision.thresholds) or None,
+            at_least_one=task.decision.at_least_one,
             max_length=max_length,
             pair_separator=pair_separator,
             data=task.origin,
@@ -170,7 +186,8 @@ class Record(BaseModel):
     @property
     def task(self) -> TaskInfo:
         """What the record says about the task."""
-        return TaskInfo(self.columns, self.label_separator, self.data, self.temperature)
+        decision = Decision(tuple(self.thresholds or ()), self.at_least_one)
+        return TaskInfo(self.columns, self.label_separator, self.data, self.temperature, decision)
 
 
 def versions() -> dict[str, str]:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Columns, Json, Place, Prediction, PredictionOptions
+from ptune.cli.options import (
+    Adapter,
+    BatchSize,
+    ColumnOptions,
+    Columns,
+    Json,
+    Place,
+    Prediction,
+    PredictionOptions,
+    Threshold,
+)
 from ptune.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -23,6 +34,7 @@ def evaluate(
     data_revision: str | None = None,
     backbone: Place | None = None,
     batch_size: BatchSize = None,
+    threshold: Threshold = None,
     json: Json = False,
     columns: Columns = None,
     device: Prediction = None,
@@ -76,12 +88,15 @@ def evaluate(
     classifier = load(file, backbone, **options.model_dump())
     if file.record.labels is None:  # an adapter written by PEFT has no labels; the backbone may know them
         rows = load_evaluation_data(file.record, data, split, labels=classifier.labels, **source)
+    if threshold is not None:
+        classifier = classifier.with_threshold(threshold)
     terminal.say(rows.notes[0])
     evaluation = evaluate(classifier, rows, split, batch_size)
     shown = [name for name in evaluation.metrics if not rows.metrics or name in (*rows.metrics, *_ALWAYS)]
     compared: dict[str, Any] = {}
     if isinstance(classifier.model.backbone, CompiledBackbone):
-        plain = evaluate(load(file, classifier.model.backbone.original), rows, split, batch_size).metrics
+        original = replace(load(file, classifier.model.backbone.original), task=classifier.task)
+        plain = evaluate(original, rows, split, batch_size).metrics
         _print_comparison(terminal, shown, evaluation.metrics, plain, str(options.precision))
         compared = {"precision": options.precision, "fp32": plain}
     else:

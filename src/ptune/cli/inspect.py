@@ -33,6 +33,7 @@ def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
         "softmax": record.prompt.softmax,
         "members": record.members,
         "temperature": record.temperature,
+        "thresholds": dict(zip(record.labels or [], record.thresholds or [], strict=False)),
         "head": record.prompt.head,
         "template": record.prompt.template,
         "max_length": record.max_length,

@@ -26,6 +26,15 @@ Adapter = Annotated[
     Parameter(help="An adapter of ptune or PEFT: a folder, or a Hub id, OWNER/NAME or OWNER/NAME@REVISION."),
 ]
 
+Threshold = Annotated[
+    float | None,
+    Parameter(
+        help="Probability above which a label applies, for adapters that give several labels. Default: the thresholds "
+        "that the adapter holds.",
+        validator=validators.Number(gt=0, lt=1),
+    ),
+]
+
 BatchSize = Annotated[
     int | None,
     Parameter(help="Rows per forward pass. Default: chosen for the device.", validator=validators.Number(gte=1)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions
+from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions, Threshold
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import MULTI, REGRESSION, ProblemType
@@ -36,6 +36,7 @@ def predict(
     text_pair_column: str | None = None,
     backbone: Place | None = None,
     batch_size: BatchSize = None,
+    threshold: Threshold = None,
     json: Json = False,
     device: Prediction = None,
 ) -> None:
@@ -48,7 +49,7 @@ def predict(
 
     One label per row: label, its probability as score, and the probabilities of all labels as scores.
 
-    Several labels per row: labels, which lists those with a probability above 0.5, and scores. In CSV and TSV files
+    Several labels per row: labels, which lists those above their thresholds, and scores. In CSV and TSV files
     the labels are joined, as in a|b.
 
     Regression: value.
@@ -96,6 +97,8 @@ def predict(
     if input is not None:
         _check_readable(input)
     classifier = load(adapter, backbone, **options.model_dump())
+    if threshold is not None:
+        classifier = classifier.with_threshold(threshold)
     if text is not None:
         _predict_one(terminal, classifier, text, text_pair)
     else:

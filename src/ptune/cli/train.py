@@ -20,7 +20,7 @@ from ptune.cli.options import (
 )
 from ptune.cli.terminal import Terminal, progress_bar
 from ptune.data.metric_table import metrics_of, shown
-from ptune.data.targets import REGRESSION, SINGLE
+from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.evaluation.chance import interval
 from ptune.model.config import PromptConfig
 from ptune.training.callbacks import Report, reporting_callbacks
@@ -149,7 +149,7 @@ def run(
     from ptune.evaluation.calibration import FEWEST_ROWS
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
-    from ptune.training.train import settle
+    from ptune.training.settle import settle
     from ptune.training.train import train as train_model
 
     output = output.expanduser()
@@ -173,6 +173,8 @@ def run(
             callbacks=callbacks,
         )
     terminal.say(_best_line(result, data))
+    if data.problem_type == MULTI:
+        terminal.say(_threshold_line(result, training))
     if data.problem_type == SINGLE and result.metrics["count"] >= FEWEST_ROWS:
         terminal.say(
             f"calibrated with temperature {result.classifier.temperature:.3f}: expected calibration error "
@@ -246,6 +248,15 @@ def _epoch_line(line: dict[str, Any], epochs: int, data: TextData) -> str:
         f"epoch {line['epoch']}/{epochs}: train loss {line['train_loss']:.4f}, validation loss {line['loss']:.4f}, "
         f"{metrics}{_by_seed(line)}{'  best' if line['best'] else ''}"
     )
+
+
+def _threshold_line(result: TrainResult, training: TrainConfig) -> str:
+    thresholds = sorted(result.classifier.task.decision.thresholds)
+    if training.threshold is not None:
+        return f"a label applies if its probability is above {training.threshold:g}"
+    between = f"{thresholds[0]:.3f} to {thresholds[-1]:.3f}"
+    default = ", or the most probable one" if result.classifier.task.decision.at_least_one else ""
+    return f"labels apply above probabilities of {between}, by label (fitted on these rows){default}"
 
 
 def _best_line(result: TrainResult, data: TextData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,15 +10,50 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, column_or_1d
 
-from ptune.data.columns import Columns
+from ptune.data.columns import LABELS, Columns, choose_columns
+from ptune.data.objects import as_texts, is_table, name_of
 from ptune.data.splits import Split, TextData
+from ptune.data.targets import LARGEST, MULTI, REGRESSION, SINGLE, ProblemType, Target
 from ptune.data.texts import Text, unzip
 from ptune.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 _FORMS = "a list, array or Series of texts, or a list of pairs, or an array or DataFrame of one or two columns"
+
+
+def text_columns(X: Any) -> Any:
+    """Return X with its columns of text alone, if its columns have names. Everything else is returned as it is.
+
+    A DataFrame stays one. Of other tables, such as a Dataset or a list of dicts, the texts are returned.
+
+    Raises:
+        DataError: the columns of text are not known by their names.
+    """
+    if issparse(X) or not is_table(X) or (isinstance(X, list) and not X):
+        return X
+
+    def choose(names: list[str], where: str) -> Columns:
+        pair = len(names) == 2 and not {name.lower() for name in names} & {*LABELS}
+        columns = Columns(*names) if pair else choose_columns(names, where=where, need_label=False)
+        unread = [name for name in names if name not in (columns.text, columns.text_pair)]
+        if unread:
+            logger.warning("X: only %s is read; not read: %s", columns, ", ".join(unread))
+        return columns
+
+    if not (hasattr(X, "columns") and hasattr(X, "__array__")):  # not a DataFrame of pandas or Polars
+        texts = list(as_texts(X, choose))
+        return [list(text) if isinstance(text, tuple) else text for text in texts]
+    if len(X.columns) == 1:
+        return X
+    columns = choose([str(name) for name in X.columns], f"X ({name_of(X)})")
+    wanted = [name for name in X.columns if str(name) in (columns.text, columns.text_pair)]
+    if [str(name) for name in wanted] != [name for name in (columns.text, columns.text_pair) if name]:
+        wanted.reverse()
+    return X if wanted == list(X.columns) else X[wanted]
 
 
 def text_table(X: Any) -> NDArray[Any]:
@@ -56,6 +92,50 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         raise DataError(f"y holds labels of several types ({', '.join(types)}); give labels of one type") from err
 
 
+def is_indicator(y: Any) -> bool:
+    """Return whether y is a matrix of zeros and ones, with a column for each label.
+
+    Raises:
+        DataError: y holds several labels for each row in another form.
+    """
+    if isinstance(y, (list, tuple)) and any(isinstance(row, (list, tuple, set)) and len(row) != 1 for row in y):
+        widths = {len(row) if isinstance(row, (list, tuple)) else None for row in y}
+        if len(widths) > 1 or None in widths or type_of_target(y) != "multilabel-indicator":
+            raise DataError(
+                "y holds several labels in a row; a matrix of zeros and ones with a column for each label is expected, "
+                "as sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y) makes it"
+            )
+    shape = y.shape if issparse(y) else np.asarray(y).shape
+    return len(shape) == 2 and shape[1] > 1 and type_of_target(y) == "multilabel-indicator"
+
+
+def label_matrix(y: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the labels [C], which are the names of y's columns or their numbers, and which rows have them [N, C].
+
+    Raises:
+        DataError: y holds something else than zeros and ones.
+    """
+    names = [str(name) for name in y.columns] if hasattr(y, "columns") else None
+    cells = y.toarray() if issparse(y) else np.asarray(y)
+    matrix = cells.astype(bool)
+    if (cells != matrix).any():
+        raise DataError("y has several columns, which are labels, but holds something else than zeros and ones")
+    return np.arange(matrix.shape[1]) if names is None else np.array(names), matrix
+
+
+def numbers(y: Any) -> NDArray[np.float64]:
+    """Return the targets of a regression [N].
+
+    Raises:
+        ValueError: y is not a column of finite numbers, or one is too large to learn.
+    """
+    targets = column_or_1d(y, dtype=np.float64, warn=True)
+    assert_all_finite(targets, input_name="y")
+    if (np.abs(targets) > LARGEST).any():
+        raise DataError(f"y holds numbers beyond {LARGEST:g}; divide all of them by the same number")
+    return targets
+
+
 def row_weights(
     labels: NDArray[Any], class_weight: dict[Any, float] | str | None, sample_weight: Any
 ) -> NDArray[np.float64] | None:
@@ -89,12 +169,8 @@ def text_data(
     Raises:
         DataError: a text is empty, a class has only one row, or there are fewer than two classes.
     """
-    first, second = unzip(list(texts), 0)
-    split = Split(first, second, targets.tolist())
-    if weights is not None:
-        used = np.flatnonzero(weights)
-        split = Split(first, second, targets.tolist(), (weights / weights[used].mean()).tolist())
-        split, targets = split.select(used.tolist()), targets[used]
+    split = _weighted(texts, targets.tolist(), weights)
+    targets = np.array(split.labels)
     labels = [str(label) for label in classes.tolist()]
     counts = np.bincount(targets, minlength=len(labels))
     if (counts > 0).sum() < 2:
@@ -102,5 +178,54 @@ def text_data(
     if (counts == 1).any():
         rare = labels[int(np.flatnonzero(counts == 1)[0])]
         raise DataError(f"class '{rare}' of y has one row; at least two are needed, to learn from and to check with")
-    columns = Columns("text", None if second is None else "text_pair", "label")
-    return TextData({"train": split}, labels, columns, "X")
+    return _training_data(split, labels, SINGLE)
+
+
+def label_data(
+    texts: Sequence[Text], classes: NDArray[Any], matrix: NDArray[np.bool_], weights: NDArray[np.float64] | None
+) -> TextData:
+    """Return training data with several labels per row, without the rows of weight 0.
+
+    Args:
+        classes: [C].
+        matrix: [N, C], which labels the rows have.
+        weights: [N]. Only their ratios matter.
+
+    Raises:
+        DataError: a text is empty, or all rows have the same labels.
+    """
+    targets = [tuple(np.flatnonzero(row).tolist()) for row in matrix]
+    split = _weighted(texts, targets, weights)
+    if len(set(split.labels or [])) < 2:
+        raise DataError(f"all {len(split)} rows of y have the same labels; there is nothing to learn")
+    return _training_data(split, [str(label) for label in classes.tolist()], MULTI)
+
+
+def number_data(texts: Sequence[Text], targets: NDArray[np.float64], weights: NDArray[np.float64] | None) -> TextData:
+    """Return training data of a regression, without the rows of weight 0.
+
+    Args:
+        targets: [N].
+        weights: [N]. Only their ratios matter.
+
+    Raises:
+        DataError: a text is empty, or all rows have the same number.
+    """
+    split = _weighted(texts, targets.tolist(), weights)
+    if len(set(split.labels or [])) < 2:
+        raise DataError(f"all {len(split)} sample(s) of y are the same number; there is nothing to learn")
+    return _training_data(split, ["y"], REGRESSION)
+
+
+def _weighted(texts: Sequence[Text], targets: Sequence[Target], weights: NDArray[np.float64] | None) -> Split:
+    """Return a split without the rows of weight 0, in which the other weights are 1 on average."""
+    first, second = unzip(list(texts), 0)
+    if weights is None:
+        return Split(first, second, targets)
+    used = np.flatnonzero(weights)
+    return Split(first, second, targets, (weights / weights[used].mean()).tolist()).select(used.tolist())
+
+
+def _training_data(train: Split, labels: list[str], problem_type: ProblemType) -> TextData:
+    columns = Columns("text", None if train.pairs is None else "text_pair", "label")
+    return TextData({"train": train}, labels, columns, "X", problem_type=problem_type)

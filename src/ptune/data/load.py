@@ -1,4 +1,4 @@
-"""Load labelled text from a folder, a file or the Hub, and check it row by row.
+"""Load labelled text from a folder, a file, the Hub or an object in memory, and check it row by row.
 
 `load_data` returns a `TextData`: splits of texts, pairs and targets, and the
 label names in index order. Labels are names or numbers. Names are sorted
@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ptune.data.columns import Columns
 from ptune.data.glue import TITLES
+from ptune.data.objects import find_in_memory, is_place, name_of
 from ptune.data.raw import RawSplit, read_labels, read_table
 from ptune.data.sources import find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_data(
-    source: str | Path,
+    source: Any,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -57,12 +57,14 @@ def load_data(
     Args:
         source: a folder with train, validation and test files; one file; or a Hub id with an optional
             configuration (`glue/mrpc`). Tasks of GLUE and SuperGLUE are recognised by their name and by their files.
+            Or an object in memory: a pandas or Polars DataFrame, a `datasets.Dataset`, a list of dicts, a dict of
+            lists, a tuple (texts, labels), or a dict of splits to any of these, such as a `DatasetDict`.
         text, text_pair, label: column names; None: guess them.
         labels: label names in index order, such as an adapter's; None: take them from the training rows.
         problem_type: the kind of the labels; None: guess it. Lists are several labels at once, fractions are the
             targets of a regression, and everything else is one label per row.
         label_separator: text between the labels of a row, such as '|', for several labels in a CSV file.
-        only: read only this split, for evaluation. If the source is one file, all of it is this split.
+        only: read only this split, for evaluation. A source without splits, such as a file, is this split.
         trained: columns of an adapter's training data by `text`, `text_pair` and `label`. They are used, if the data
             have them, unless other columns are named.
         seed: seed of the validation split and of the sample for `max_train_rows`.
@@ -73,7 +75,8 @@ def load_data(
         DataError: the data cannot be used. The message names the file, the row and what was expected.
         ConfigError: `label_separator` is empty, or given for another problem type than multi-label.
     """
-    located = find_tables(str(source), only, revision)
+    in_memory = not is_place(source)
+    located = find_in_memory(source, only) if in_memory else find_tables(str(source), only, revision)
     task = located.task
     if task is not None:
         text, text_pair = (text, text_pair) if text else (task.columns.text, text_pair or task.columns.text_pair)
@@ -104,7 +107,7 @@ def load_data(
         notes.append(f"task: {TITLES[task.benchmark]}'s {task.title}, measured by {' and '.join(metrics)}")
     notes += [f"split: the rows of {name} have no labels and are left out" for name in raw if name not in splits]
     data = TextData(
-        splits, names, columns, str(source), tuple(notes), settled, label_separator, located.origin, metrics
+        splits, names, columns, name_of(source), tuple(notes), settled, label_separator, located.origin, metrics
     )
     if only is not None:
         return data

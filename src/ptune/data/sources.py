@@ -46,12 +46,12 @@ class Found:
     """The splits of a source.
 
     tables: splits by name, train first.
-    origin: where the data come from, as an adapter records it.
+    origin: where the data come from, as an adapter records it; None for objects in memory.
     task: the benchmark's task that the data belong to; None for other data.
     """
 
     tables: dict[str, Table]
-    origin: Origin
+    origin: Origin | None
     task: Task | None
 
 
@@ -79,6 +79,11 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
     # Train comes first because it decides which columns the other splits must have.
     names = [wanted] if only else sorted(found.tables, key=lambda name: name != "train")
     return replace(found, tables={name: found.tables[name] for name in names})
+
+
+def split_named(name: str) -> str | None:
+    """Return the split that a name stands for, such as validation for dev; None for other names."""
+    return _SPLIT_NAMES.get(name.lower())
 
 
 def _find_locally(path: Path, only: str | None) -> Found:
@@ -223,7 +228,7 @@ def _find_on_hub(source: str, only: str | None, revision: str | None) -> Found:
     for name, rows in _load_from_hub(source, origin).items():
         if name in splits or name == only:
             where = f"{source}, split {name}"
-            known = {column: names for column, feature in rows.features.items() if (names := _feature_names(feature))}
+            known = {column: names for column, feature in rows.features.items() if (names := feature_names(feature))}
             class_names = {task.label: [*task.labels]} if task else known
             tables[splits.get(name, name)] = Table(
                 where, _prepare(zip(repeat(where), rows, strict=False), task), class_names
@@ -231,7 +236,7 @@ def _find_on_hub(source: str, only: str | None, revision: str | None) -> Found:
     return Found(tables, origin, task)
 
 
-def _feature_names(feature: Any) -> list[str] | None:
+def feature_names(feature: Any) -> list[str] | None:
     """Return the label names of a Hub column of labels or of lists of labels; None for other columns."""
     return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
 

@@ -10,11 +10,6 @@ from ptune.errors import DataError
 Text = str | tuple[str, str]
 
 
-def listed(texts: Text | Sequence[Text]) -> list[Text]:
-    """Return a list of texts or pairs, also for a single text or pair."""
-    return [texts] if isinstance(texts, (str, tuple)) else list(texts)  # type: ignore[list-item]
-
-
 def unzip(texts: Sequence[Text], seen: int = 0) -> tuple[list[str], list[str] | None]:
     """Return the first texts, and the second texts or None for single texts.
 
@@ -24,13 +19,17 @@ def unzip(texts: Sequence[Text], seen: int = 0) -> tuple[list[str], list[str] | 
 
     Raises:
         DataError: a text is empty, is not a string, or cannot be encoded.
-        DataError: single texts and pairs are mixed.
+        DataError: single texts and pairs are mixed, or a pair has not two texts.
     """
     paired = bool(texts) and isinstance(texts[0], tuple)
     for number, row in enumerate(texts, seen + 1):
         if isinstance(row, tuple) != paired:
             raise DataError(f"text {number}: single texts and pairs do not mix in one call")
         members: Sequence[str] = row if isinstance(row, tuple) else [row]
+        if paired and len(members) != 2:
+            raise DataError(
+                f"text {number}: a pair has two texts, but this tuple has {len(members)}; give several texts as a list"
+            )
         if any(not isinstance(member, str) or not member.strip() for member in members):
             raise DataError(f"text {number} is empty or not text: {row!r}")
         if not all(map(whole_characters, members)):

@@ -14,6 +14,7 @@ from ptune.data.splits import TextData
 from ptune.data.targets import MULTI, SINGLE, ProblemType, default_labels
 from ptune.errors import DataError
 from ptune.evaluation.metrics import by_label, confusion, evaluate_logits
+from ptune.evaluation.own_metrics import OwnMetrics, check_metrics, own_metrics
 from ptune.inference.answers import probabilities
 from ptune.inference.classifier import TextClassifier
 from ptune.model.checks import check_task
@@ -64,46 +65,61 @@ class Evaluation:
 
 def evaluate(
     classifier: TextClassifier,
-    data: TextData,
+    data: Any,
     split: str = "validation",
     batch_size: int | None = None,
     *,
     per_row: bool = False,
+    metrics: OwnMetrics | None = None,
 ) -> Evaluation:
     """Measure a classifier on a labelled split.
 
     Args:
         classifier: from `ptune.load` or `TrainResult.classifier`.
-        data: from `ptune.load_data`, with the classifier's labels in the same order.
-        split: train, validation or test.
+        data: from `ptune.load_data`, with the classifier's labels in the same order. Or anything that `load_data`
+            takes, such as a DataFrame; it is then read with the columns and the labels of the classifier.
+        split: train, validation or test. Data without splits, such as a DataFrame, are measured as a whole.
         batch_size: rows per forward pass. Default: as many as suit the device.
         per_row: also return the outputs and the loss of every row.
+        metrics: more metrics by name, as functions (truth, predicted) that return a number, such as those of
+            scikit-learn; see `train`.
 
     Raises:
-        DataError: there is no such split, its rows have no labels, or it holds pairs but the classifier takes single
-            texts (or the other way round).
-        ConfigError: the classifier has another problem type or other labels.
+        DataError: the data cannot be read, there is no such split, its rows have no labels, or it holds pairs but the
+            classifier takes single texts (or the other way round).
+        ConfigError: the classifier has another problem type or other labels, or one of `metrics` cannot be used.
     """
+    check_metrics(metrics or {}, classifier.model.problem_type)
+    if not isinstance(data, TextData):
+        data = load_data(
+            data,
+            labels=classifier.labels,
+            problem_type=classifier.model.problem_type,
+            label_separator=classifier.task.label_separator,
+            only=split,
+            trained=classifier.task.columns,
+        )
     rows = data.split(split)
     # PEFT does not store label names, so placeholders match any labels.
     has_placeholders = classifier.labels == default_labels(len(data.labels))
     check_task(classifier.model.problem_type, data.labels if has_placeholders else classifier.labels, data)
     targets = data.targets(split)
     logits = classifier.split_logits(rows, batch_size)
-    problem_type, labels = data.problem_type, classifier.labels
+    problem_type, labels, decision = data.problem_type, classifier.labels, classifier.task.decision
     details: dict[str, Any] = {}
     if problem_type == SINGLE:
         details["confusion_matrix"] = confusion(logits, targets)
     if problem_type in (SINGLE, MULTI):
-        details["by_label"] = dict(zip(labels, by_label(logits, targets), strict=True))
+        details["by_label"] = dict(zip(labels, by_label(logits, targets, decision), strict=True))
     if per_row:
         outputs = logits if problem_type not in (SINGLE, MULTI) else _probabilities(logits, classifier)
         losses = Objective(problem_type).row_losses(
             logits.double(), targets if problem_type == SINGLE else targets.double()
         )
         details["rows"] = RowScores(outputs.tolist(), losses.tolist())
-    metrics = evaluate_logits(logits, targets, problem_type, classifier.temperature)
-    return Evaluation(metrics, split, problem_type, list(labels), **details)
+    rule = (problem_type, classifier.temperature, decision)
+    values = evaluate_logits(logits, targets, *rule) | own_metrics(metrics or {}, logits, targets, *rule)
+    return Evaluation(values, split, problem_type, list(labels), **details)
 
 
 def _probabilities(logits: Any, classifier: TextClassifier) -> Any:

@@ -8,14 +8,18 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.data.targets import MULTI, SINGLE, ProblemType
 from ptune.evaluation.calibration import expected_calibration_error
-from ptune.inference.answers import applies
+from ptune.model.decision import Decision
 from ptune.model.objective import Objective
 
 
 def evaluate_logits(
-    logits: Tensor, labels: Tensor, problem_type: ProblemType = SINGLE, temperature: float = 1.0
+    logits: Tensor,
+    labels: Tensor,
+    problem_type: ProblemType = SINGLE,
+    temperature: float = 1.0,
+    decision: Decision | None = None,
 ) -> dict[str, float]:
     """Return the metrics of one split, by name.
 
@@ -24,17 +28,21 @@ def evaluate_logits(
         labels: [N], class indices; multi-label [N, C], 0 or 1; regression [N], numbers.
         problem_type: single-label, multi-label or regression.
         temperature: divisor of the logits before the softmax (single label only).
+        decision: which labels apply (multi-label only); None: those with a probability above 0.5.
 
     Returns:
         Single label: accuracy, f1 (with two classes binary, class 1 being positive; otherwise macro), f1_macro,
         matthews (from -1 to 1), ece (expected calibration error of the probabilities, from 0 to 1) and ece_raw (the
         same at temperature 1).
-        Multi-label, where a label is predicted if its probability is above 0.5: accuracy (share of rows with all
+        Multi-label: accuracy (share of rows with all
         labels correct), f1 (micro) and f1_macro.
         Regression: mse, mae, pearson and spearman (0 if all predictions or all targets are equal) and r2.
         Always: loss (mean cross-entropy in nats, or mean squared error) and count (rows).
     """
-    metrics = {SINGLE: _single_label, MULTI: _multi_label, REGRESSION: _regression}[problem_type](logits, labels)
+    if problem_type == MULTI:
+        metrics = _multi_label((decision or Decision()).applies(logits), labels == 1)
+    else:
+        metrics = (_single_label if problem_type == SINGLE else _regression)(logits, labels)
     if problem_type == SINGLE:
         metrics["ece"] = expected_calibration_error((logits / temperature).softmax(dim=1), labels)
         metrics["ece_raw"] = expected_calibration_error(logits.softmax(dim=1), labels)
@@ -59,11 +67,11 @@ def _single_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def _multi_label(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def _multi_label(applied: Tensor, truth: Tensor) -> dict[str, float]:
     # Not computed by scikit-learn, which takes a single column for two classes instead of one label.
-    correct, predicted, true = _counts(applies(logits), labels == 1)
+    correct, predicted, true = _counts(applied, truth)
     return {
-        "accuracy": float((applies(logits) == (labels == 1)).all(dim=1).double().mean()),
+        "accuracy": float((applied == truth).all(dim=1).double().mean()),
         "f1": float(_ratio(2 * correct.sum(), predicted.sum() + true.sum())),
         "f1_macro": float(_ratio(2 * correct, predicted + true).mean()),
     }
@@ -123,18 +131,19 @@ def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
     return matrix.tolist()
 
 
-def by_label(logits: Tensor, labels: Tensor) -> list[dict[str, float]]:
+def by_label(logits: Tensor, labels: Tensor, decision: Decision | None = None) -> list[dict[str, float]]:
     """Return precision, recall, f1 and support (rows that have it) of each label.
 
     Args:
         logits: [N, C].
         labels: [N], class indices; multi-label [N, C], 0 or 1.
+        decision: see `evaluate_logits`.
     """
     if labels.dim() == 1:
         classes = logits.shape[1]
         counts = _counts(one_hot(logits.argmax(dim=1), classes).bool(), one_hot(labels, classes).bool())
     else:
-        counts = _counts(applies(logits), labels == 1)
+        counts = _counts((decision or Decision()).applies(logits), labels == 1)
     correct, predicted, true = counts
     columns = (_ratio(correct, predicted), _ratio(correct, true), _ratio(2 * correct, predicted + true), true)
     names = ("precision", "recall", "f1", "support")
@@ -149,7 +158,9 @@ def collapsed(logits: Tensor, labels: Tensor) -> int | None:
     return None
 
 
-def describe_collapse(logits: Tensor, labels: Tensor, names: Sequence[str], problem_type: ProblemType) -> str | None:
+def describe_collapse(
+    logits: Tensor, labels: Tensor, names: Sequence[str], problem_type: ProblemType, decision: Decision | None = None
+) -> str | None:
     """Say in words that all predictions are the same although the labels differ. Return None if that is not so.
 
     Args:
@@ -157,6 +168,7 @@ def describe_collapse(logits: Tensor, labels: Tensor, names: Sequence[str], prob
         labels: see `evaluate_logits`.
         names: label names in index order.
         problem_type: single-label, multi-label or regression.
+        decision: see `evaluate_logits`.
     """
     if problem_type == SINGLE:
         predicted = collapsed(logits, labels)
@@ -164,7 +176,7 @@ def describe_collapse(logits: Tensor, labels: Tensor, names: Sequence[str], prob
     if len(labels.unique(dim=0)) == 1:
         return None
     if problem_type == MULTI:
-        applied = applies(logits)
+        applied = (decision or Decision()).applies(logits)
         listed = ", ".join(f"'{name}'" for name, is_set in zip(names, applied[0].tolist(), strict=True) if is_set)
         return None if (applied != applied[0]).any() else f"every prediction is {listed or 'that no label applies'}"
     # Predictions count as the same if they vary by less than a thousandth of the targets' standard deviation.

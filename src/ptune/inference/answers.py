@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.model.decision import Decision
 
 # Single label: {"label": str, "score": float, "scores": {label: probability}}.
 # Multi-label: {"labels": [str], "scores": {label: probability}}. Regression: {"value": float}.
@@ -20,7 +21,11 @@ PREDICTION_KEYS: dict[ProblemType, tuple[str, ...]] = {
 
 
 def answers(
-    logits: Tensor, labels: Sequence[str], problem_type: ProblemType, temperature: float = 1.0
+    logits: Tensor,
+    labels: Sequence[str],
+    problem_type: ProblemType,
+    temperature: float = 1.0,
+    decision: Decision | None = None,
 ) -> Iterator[Prediction]:
     """Yield one prediction per row of logits.
 
@@ -29,11 +34,13 @@ def answers(
         labels: label names in index order.
         problem_type: single-label, multi-label or regression.
         temperature: divisor of the logits before the softmax (single label only), see `ptune.evaluation.calibration`.
+        decision: which labels apply (multi-label only); None: those with a probability above 0.5.
     """
     if problem_type == REGRESSION:
         yield from ({"value": value} for value in logits[:, 0].tolist())
     elif problem_type == MULTI:
-        for row, applied in zip(probabilities(logits, MULTI).tolist(), applies(logits).tolist(), strict=True):
+        applying = (decision or Decision()).applies(logits).tolist()
+        for row, applied in zip(probabilities(logits, MULTI).tolist(), applying, strict=True):
             chosen = [label for label, applies_here in zip(labels, applied, strict=True) if applies_here]
             yield {"labels": chosen, "scores": dict(zip(labels, row, strict=True))}
     else:
@@ -45,8 +52,3 @@ def answers(
 def probabilities(logits: Tensor, problem_type: ProblemType, temperature: float = 1.0) -> Tensor:
     """Return the probabilities [N, C] of logits [N, C]. Only single-label logits are divided by the temperature."""
     return logits.sigmoid() if problem_type == MULTI else (logits / temperature).softmax(dim=1)
-
-
-def applies(logits: Tensor) -> Tensor:
-    """Return which labels of a multi-label task apply, bool [N, C]: those with a probability above 0.5."""
-    return logits.sigmoid() > 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,10 +20,11 @@ from ptune.adapter.push import push
 from ptune.backends.openvino.backbone import CompiledBackbone
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names, text_of
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_cuts
+from ptune.data.objects import as_texts
 from ptune.data.readers import Row, read_columns, read_rows
 from ptune.data.splits import Split
-from ptune.data.targets import REGRESSION
-from ptune.data.texts import Text, listed, unzip
+from ptune.data.targets import MULTI, REGRESSION
+from ptune.data.texts import Text, unzip
 from ptune.errors import AdapterError, ConfigError
 from ptune.hub import MESSAGE
 from ptune.inference.answers import PREDICTION_KEYS, Prediction, answers, probabilities
@@ -104,9 +105,26 @@ class TextClassifier:
         encoder = TextEncoder(tokenizer, max_length or room, separator, model.config.template)
         return cls(model, encoder, int(tokenizer.pad_token_id), task or TaskInfo(), folder)
 
-    def saved(self, folder: Path, temperature: float) -> TextClassifier:
-        """Return a copy of this classifier that knows its folder and its fitted temperature."""
-        return replace(self, task=replace(self.task, temperature=temperature), folder=folder)
+    def saved(self, folder: Path, task: TaskInfo) -> TextClassifier:
+        """Return a copy of this classifier that knows its folder, and what was fitted after training."""
+        return replace(self, task=task, folder=folder)
+
+    def with_threshold(self, threshold: float | Mapping[str, float]) -> TextClassifier:
+        """Return a copy of this classifier in which labels apply above another probability.
+
+        Args:
+            threshold: between 0 and 1, for all labels, or a threshold for some labels by name. The other labels keep
+                theirs. With a threshold for all labels, a text may get no label.
+
+        Raises:
+            ConfigError: the task is not multi-label, a label is unknown, or a threshold is not between 0 and 1.
+        """
+        if self.model.problem_type != MULTI:
+            raise ConfigError(
+                "`threshold` is for several labels per row, but this adapter gives one answer; leave it out"
+            )
+        decision = self.task.decision.with_threshold(threshold, self.labels)
+        return replace(self, task=replace(self.task, decision=decision))
 
     @property
     def labels(self) -> list[str]:
@@ -141,18 +159,25 @@ class TextClassifier:
         """Return the logits [N, C] of a split's rows, see `logits`."""
         return self.logits(split.texts, split.pairs, batch_size)
 
-    def predict(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> list[Prediction]:
+    def predict(self, texts: Any, batch_size: int | None = None) -> list[Prediction]:
         """Return one prediction per text or (text, pair); see `ptune.inference.answers.Prediction` for the keys.
+
+        Args:
+            texts: a text, a pair, a list, array or Series of them, or a table such as a DataFrame, a Dataset or a list
+                of dicts, of which the columns are read that the adapter was trained on.
+            batch_size: rows per forward pass. Default: as many as suit the device.
 
         Raises:
             DataError: a text is empty, single texts and pairs are mixed, or the adapter was trained on the other kind.
+            DataError: `texts` is something that holds no texts, or a table without a column of texts.
         """
-        return list(self.stream(listed(texts), batch_size))
+        return list(self.stream(texts, batch_size))
 
-    def predict_proba(self, texts: Text | Sequence[Text], batch_size: int | None = None) -> Tensor:
+    def predict_proba(self, texts: Any, batch_size: int | None = None) -> Tensor:
         """Return the probabilities [N, C] of texts, float64, columns in the order of `labels`.
 
-        In a multi-label task each probability is independent of the others; otherwise each row sums to 1.
+        `texts` is what `predict` takes. In a multi-label task each probability is independent of the others; otherwise
+        each row sums to 1.
 
         Raises:
             ConfigError: the task is a regression, which has no probabilities.
@@ -160,7 +185,7 @@ class TextClassifier:
         """
         if self.model.problem_type == REGRESSION:
             raise ConfigError("a regression gives a number and no probabilities; call predict instead")
-        first, second = unzip(listed(texts))
+        first, second = unzip(list(as_texts(texts, self._choose_columns)))
         logits = self.logits(first, second, batch_size)
         return probabilities(logits.double(), self.model.problem_type, self.temperature)
 
@@ -182,15 +207,18 @@ class TextClassifier:
         options = {"device": model.device, **options}
         return pipeline("text-classification", model=model, tokenizer=tokenizer, **options)
 
-    def stream(self, texts: Iterable[Text], batch_size: int | None = None) -> Iterator[Prediction]:
-        """Yield predictions for any number of texts, in their order. At most WINDOW texts are read ahead."""
-        iterator, seen, cut = iter(texts), 0, 0
+    def stream(self, texts: Any, batch_size: int | None = None) -> Iterator[Prediction]:
+        """Yield predictions for any number of texts, in their order. At most WINDOW texts are read ahead.
+
+        `texts` is what `predict` takes, or any other iterable of texts, such as a generator.
+        """
+        iterator, seen, cut = iter(as_texts(texts, self._choose_columns)), 0, 0
         most_tokens: int | None = None
         while window := list(islice(iterator, WINDOW)):
             encoded = self.encode(*unzip(window, seen))
             seen, cut = seen + len(window), cut + sum(row.cut for row in encoded)
             logits, most_tokens = run_model(self.model, encoded, self.pad_id, batch_size, most_tokens)
-            yield from answers(logits, self.labels, self.model.problem_type, self.temperature)
+            yield from answers(logits, self.labels, self.model.problem_type, self.temperature, self.task.decision)
         warn_of_cuts(cut, seen, self.encoder.max_length)
 
     def stream_file(
@@ -212,7 +240,7 @@ class TextClassifier:
             columns: Columns | None = None
             keys = PREDICTION_KEYS[self.model.problem_type]
             for number, row in enumerate(read_rows(path), 1):
-                columns = columns or self._choose_columns(list(row), text, text_pair, str(path))
+                columns = columns or self._choose_columns(list(row), f"data file '{path}'", text, text_pair)
                 where = f"data file '{path}', row {number}"
                 first = text_of(row, columns.text, where)
                 pending_rows.append({new: row[name] for name, new in kept_names(row, keys).items()})
@@ -246,10 +274,11 @@ class TextClassifier:
             raise ConfigError("this classifier has no files to push; load an adapter's folder with ptune.load")
         return push(self.folder, repository, private=private, token=token, revision=revision, message=message)
 
-    def _choose_columns(self, names: list[str], text: str | None, text_pair: str | None, where: str) -> Columns:
+    def _choose_columns(
+        self, names: list[str], where: str, text: str | None = None, text_pair: str | None = None
+    ) -> Columns:
         """Return the columns asked for, or those of the training data if the file has them, or a guess."""
         text, text_pair = as_trained(names, text, text_pair, self.task.columns)
-        where = f"data file '{where}'"
         columns = choose_columns(names, text, text_pair, None, where=where, need_label=False)
         check_pairs(columns.text_pair is not None, self.task.columns, f"{where}, {columns}: ")
         chosen = {"text": columns.text, "text_pair": columns.text_pair}

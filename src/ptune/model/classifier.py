@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ptune.data.batch import Inputs, moved
+from ptune.data.load import load_data
 from ptune.data.splits import TextData
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
@@ -140,7 +141,7 @@ class PromptClassifier(nn.Module):
     def for_data(
         cls,
         backbone: str | Backbone,
-        data: TextData,
+        data: Any,
         prompt: PromptConfig | None = None,
         *,
         seed: int = 0,
@@ -155,7 +156,7 @@ class PromptClassifier(nn.Module):
 
         Args:
             backbone: a name (see `load_backbone`) or a loaded backbone.
-            data: the data to train on.
+            data: the data to train on, from `ptune.load_data`, or anything that `load_data` takes, such as a DataFrame.
             prompt: what is learned. Fields that are None get a default.
             seed: random seed for prompt and head.
             device: a torch device or `auto`, if the backbone is given by name.
@@ -165,7 +166,10 @@ class PromptClassifier(nn.Module):
         Raises:
             ConfigError: the configuration does not work with the backbone or the data.
             BackboneError: the backbone is not found, not supported or incomplete.
+            DataError: the data cannot be used.
         """
+        if not isinstance(data, TextData):
+            data = load_data(data, seed=seed)
         return cls.from_backbone(
             backbone,
             prompt,

@@ -49,6 +49,7 @@ class Progress:
     best_rank: list[float] = field(default_factory=list)  # its sort key; empty before the first epoch ends
     best_seed: int | None = None  # None for an ensemble
     best_temperature: float = 1.0
+    best_thresholds: list[float] = field(default_factory=list)  # of a multi-label task
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     rows_seen: int = 0

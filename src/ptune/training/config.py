@@ -3,56 +3,42 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ptune.data.metric_table import MetricName, choices
-from ptune.data.targets import REGRESSION, SINGLE, ProblemType
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.config import FEW_ROWS, PromptConfig
-
-# On a GPU, runs of at least so many steps are compiled by default: shorter ones do not win back the minute it takes.
-COMPILE_STEPS = 1000
-BATCH = 16
-SMALL_ROWS, SMALL_BATCH = 400, 8
-FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
-LEAST_PATIENCE = 3
-# Tasks with so few rows learn from pairs of rows, and are measured by cross-validation with so many folds.
-FEW_PER_CLASS, FEW_CONTRASTIVE, FOLDS = 64, 2000, 3
-
-
-@dataclass(frozen=True)
-class Task:
-    """The facts about data and backbone that the defaults depend on.
-
-    rows: number of training rows.
-    validation_rows: number of validation rows.
-    classes: number of classes or labels.
-    width: width of the vector that the head reads.
-    problem_type: what is learned.
-    pairs: True if rows are pairs of texts.
-    metrics: the metrics of a benchmark's task, the main one first; empty for other data.
-    norm_first: True if the backbone's layers normalise their input; see `ptune.model.families`.
-    gain: how strongly the backbone answers to a deep prompt; see `ptune.model.gain`. None: not measured.
-    encoder: True for an encoder, False for a decoder.
-    held_back: True if the validation rows were taken from the training rows.
-    gpu: True if the backbone is on a GPU.
-    """
-
-    rows: int
-    validation_rows: int
-    classes: int
-    width: int
-    problem_type: ProblemType = SINGLE
-    pairs: bool = False
-    metrics: tuple[str, ...] = ()
-    norm_first: bool = False
-    gpu: bool = False
-    gain: float | None = None
-    encoder: bool = True
-    held_back: bool = False
+from ptune.training.defaults import (
+    BATCH,
+    COMPILE_STEPS,
+    CONTRASTIVE_BATCH,
+    CONTRASTIVE_RATE,
+    FEW_CONTRASTIVE,
+    FEW_PER_CLASS,
+    FEW_ROWS_AVERAGE,
+    FEW_ROWS_EPOCHS,
+    FEWEST_EPOCHS,
+    FOLDS,
+    LEAST_PATIENCE,
+    MOST_EPOCHS,
+    RATES,
+    RATES_WIDTH,
+    SMALL_BATCH,
+    SMALL_ROWS,
+    VERBALIZER_RATE,
+    Task,
+    default_average,
+    default_decay,
+    default_epochs,
+    default_objective,
+    default_optimizer,
+    default_rate,
+    default_warmup,
+    steps_per_epoch,
+)
 
 
 class TrainConfig(BaseModel):
@@ -163,6 +149,13 @@ class TrainConfig(BaseModel):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each target that is spread over all classes. For one label per row only."
     )
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Probability above which a label applies, for several labels per row. Default: fitted for each "
+        "label on the validation rows.",
+    )
     seed: int = Field(
         0, ge=0, lt=2**31, description="Random seed for the split, the initial weights, and the order of the rows."
     )
@@ -213,15 +206,15 @@ class TrainConfig(BaseModel):
                 value="muon",
                 expected="adamw",
             )
-        objective = self.objective or default_objective(prompt, task, self)
+        objective = self.objective or self._default_objective(prompt, task)
         self._check_objective(objective, prompt, task)
         folds = self.folds or (FOLDS if objective == "contrastive" and task.held_back else None)
         rows = task.rows + (task.validation_rows if folds and task.held_back else 0)
         optimizer = self.optimizer or default_optimizer(prompt)
         lr = default_rate(prompt, task, optimizer)
-        head_lr = _RATES[(prompt.method, prompt.encoder == "none")][1] * math.sqrt(RATES_WIDTH / task.width)
+        head_lr = RATES[(prompt.method, prompt.encoder == "none")][1] * math.sqrt(RATES_WIDTH / task.width)
         if prompt.head == "verbalizer":
-            head_lr = _VERBALIZER_RATE
+            head_lr = VERBALIZER_RATE
         few_shot = prompt.head == "verbalizer" and prompt.init == "text" and task.rows <= FEW_ROWS
         batch = self.batch_size or (SMALL_BATCH if rows < SMALL_ROWS else BATCH)
         epochs = self.epochs or (FEW_ROWS_EPOCHS if few_shot else default_epochs(prompt, task))
@@ -250,13 +243,23 @@ class TrainConfig(BaseModel):
         }
         return SettledConfig(**{**self.model_dump(), **settled})
 
+    def _default_objective(self, prompt: PromptConfig, task: Task) -> Literal["labels", "contrastive"]:
+        """Return what the prompt learns. Settings about epochs are only of use with labels."""
+        about_epochs = (self.epochs, self.patience, self.best) != (None, None, None)
+        return "labels" if about_epochs or not self._can_contrast(prompt, task) else default_objective(prompt, task)
+
+    def _can_contrast(self, prompt: PromptConfig, task: Task) -> bool:
+        """Return whether a prompt can learn by comparing rows under these settings."""
+        plain_loss = not (self.class_weights or self.focal or self.label_smoothing)
+        return task.problem_type == SINGLE and prompt.head == "linear" and prompt.pooling != "peft" and plain_loss
+
     def _check_objective(self, objective: str, prompt: PromptConfig, task: Task) -> None:
         """Check that the objective and cross-validation are possible.
 
         Raises:
             ConfigError: they are not; the message says why and what to change.
         """
-        if objective == "contrastive" and not can_contrast(prompt, task, self):
+        if objective == "contrastive" and not self._can_contrast(prompt, task):
             raise ConfigError(
                 "`objective='contrastive'` compares texts by their class, so it needs one label per row, a linear "
                 "head with another pooling than `pooling='peft'`, and neither `class_weights`, `focal` nor "
@@ -295,6 +298,13 @@ class TrainConfig(BaseModel):
                 value=self.label_smoothing,
                 expected="0",
             )
+        if self.threshold is not None and problem_type != MULTI:
+            raise ConfigError(
+                f"`threshold` is for several labels per row, but the data are {problem_type}; leave it out",
+                field="threshold",
+                value=self.threshold,
+                expected="None",
+            )
         if (self.class_weights or self.focal) and problem_type == REGRESSION:
             raise ConfigError(
                 "`class_weights` and `focal` change how labels are weighted, but a regression has no labels; leave "
@@ -314,118 +324,5 @@ class SettledConfig(TrainConfig):
     weight_decay: float
     warmup: float
     average: float
-    best: MetricName | Literal["last"]
+    best: str  # type: ignore[assignment]  # may also be a metric of the user's
     compile: bool
-
-
-RATES_WIDTH = 384  # width of the backbone on which the head rates below were measured
-
-# Muon's rate on a backbone with a gain of MUON_GAIN, which is that of all-MiniLM-L6-v2, and its lower limit.
-MUON_RATE, MUON_GAIN, LOWEST_RATE = 5e-3, 0.82, 1e-4
-# The share of Muon's rate and the batch for the contrastive objective.
-CONTRASTIVE_RATE, CONTRASTIVE_BATCH = 0.4, 64
-# Rows that training sees over all epochs. See docs/log.md for the measurements.
-ROWS_SEEN, ROWS_SEEN_OF_PAIRS, ROWS_SEEN_AT_THE_INPUT = 35_000, 30_000, 75_000
-# For few rows, a verbalizer, and a prompt that starts as a description of the task: such a model already works before
-# it is trained. See docs/log.md.
-FEW_ROWS_EPOCHS, FEW_ROWS_AVERAGE = 12, 0.9
-
-
-def default_epochs(prompt: PromptConfig, task: Task) -> int:
-    """Return as many epochs as it takes to see about ROWS_SEEN rows.
-
-    Tasks with many classes need more rows, and so do prompts at the input, which learn more slowly. Pairs of texts do
-    not improve after ROWS_SEEN_OF_PAIRS rows, under the stronger weight decay that they get. See docs/log.md.
-    """
-    rows = ROWS_SEEN_OF_PAIRS if task.pairs else ROWS_SEEN
-    if prompt.shallow:
-        rows = ROWS_SEEN_AT_THE_INPUT
-    seen = rows * max(1.0, math.sqrt(task.classes / 25))
-    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / task.rows)))
-
-
-def can_contrast(prompt: PromptConfig, task: Task, config: TrainConfig) -> bool:
-    """Return whether a prompt can learn from comparing rows, under the settings that the user gave."""
-    plain_loss = not (config.class_weights or config.focal or config.label_smoothing)
-    return task.problem_type == SINGLE and prompt.head == "linear" and prompt.pooling != "peft" and plain_loss
-
-
-def default_objective(prompt: PromptConfig, task: Task, config: TrainConfig) -> Literal["labels", "contrastive"]:
-    """Return what the prompt learns; see docs/log.md."""
-    rows = task.rows + (task.validation_rows if task.held_back else 0)
-    few = rows <= min(FEW_CONTRASTIVE, FEW_PER_CLASS * task.classes)
-    few = few and config.epochs is None and config.patience is None and config.best is None
-    if few and task.encoder and prompt.softmax == "separate" and can_contrast(prompt, task, config):
-        return "contrastive"
-    return "labels"
-
-
-def steps_per_epoch(rows: int) -> int:
-    """Return the number of batches of an epoch with the contrastive objective; see docs/log.md."""
-    return round(80 * max(1.0, rows / CONTRASTIVE_BATCH) ** 0.4)
-
-
-def default_patience(epochs: int) -> int:
-    """Return after how many epochs without improvement a run stops."""
-    return max(LEAST_PATIENCE, round(epochs / 4))
-
-
-def default_optimizer(prompt: PromptConfig) -> Literal["muon", "adamw"]:
-    """Return the optimizer of the prompt; see docs/log.md."""
-    return "muon" if prompt.softmax == "separate" and prompt.encoder == "none" else "adamw"
-
-
-def default_rate(prompt: PromptConfig, task: Task, optimizer: Literal["muon", "adamw"]) -> float:
-    """Return the peak learning rate of the prompt.
-
-    A step of a deep prompt should move the vectors that the head reads equally far in every backbone. Muon's steps move
-    them in proportion to the gain. Those of AdamW also add up over the layers and numbers, about with its square. The
-    rate is rounded, so that it does not depend on the machine.
-    """
-    if optimizer == "muon":
-        rate = MUON_RATE * MUON_GAIN / (task.gain or MUON_GAIN)
-        return float(f"{min(max(rate, LOWEST_RATE), MUON_RATE):.1e}")
-    rate = _RATES[(prompt.method, prompt.encoder == "none")][0]
-    if prompt.method == "deep" and prompt.init == "text":
-        return _TEXT_PROMPT_RATE
-    if prompt.method == "deep" and task.norm_first:
-        return min(rate, _NORM_FIRST_RATE)
-    return rate
-
-
-def default_decay(prompt: PromptConfig, task: Task, optimizer: Literal["muon", "adamw"]) -> float:
-    """Return the weight decay: a strong one helps on pairs of texts and hurts on single texts; see docs/log.md.
-
-    It acts in proportion to the rate, so Muon, whose rates are a quarter of AdamW's, needs four times as much.
-    """
-    decay = 0.1 if task.pairs and prompt.method == "deep" else 0.01
-    return 4 * decay if optimizer == "muon" else decay
-
-
-def default_warmup(prompt: PromptConfig) -> float:
-    """Return the share of warm-up steps.
-
-    Prompts at the input that take full steps in the first epoch never catch up with those that do not; see docs/log.md.
-    """
-    return 0.12 if prompt.shallow else 0.06
-
-
-def default_average(steps: int) -> float:
-    """Return the decay that averages over the last hundred steps, or the last tenth of a shorter run."""
-    return round(1 - min(1.0, 1 / min(100.0, max(1.0, steps / 10))), 4)
-
-
-# For heads that start from words, and keys and values that start from a text: larger steps would undo what they know.
-_VERBALIZER_RATE = 1e-4
-_TEXT_PROMPT_RATE = 3e-3
-# For keys and values in layers that do not normalise what these add: at the usual rate nothing is learned.
-_NORM_FIRST_RATE = 5e-4
-# Peak rates of (prompt, head), by method and by whether the prompt has no encoder. See docs/log.md.
-_RATES: dict[tuple[str | None, bool], tuple[float, float]] = {
-    ("deep", True): (2e-2, 2e-3),
-    ("deep", False): (1e-3, 3e-3),
-    ("p-tuning", True): (1e-2, 3e-3),
-    ("p-tuning", False): (1e-3, 3e-3),
-    ("prompt-tuning", True): (1e-2, 3e-3),
-    ("prompt-tuning", False): (1e-3, 3e-3),
-}

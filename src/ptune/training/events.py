@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ptune.data.encode import TextEncoder
-    from ptune.data.metric_table import MetricName
     from ptune.model.ensemble import Model
     from ptune.training.checkpoint import Progress
     from ptune.training.config import SettledConfig
@@ -38,7 +37,7 @@ class RunInfo:
     """
 
     config: SettledConfig
-    metric: MetricName
+    metric: str
     folder: Path
     steps: int
     rows: int
@@ -69,3 +68,17 @@ class Events:
 
     def end(self, progress: Progress) -> None:
         """Handle the end of the run: the best state is restored and saved."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of a run.
+
+    on_step: called after each step.
+    on_epoch: called after each epoch.
+    events: the listener for callbacks.
+    """
+
+    on_step: OnStep | None = None
+    on_epoch: OnEpoch | None = None
+    events: Events = field(default_factory=Events)

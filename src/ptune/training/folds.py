@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ptune.data.splits import TextData, fold
-from ptune.data.targets import SINGLE
-from ptune.evaluation.calibration import fit_temperature
-from ptune.evaluation.metrics import describe_collapse, evaluate_logits
-from ptune.training.validation import Measured
+from ptune.training.run import Run
+from ptune.training.steps import Rows
+from ptune.training.validation import Measured, Validation
 
-# Trains on the training rows of some data and returns the logits [N, C] of their validation rows.
-TrainAndPredict = Callable[[TextData], Tensor]
+# Returns a run on some data in a folder, which has not begun.
+NewRun = Callable[[TextData, Path], Run]
 
 
-def cross_validate(data: TextData, folds: int, seed: int, main: str, train: TrainAndPredict) -> Measured:
-    """Train once for each fold, on the rows of the others, and measure the predictions for all rows together.
+def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun) -> Measured:
+    """Train once for each fold, on the rows of the others, and measure the last epochs' logits for all rows together.
 
     Args:
         data: the training rows are divided into folds that have the classes in the same proportions.
         folds: number of folds.
         seed: of the division.
-        main: name of the metric that is also reported for each fold.
-        train: trains and predicts.
+        new_run: makes the run of a fold.
     """
-    logits, targets, by_fold = [], [], []
+    runs = []
     for number in range(folds):
-        part = fold(data, number, folds, seed)
-        logits.append(train(part))
-        targets.append(part.targets("validation"))
-        by_fold.append(evaluate_logits(logits[-1], targets[-1], data.problem_type)[main])
-    joined, truth = torch.cat(logits), torch.cat(targets)
-    temperature = fit_temperature(joined, truth) if data.problem_type == SINGLE else 1.0
-    metrics = evaluate_logits(joined, truth, data.problem_type, temperature)
-    collapse = describe_collapse(joined, truth, data.labels, data.problem_type)
-    return Measured(metrics, temperature, 0, by_fold, collapse)
+        with tempfile.TemporaryDirectory() as folder:
+            run = new_run(fold(data, number, folds, seed), Path(folder))
+            run.go()
+        runs.append(run)
+    first = runs[0]
+    rows = Rows(
+        [row for run in runs for row in run.validation_rows.encoded],
+        torch.cat([run.validation_rows.labels for run in runs]),
+    )
+    joined = Validation(
+        first.validation.models, rows, first.classifier.pad_id, first.config, rows, first.validation.metrics
+    )
+    return joined.measure_logits(torch.cat([run.measured.logits for run in runs if run.measured], dim=1))

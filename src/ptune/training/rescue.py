@@ -1,4 +1,4 @@
-"""A prompt that has learned nothing after a tenth of its steps starts again at a lower learning rate.
+"""A prompt that has learned nothing after three tenths of its steps starts again at a lower learning rate.
 
 The right rate depends on the task as well: where texts tell little about their labels, steps that are good elsewhere
 drown the signal. Such a run would end where it began, with one answer for every row.
@@ -16,8 +16,9 @@ from ptune.data.targets import MULTI, REGRESSION
 from ptune.model.objective import Objective
 from ptune.training.steps import Rows
 
-# The share of the steps after which a prompt is looked at, and the fewest steps that can show anything.
-LOOK_AFTER, FEWEST_STEPS = 0.1, 100
+# The share of the steps after which a prompt is looked at, and the fewest steps that can show anything. A tenth is too
+# early: on hard tasks a good rate starts more slowly than a lower one and ends higher (docs/log.md).
+LOOK_AFTER, FEWEST_STEPS = 0.3, 100
 # A prompt has learned something if its loss is lower than that of the best constant answer by this share.
 LEARNED = 0.01
 # What the rates of a prompt that starts again are multiplied by.
@@ -42,7 +43,7 @@ class Rescue:
         """Return the plan for a run over training rows with so many steps."""
         last = math.ceil(LOOK_AFTER * steps)
         constant = best_constant_loss(objective, rows.labels, classes, rows.weights)
-        return cls(constant, last // 2 + 1, last if steps >= FEWEST_STEPS and constant > 0 else 0)
+        return cls(constant, 2 * last // 3 + 1, last if steps >= FEWEST_STEPS and constant > 0 else 0)
 
     @classmethod
     def never(cls) -> Rescue:

@@ -19,11 +19,12 @@ from typing import Any
 from torch import Tensor
 
 from ptune.adapter.folder import save_adapter
-from ptune.adapter.layout import Record
+from ptune.adapter.layout import Record, TaskInfo
 from ptune.data.batch import class_batches, training_batches
 from ptune.data.targets import REGRESSION
 from ptune.errors import TrainingError
 from ptune.evaluation.chance import is_chance
+from ptune.evaluation.own_metrics import OwnMetrics
 from ptune.inference.classifier import TextClassifier
 from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
@@ -33,8 +34,9 @@ from ptune.model.head import output_layer
 from ptune.model.objective import Objective, balanced_weights
 from ptune.model.vectors import PooledVectors
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
-from ptune.training.config import SettledConfig, default_patience, steps_per_epoch
-from ptune.training.events import Events, OnEpoch, OnStep, RunInfo
+from ptune.training.config import SettledConfig
+from ptune.training.defaults import default_patience, steps_per_epoch
+from ptune.training.events import Listeners, RunInfo
 from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
 from ptune.training.rescue import LOWER, Rescue
@@ -56,9 +58,8 @@ class Run:
         validation_rows: rows to evaluate after each epoch.
         config: settled settings.
         folder: for the adapter, the metrics file and the checkpoint.
-        on_step: called after each step.
-        on_epoch: called after each epoch.
-        events: the listener for callbacks.
+        listeners: who hears of the run.
+        metrics: the user's metrics.
         known: what cross-validation has measured, in place of the validation rows.
     """
 
@@ -70,9 +71,8 @@ class Run:
         validation_rows: Rows,
         config: SettledConfig,
         folder: Path,
-        on_step: OnStep | None = None,
-        on_epoch: OnEpoch | None = None,
-        events: Events | None = None,
+        listeners: Listeners,
+        metrics: OwnMetrics | None = None,
         known: Measured | None = None,
     ) -> None:
         self.known = known
@@ -82,9 +82,8 @@ class Run:
         self.validation_rows = validation_rows
         self.config = config
         self.folder = folder
-        self.on_step = on_step
-        self.on_epoch = on_epoch
-        self.events = events or Events()
+        self.on_step, self.on_epoch, self.events = listeners.on_step, listeners.on_epoch, listeners.events
+        self.measured = known  # in the latest epoch
         self.stop = StopSignal()
         self.checkpoints = CheckpointWriter(folder)
         self.between_steps = False  # True while the state may go into a checkpoint
@@ -93,7 +92,7 @@ class Run:
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
-        self.validation = Validation(models, validation_rows, classifier.pad_id, config)
+        self.validation = Validation(models, validation_rows, classifier.pad_id, config, train_rows, metrics or {})
         self.total = config.epochs * math.ceil(len(self._batches(0, 1)) / config.accumulate)
         self.rescue = Rescue.never()
         if isinstance(self.objective, Objective):
@@ -198,7 +197,7 @@ class Run:
         self.kept.eval()
         save_adapter(self.folder, self.kept, self.record())
         self.events.end(self.progress)
-        return self.classifier.saved(self.folder, self.progress.best_temperature)
+        return self.classifier.saved(self.folder, self.task)
 
     def _run_epochs(self) -> None:
         log = MetricsFile(self.folder, self.progress.history)
@@ -350,7 +349,7 @@ class Run:
     def _evaluate_epoch(self) -> dict[str, Any]:
         """Return the epoch's line of the metrics file; remember the state if it is the best so far."""
         started = time.perf_counter()
-        measured = self.known or self.validation.measure()
+        measured = self.measured = self.known or self.validation.measure()
         self.progress.seconds += time.perf_counter() - started
         rank = self._rank(measured.metrics)
         newest = self.config.best == "last" or not self.progress.best_rank
@@ -381,6 +380,7 @@ class Run:
         self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, measured.metrics
         self.progress.best_seed = None if member is None else member.seed
         self.progress.best_temperature = measured.temperature
+        self.progress.best_thresholds = list(measured.thresholds)
         self.state.best = {name: tensor.detach().clone() for name, tensor in state.items()}
 
     def _warn_of_collapse(self, collapse: str) -> None:
@@ -428,6 +428,12 @@ class Run:
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)
 
+    @property
+    def task(self) -> TaskInfo:
+        """What is known of the task, with what was fitted after the best epoch."""
+        decision = self.validation.decision(tuple(self.progress.best_thresholds))
+        return replace(self.classifier.task, temperature=self.progress.best_temperature, decision=decision)
+
     def record(self) -> Record:
         """Return the record of the best epoch."""
         training = {
@@ -439,7 +445,7 @@ class Run:
         }
         return Record.of(
             self.kept,
-            replace(self.classifier.task, temperature=self.progress.best_temperature),
+            self.task,
             max_length=self.classifier.encoder.max_length,
             pair_separator=self.classifier.encoder.pair_separator,
             metrics=self.progress.best_metrics,

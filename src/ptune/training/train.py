@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ptune.adapter.layout import TaskInfo
 from ptune.atomic import make_folder
-from ptune.data.batch import collate, pack
 from ptune.data.encode import warn_of_cuts
+from ptune.data.load import load_data
 from ptune.data.metric_table import choices
 from ptune.data.splits import TextData, give_back
+from ptune.data.targets import ProblemType
+from ptune.errors import ConfigError
 from ptune.evaluation.chance import interval, is_chance
+from ptune.evaluation.own_metrics import OwnMetrics, check_metrics, try_metrics
 from ptune.inference.classifier import TextClassifier
-from ptune.inference.engine import run_logits
 from ptune.model.checks import check_task
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
-from ptune.model.gain import measure_gain
-from ptune.model.memory import memory_errors
 from ptune.training.callbacks import TrainerCallbacks
-from ptune.training.config import SettledConfig, Task, TrainConfig
-from ptune.training.events import Events, OnEpoch, OnStep
+from ptune.training.config import SettledConfig, TrainConfig
+from ptune.training.events import Events, Listeners, OnEpoch, OnStep
 from ptune.training.folds import cross_validate
 from ptune.training.run import Run
+from ptune.training.settle import settle
 from ptune.training.steps import Rows
 from ptune.training.validation import Measured
 
 logger = logging.getLogger(__name__)
 
-# The gain of a backbone is measured on so many training rows, or fewer if they have more tokens than this.
-GAIN_ROWS, FEWEST_GAIN_ROWS, GAIN_TOKENS = 32, 4, 2048
 # With fewer validation rows even a good prompt may look like chance.
 ENOUGH_ROWS = 20
 
@@ -76,7 +73,7 @@ class TrainResult:
 
 def train(
     model: PromptClassifier,
-    data: TextData,
+    data: Any,
     config: TrainConfig | None = None,
     *,
     output: str | Path,
@@ -85,6 +82,8 @@ def train(
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Any] = (),
+    metrics: OwnMetrics | None = None,
+    best: str | None = None,
 ) -> TrainResult:
     """Train a prompt and its head, and write the adapter of the best epoch to `output`.
 
@@ -95,7 +94,8 @@ def train(
 
     Args:
         model: the model to train; only its prompt encoder and head change.
-        data: has the splits train and validation.
+        data: from `ptune.load_data`, with the splits train and validation. Or anything that `load_data` takes, such
+            as a DataFrame; it is then read with the labels of the model.
         config: settings; those left None follow from the method and the task.
         output: folder for the adapter, metrics.jsonl and the checkpoint.
         max_length: tokens to cut texts to. The default is also the maximum: as many as fit into the backbone together
@@ -103,6 +103,10 @@ def train(
         resume: continue from the checkpoint in `output`, if there is one, as if the run had never stopped.
         on_step: called after each step; see `ptune.training.events`.
         on_epoch: called after each epoch with its line of metrics.jsonl.
+        metrics: more metrics to measure after each epoch, by name. They are functions (truth, predicted) that return a
+            number, higher being better, such as those of scikit-learn; see `ptune.evaluation.own_metrics` for what they
+            are called with.
+        best: the metric that picks the best epoch: one of `metrics`, or what `config.best` may be. None: `config.best`.
         callbacks: TrainerCallbacks of transformers, such as EarlyStoppingCallback; see `ptune.training.callbacks`.
 
     Raises:
@@ -112,22 +116,36 @@ def train(
         ConfigError: a setting does not apply to the task.
         ConfigError: `resume` finds a checkpoint of another run.
         ConfigError: `callbacks` holds something other than callbacks.
+        ConfigError: `best` is not a metric, or one of `metrics` fails or gives no number.
         AdapterError: `resume` finds a damaged checkpoint.
-        DataError: validation has no labels.
+        DataError: the data cannot be read, or validation has no labels.
         OutputError: `output` cannot be written.
     """
     events = TrainerCallbacks(callbacks) if callbacks else Events()
+    config = config or TrainConfig()
+    if not isinstance(data, TextData):
+        data = load_data(data, labels=model.labels, problem_type=model.problem_type, seed=config.seed)
     check_task(model.problem_type, model.labels, data)
     for message in model.config.unused():
         logger.warning("%s", message)
-    config = settle(config or TrainConfig(), model, data)
+    metrics = dict(metrics or {})
+    check_metrics(metrics, model.problem_type)
+    if best is not None and config.objective is None:  # there are epochs to choose from
+        config = config.model_copy(update={"objective": "labels"})
+    config = _with_best(settle(config, model, data), best, metrics, model.problem_type)
     folder = Path(output).expanduser()
     make_folder(folder)
     known = None
     if config.folds:
         data = give_back(data)
-        known = _cross_validate(model, data, config, max_length)
-    run = _new_run(model, data, config, folder, max_length, on_step, on_epoch, events, known)
+
+        def fold_run(part: TextData, place: Path) -> Run:
+            return _new_run(_new_model_like(model, config.seed), part, config, place, max_length, metrics)
+
+        known = cross_validate(data, config.folds, config.seed, fold_run)
+    run = _new_run(model, data, config, folder, max_length, metrics, Listeners(on_step, on_epoch, events), known)
+    encoded = [*run.train_rows.encoded, *run.validation_rows.encoded]
+    warn_of_cuts(sum(row.cut for row in encoded), len(encoded), run.classifier.encoder.max_length)
     if resume:
         run.resume()
     result = _result(run, run.go(), data)
@@ -148,9 +166,8 @@ def _new_run(
     config: SettledConfig,
     folder: Path,
     max_length: int | None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    events: Events | None = None,
+    metrics: OwnMetrics,
+    listeners: Listeners = Listeners(),  # noqa: B008 (it is immutable)
     known: Measured | None = None,
 ) -> Run:
     """Return a run that has not begun."""
@@ -158,59 +175,25 @@ def _new_run(
     task = TaskInfo(asdict(data.columns), data.label_separator, data.origin)
     classifier = TextClassifier.around(PromptEnsemble(models) if config.ensemble else model, max_length, task=task)
     train_rows, validation_rows = (_encode(classifier, data, name) for name in ("train", "validation"))
-    encoded = [*train_rows.encoded, *validation_rows.encoded]
-    warn_of_cuts(sum(row.cut for row in encoded), len(encoded), classifier.encoder.max_length)
-    return Run(classifier, models, train_rows, validation_rows, config, folder, on_step, on_epoch, events, known)
+    try_metrics(metrics, validation_rows.labels, len(model.labels), model.problem_type)
+    return Run(classifier, models, train_rows, validation_rows, config, folder, listeners, metrics, known)
 
 
-def _cross_validate(model: PromptClassifier, data: TextData, config: SettledConfig, max_length: int | None) -> Measured:
-    """Measure the settings of a run by cross-validation. The model itself is not changed."""
-
-    def train_and_predict(part: TextData) -> Tensor:
-        with tempfile.TemporaryDirectory() as folder:
-            run = _new_run(_new_model_like(model, config.seed), part, config, Path(folder), max_length)
-            trained = run.go()
-        return run_logits(trained.model, run.validation_rows.encoded, trained.pad_id)
-
-    assert config.folds is not None
-    main = choices(data.problem_type)[0] if config.best == "last" else config.best
-    return cross_validate(data, config.folds, config.seed, main, train_and_predict)
-
-
-def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
-    """Return the settings with every default filled in for a model and its data; see `TrainConfig.settle`."""
-    task = Task(
-        rows=len(data.train),
-        validation_rows=len(data.validation),
-        classes=len(model.labels),
-        width=model.backbone.output_width,
-        problem_type=model.problem_type,
-        pairs=data.train.pairs is not None,
-        metrics=data.metrics,
-        norm_first=model.backbone.norm_first,
-        gpu=model.backbone.device.type == "cuda",
-        encoder=not model.backbone.family.decoder,
-        held_back=data.held_back,
-        gain=_gain(model, data) if config.lr is None and model.config.softmax == "separate" else None,
-    )
-    return config.settle(model.config, task)
-
-
-def _gain(model: PromptClassifier, data: TextData) -> float | None:
-    """Return how strongly the backbone answers to a deep prompt, measured on the first training rows."""
-    classifier, split = TextClassifier.around(model), data.train
-    pairs = None if split.pairs is None else split.pairs[: 2 * GAIN_ROWS]
-    encoded = sorted(classifier.encoder.encode(split.texts[: 2 * GAIN_ROWS], pairs), key=len)
-    middle = encoded[len(encoded) // 4 :][:GAIN_ROWS]  # rows of usual lengths
-    rows = middle[: max(FEWEST_GAIN_ROWS, GAIN_TOKENS // max(map(len, middle)))]
-    while rows:
-        try:
-            with memory_errors():
-                inputs = collate(pack(rows), range(len(rows)), classifier.pad_id)
-                return measure_gain(model, inputs.to(model.backbone.device))
-        except torch.OutOfMemoryError:
-            rows = rows[: len(rows) // 2]
-    return None
+def _with_best(
+    config: SettledConfig, best: str | None, metrics: OwnMetrics, problem_type: ProblemType
+) -> SettledConfig:
+    """Return settings in which `best`, which may be one of the user's metrics, picks the best epoch."""
+    if best is None:
+        return config
+    names = (*metrics, *choices(problem_type), "last")
+    if best not in names:
+        raise ConfigError(
+            f"`best` '{best}' is not a metric of this run; use one of {', '.join(names)}",
+            field="best",
+            value=best,
+            expected=", ".join(names),
+        )
+    return SettledConfig(**{**config.model_dump(), "best": best})  # checked again, as with `patience`
 
 
 def _describe_chance(result: TrainResult) -> str:

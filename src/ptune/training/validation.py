@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptune.data.metric_table import MetricName, less_is_better
-from ptune.data.targets import SINGLE
+from ptune.data.metric_table import less_is_better
+from ptune.data.targets import MULTI, SINGLE
 from ptune.evaluation.calibration import fit_temperature
 from ptune.evaluation.metrics import describe_collapse, evaluate_logits
+from ptune.evaluation.own_metrics import OwnMetrics, own_metrics
+from ptune.evaluation.thresholds import fit_thresholds
 from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
+from ptune.model.decision import Decision
 from ptune.model.ensemble import combine
 from ptune.training.config import SettledConfig
 from ptune.training.steps import Rows
@@ -24,17 +27,21 @@ from ptune.training.steps import Rows
 class Measured:
     """What the validation rows say of the prompts as they are.
 
-    metrics: of what would be kept now. temperature: fitted on these rows.
+    metrics: of what would be kept now. temperature, thresholds: fitted on these rows; thresholds are empty unless the
+        task is multi-label.
     member: index of the prompt that would be kept; None for the ensemble of all.
     by_member: the value of the metric that compares them, for each prompt.
     collapse: in words, that every row gets the same prediction; None if predictions differ.
+    logits: [M, N, C], of the rows under every prompt.
     """
 
     metrics: dict[str, float]
     temperature: float
+    thresholds: tuple[float, ...]
     member: int | None
     by_member: list[float]
     collapse: str | None
+    logits: Tensor
 
 
 class Validation:
@@ -45,34 +52,53 @@ class Validation:
         rows: to measure on.
         pad_id: the token that pads rows.
         config: says which metric compares prompts and epochs.
+        metrics: the user's metrics, measured beside ptune's.
+        train_rows: the rows to train on; for several labels per row, they show whether every row has a label.
     """
 
-    def __init__(self, models: Sequence[PromptClassifier], rows: Rows, pad_id: int, config: SettledConfig) -> None:
+    def __init__(
+        self,
+        models: Sequence[PromptClassifier],
+        rows: Rows,
+        pad_id: int,
+        config: SettledConfig,
+        train_rows: Rows,
+        metrics: OwnMetrics,
+    ) -> None:
         self.models = models
         self.rows = rows
         self.pad_id = pad_id
         self.config = config
+        self.metrics = metrics
+        # Every row has a label: an answer without any would be wrong.
+        self.always_labelled = all(bool((each.labels > 0).any(dim=-1).all()) for each in (rows, train_rows))
         self.most_tokens: int | None = None  # limit of a pass, once a larger one ran out of memory
 
     @property
-    def metric(self) -> MetricName:
+    def metric(self) -> str:
         """The metric that compares seeds, and also epochs unless the last epoch is kept anyway."""
         return "loss" if self.config.best == "last" else self.config.best
 
     def measure(self) -> Measured:
         """Measure all prompts and pick the one that would be kept."""
-        logits = self.logits()
+        return self.measure_logits(self.logits())
+
+    def measure_logits(self, logits: Tensor) -> Measured:
+        """Measure logits [M, N, C] of the rows, and pick the prompt that would be kept."""
         first = self.models[0]
         measured = [self._measure(member_logits) for member_logits in logits]
         member: int | None = max(range(len(measured)), key=lambda number: self.rank(measured[number][0]))
         if self.config.ensemble:
             member, kept = None, combine(logits, first.problem_type)
-            metrics, temperature = self._measure(kept)
+            metrics, temperature, thresholds = self._measure(kept)
         else:
             assert member is not None
-            kept, (metrics, temperature) = logits[member], measured[member]
-        collapse = describe_collapse(kept, self.rows.labels, first.labels, first.problem_type)
-        return Measured(metrics, temperature, member, [each[self.metric] for each, _ in measured], collapse)
+            kept, (metrics, temperature, thresholds) = logits[member], measured[member]
+        collapse = describe_collapse(
+            kept, self.rows.labels, first.labels, first.problem_type, self.decision(thresholds)
+        )
+        by_member = [each[self.metric] for each, *_ in measured]
+        return Measured(metrics, temperature, thresholds, member, by_member, collapse, logits)
 
     def logits(self) -> Tensor:
         """Return the logits [M, N, C] of the rows under every prompt."""
@@ -88,8 +114,24 @@ class Validation:
         sign = -1 if less_is_better(self.metric) else 1
         return sign * metrics[self.metric], -metrics["loss"]
 
-    def _measure(self, logits: Tensor) -> tuple[dict[str, float], float]:
-        """Return the metrics of logits [N, C], and the temperature fitted on them."""
+    def decision(self, thresholds: tuple[float, ...]) -> Decision:
+        """Return the rule for labels. A threshold that the user names is kept to, so that a row may get no label."""
+        return Decision(thresholds, bool(thresholds) and self.config.threshold is None and self.always_labelled)
+
+    def _thresholds(self, logits: Tensor) -> tuple[float, ...]:
+        """Return the thresholds of a multi-label task: the user's, or fitted on logits [N, C]."""
+        if self.models[0].problem_type != MULTI:
+            return ()
+        if self.config.threshold is not None:
+            return (self.config.threshold,) * logits.shape[1]
+        return fit_thresholds(logits, self.rows.labels)
+
+    def _measure(self, logits: Tensor) -> tuple[dict[str, float], float, tuple[float, ...]]:
+        """Return the metrics of logits [N, C], and the temperature and the thresholds fitted on them."""
         problem_type = self.models[0].problem_type
         temperature = fit_temperature(logits, self.rows.labels) if problem_type == SINGLE else 1.0
-        return evaluate_logits(logits, self.rows.labels, problem_type, temperature), temperature
+        thresholds = self._thresholds(logits)
+        decision = self.decision(thresholds)
+        rule = (problem_type, temperature, decision)
+        metrics = evaluate_logits(logits, self.rows.labels, *rule)
+        return metrics | own_metrics(self.metrics, logits, self.rows.labels, *rule), temperature, thresholds

@@ -1,0 +1,53 @@
+"""The settings of a run for a model and its data, with every default filled in."""
+
+from __future__ import annotations
+
+import torch
+
+from ptune.data.batch import collate, pack
+from ptune.data.splits import TextData
+from ptune.inference.classifier import TextClassifier
+from ptune.model.classifier import PromptClassifier
+from ptune.model.gain import measure_gain
+from ptune.model.memory import memory_errors
+from ptune.training.config import SettledConfig, TrainConfig
+from ptune.training.defaults import Task
+
+# The gain of a backbone is measured on so many training rows, or fewer if they have more tokens than this.
+GAIN_ROWS, FEWEST_GAIN_ROWS, GAIN_TOKENS = 32, 4, 2048
+
+
+def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
+    """Return the settings with every default filled in for a model and its data; see `TrainConfig.settle`."""
+    task = Task(
+        rows=len(data.train),
+        validation_rows=len(data.validation),
+        classes=len(model.labels),
+        width=model.backbone.output_width,
+        problem_type=model.problem_type,
+        pairs=data.train.pairs is not None,
+        metrics=data.metrics,
+        norm_first=model.backbone.norm_first,
+        gpu=model.backbone.device.type == "cuda",
+        encoder=not model.backbone.family.decoder,
+        held_back=data.held_back,
+        gain=_gain(model, data) if config.lr is None and model.config.softmax == "separate" else None,
+    )
+    return config.settle(model.config, task)
+
+
+def _gain(model: PromptClassifier, data: TextData) -> float | None:
+    """Return how strongly the backbone answers to a deep prompt, measured on the first training rows."""
+    classifier, split = TextClassifier.around(model), data.train
+    pairs = None if split.pairs is None else split.pairs[: 2 * GAIN_ROWS]
+    encoded = sorted(classifier.encoder.encode(split.texts[: 2 * GAIN_ROWS], pairs), key=len)
+    middle = encoded[len(encoded) // 4 :][:GAIN_ROWS]  # rows of usual lengths
+    rows = middle[: max(FEWEST_GAIN_ROWS, GAIN_TOKENS // max(map(len, middle)))]
+    while rows:
+        try:
+            with memory_errors():
+                inputs = collate(pack(rows), range(len(rows)), classifier.pad_id)
+                return measure_gain(model, inputs.to(model.backbone.device))
+        except torch.OutOfMemoryError:
+            rows = rows[: len(rows) // 2]
+    return None

@@ -175,7 +175,7 @@ class Unknown:
         (pd.DataFrame({"a": TEXTS, "b": LABELS}), "DataFrame: no label column found among 'a', 'b'"),
         ({"validation": pd.DataFrame(ROWS)}, "data 'dict' has no split 'train'; it has validation"),
         ({"train": ROWS, "dev": ROWS, "val": ROWS}, "data 'dict' has several splits for validation: train, dev, val"),
-        ({"train": ROWS, "test": [{"text": ""}]}, "dict, split test, row 1: column 'text' is empty"),
+        ({"train": ROWS, "test": [{"text": "", "label": "a"}]}, "dict, split test, row 1: column 'text' is empty"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else type(value).__name__,
 )

@@ -69,6 +69,12 @@ def folder_splits(folder: Place, name: str) -> tuple[Splits, Task | None]:
     return splits, None
 
 
+def has_split_files(folder: Place) -> bool:
+    """Return whether a folder holds a data file with the name of a split."""
+    files = [DataFile(path) for path in visible(folder) if is_data_file(path.name)]
+    return any(_match(file, SPLIT_NAMES, _ANYTHING) or _match(file, SPLIT_NAMES, _SHARD) for file in files)
+
+
 def fits(task: Task, file: DataFile) -> bool:
     """Return whether the first row of a file belongs to a task.
 

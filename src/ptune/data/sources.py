@@ -11,7 +11,7 @@ from typing import Any
 
 from ptune.data.class_folders import find_classes, read_classes
 from ptune.data.files import STANDARD_INPUT, DataFile, as_file, as_place, is_data_file
-from ptune.data.folders import SPLIT_NAMES, fits, folder_splits
+from ptune.data.folders import SPLIT_NAMES, fits, folder_splits, has_split_files
 from ptune.data.glue import Task, local_tasks, named_task
 from ptune.data.readers import Parsed, parse_rows, read_class_names
 from ptune.data.remote import is_url
@@ -89,11 +89,15 @@ def _find_files(source: str, only: str | None) -> Found:
         file = as_file(source)
         folder = place.resolve().parent.name if isinstance(place, Path) else ""
         task = next((task for task in local_tasks(folder, [file]) if fits(task, file)), None)
-        return Found({only or "train": _file_table([file], task)}, Origin(place.name), task)
+        return Found(
+            {only or "train": _file_table([file], task)},
+            Origin(file.place.name if source != STANDARD_INPUT else file.name),
+            task,
+        )
     name = place.resolve().name if isinstance(place, Path) else place.name
     if is_saved(place):
         return Found(_split_tables(load_saved(place, only), source, SPLIT_NAMES, only), Origin(name), None)
-    if classes := find_classes(place):
+    if not has_split_files(place) and (classes := find_classes(place)):
         tables = {
             split or only or "train": Table(where, read_classes(where, texts), {})
             for split, texts in classes.items()

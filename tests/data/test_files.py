@@ -183,7 +183,7 @@ def test_standard_input_is_read_and_its_copy_removed(monkeypatch: pytest.MonkeyP
     del file
     assert not copy.exists()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text\nbad\n{\n")))
-    with pytest.raises(DataError, match=r"data file 'standard input', row 1: not JSON"):
+    with pytest.raises(DataError, match=r"^standard input, row 1: not JSON"):
         list(read_rows(as_file("-", ".jsonl")))
 
 

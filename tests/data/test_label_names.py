@@ -93,11 +93,18 @@ def test_several_columns_of_zeros_and_ones_are_the_labels_of_a_row(label: Any, t
     (tmp_path / "a.csv").write_text(HOT)
     data = load_data(tmp_path / "a.csv", label=label)
     assert (data.problem_type, data.labels) == ("multi_label_classification", ["toxic", "rude", "long"])
+    assert "problem type: multi_label_classification (there is a column for each label)" in data.notes
     assert data.columns.text == "comment"
     assert labels_by_text(data) == {
         f"text {n}": [name for name, there in zip(data.labels, (n % 2, n % 3 == 0, n % 4 == 0), strict=True) if there]
         for n in range(12)
     }
+
+
+def test_they_are_several_labels_even_if_every_row_has_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,up,down\n" + "".join(f"text {n},{n % 2},{1 - n % 2}\n" for n in range(8)))
+    data = load_data(tmp_path / "a.csv", label="up,down")
+    assert (data.problem_type, data.labels) == ("multi_label_classification", ["up", "down"])
 
 
 def test_an_adapter_finds_such_columns_again(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class ColumnOptions(_Options):
     text_pair: str | None = Field(
         None, description="Column of the second text, for pairs of texts. Default: as for the text."
     )
-    label: list[str] | None = Field(
+    label: Annotated[list[str] | None, Parameter(negative=())] = Field(
         None,
         description="Column of the label, or several columns of zeros and ones, one for each label: a,b,c. Default: as "
         "for the text.",

@@ -68,7 +68,7 @@ def train(
         The pretrained model: a folder, a .gguf file, python:PACKAGE, or a Hub id.
     data
         Labelled data: a folder with train, validation and test files, a single file, or a Hub id such as glue/mrpc.
-        Files may be CSV, TSV, JSON Lines or Parquet.
+        Files may be CSV, TSV, JSON Lines, JSON, Parquet or Excel, and compressed. A URL, such as s3://..., works too.
     output
         Folder for the adapter, its metrics and its checkpoint.
     resume

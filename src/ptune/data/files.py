@@ -32,6 +32,7 @@ Place = Path | RemotePath
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx", ".xls", ".ods")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 STANDARD_INPUT = "-"
+_STANDARD_INPUT = "standard input"  # its name in messages
 
 
 def split_name(name: str) -> tuple[str, str, str]:
@@ -68,7 +69,7 @@ def as_file(source: str | Place | DataFile, ending: str | None = None) -> DataFi
     if isinstance(source, DataFile):
         return source
     if str(source) == STANDARD_INPUT:
-        return DataFile.from_pipe(sys.stdin.buffer, "standard input", ending)
+        return DataFile.from_pipe(sys.stdin.buffer, _STANDARD_INPUT, ending)
     place = source if isinstance(source, RemotePath) else as_place(source)
     if isinstance(place, Path) and (place.is_fifo() or place.is_char_device()):
         with place.open("rb") as pipe:
@@ -128,7 +129,7 @@ class DataFile:
     @property
     def where(self) -> str:
         """What an error message about the file begins with."""
-        return f"data file '{self.name}'"
+        return self.name if self.name == _STANDARD_INPUT else f"data file '{self.name}'"
 
     def check(self) -> None:
         """Check that the file exists and that its format is known.

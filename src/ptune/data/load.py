@@ -21,7 +21,7 @@ from ptune.data.objects import find_in_memory, is_place, name_of
 from ptune.data.raw import RawSplit, Wanted, read_labels, read_table
 from ptune.data.sources import find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
-from ptune.data.targets import REGRESSION, SINGLE, ProblemType, settle_problem_type
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, settle_problem_type
 from ptune.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ def load_data(
     settled, reason = settle_problem_type(asked, label_separator, raw[reference].labels or [])
     if problem_type is None and task_type:
         reason = "from the task"
+    if asked is None and raw[reference].hot:
+        settled, reason = MULTI, "there is a column for each label"
     raw = {
         name: read_labels(split, columns.label or "", settled, label_separator, labels) for name, split in raw.items()
     }

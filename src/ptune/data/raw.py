@@ -33,6 +33,7 @@ class RawSplit:
         flaw. None if no row has a label.
     class_names: label names in index order, if the data bring them.
     flaws: what is wrong with rows. Their texts and labels are not to be used.
+    hot: whether the labels are several columns of zeros and ones.
     """
 
     where: str
@@ -42,6 +43,7 @@ class RawSplit:
     labels: list[Any] | None
     class_names: list[str] | None
     flaws: tuple[Flaw, ...] = ()
+    hot: bool = False
 
     def place(self, index: int) -> str:
         """Return the file of a row and the row's number in it, counted from 1."""
@@ -130,7 +132,7 @@ def read_table(table: Table, wanted: Wanted, known: Columns | None) -> tuple[Raw
     if all(is_missing(cell) or str(cell).strip() in ("-1", "-1.0") for cell in cells):
         return raw, columns  # as in test splits, whose labels are held back
     names = parts if len(parts) > 1 else table.class_names.get(columns.label or "")
-    return replace(raw, labels=read_written_lists(cells), class_names=names), columns
+    return replace(raw, labels=read_written_lists(cells), class_names=names, hot=len(parts) > 1), columns
 
 
 def _settle(where: str, row: Row, wanted: Wanted, known: Columns | None) -> Columns:

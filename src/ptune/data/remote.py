@@ -62,7 +62,7 @@ class RemotePath:
 
         try:
             return url_to_fs(self.url)
-        except (ImportError, ValueError) as err:
+        except Exception as err:  # a missing package, an unknown protocol, or whatever a file system raises
             raise DataError(f"data '{self.url}' cannot be read: {' '.join(str(err).split())}") from err
 
     def _ask(self, method: str, **options: Any) -> Any:

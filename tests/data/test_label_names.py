@@ -149,6 +149,11 @@ def test_labels_that_are_nearly_the_same_are_named_with_their_rows(
     ]
 
 
+def test_so_are_those_of_rows_with_several_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_data(jsonl(tmp_path / "a.jsonl", ["News", "long"], ["news"], [], times=3))
+    assert "labels 'News' (3 rows) and 'news' (3 rows) are nearly the same" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("labels", "separator"),
     [(["1", "2", "1,2"], ","), (["27", "3,4"], ","), (["a|b", "b|c", "a|c"], "|"), (["cat; dog", "cat", "dog"], ";")],

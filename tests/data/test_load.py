@@ -353,7 +353,9 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, name: str) -> None:
     assert "no rows" in said
 
 
-@pytest.mark.parametrize("source", ["none.csv", "./none", "~/none-such-folder", "/none/such"])
+@pytest.mark.parametrize(
+    "source", ["none.csv", "none.zip", "none.csv.gz", "./none", "~/none-such-folder", "/none/such"]
+)
 def test_a_path_that_leads_nowhere_is_named(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     said = message(source)

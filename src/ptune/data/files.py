@@ -51,6 +51,12 @@ def is_data_file(name: str) -> bool:
     return split_name(name)[1] in SUFFIXES
 
 
+def has_ending(source: str) -> bool:
+    """Return whether a source has the ending of a data file or of a compressed one, and so is no Hub id."""
+    _, ending, compression = split_name(PurePath(source).name)
+    return ending in SUFFIXES or bool(compression)
+
+
 def as_place(source: str | Path) -> Place:
     """Return a path on disk, or the place that a URL names."""
     return RemotePath(str(source)) if is_url(str(source)) else Path(source).expanduser()

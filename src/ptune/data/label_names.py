@@ -72,15 +72,22 @@ def _collect_names(train: RawSplit) -> list[str]:
     return list(names.values())
 
 
-def check_names(train: RawSplit) -> None:
-    """Check that the names of single labels do not look like something else, and warn of names that are nearly alike.
+def check_names(train: RawSplit, may_be_joined: bool) -> None:
+    """Warn of names that are nearly the same, and check that the names of single labels are no joined labels.
+
+    Args:
+        train: the split that has all labels.
+        may_be_joined: whether names may in fact be several labels, which is not so if the caller said what they are.
 
     Raises:
         DataError: names look like lists, or like several labels with a separator between them.
     """
     if train.class_names is not None:
         return
-    counts = Counter(str(label) for label in train.good_labels())
+    counts = Counter(str(label) for label in _each(train.good_labels()))
+    _warn_of_spellings(train.where, counts)
+    if not may_be_joined:
+        return
     lists = [name for name in counts if looks_like_list(name)]
     if lists:
         raise DataError(
@@ -97,7 +104,6 @@ def check_names(train: RawSplit) -> None:
                 f"`label_separator='{separator}'` to learn several, or, if these are names, "
                 f"`problem_type='{SINGLE}'`"
             )
-    _warn_of_spellings(train.where, counts)
 
 
 def _warn_of_spellings(where: str, counts: Counter[str]) -> None:

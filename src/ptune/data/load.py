@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ptune.data.columns import Columns
@@ -19,7 +20,7 @@ from ptune.data.glue import TITLES
 from ptune.data.label_names import RARE, check_names, index_labels, label_names, rare_labels, without_labels
 from ptune.data.objects import find_in_memory, is_place, name_of
 from ptune.data.raw import RawSplit, Wanted, read_labels, read_table
-from ptune.data.sources import find_tables
+from ptune.data.sources import Found, find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, settle_problem_type
 from ptune.errors import ConfigError, DataError
@@ -88,45 +89,28 @@ def load_data(
     if task is not None:
         text, text_pair = (text, text_pair) if text else (task.columns.text, text_pair or task.columns.text_pair)
         label = label or task.label
-    raw: dict[str, RawSplit] = {}
-    columns: Columns | None = None
-    for name, table in located.tables.items():
-        may_lack = name.startswith("test") and (only is None or task is not None)
-        wanted = Wanted(text, text_pair, label, trained, may_lack)
-        raw[name], split_columns = read_table(table, wanted, columns)
-        columns = columns or split_columns
-    assert columns is not None
-    reference = only or "train"
+    raw, columns = _read_splits(located, Wanted(text, text_pair, label, trained), only)
+    notes = [f"columns: {columns}"]
+    reference = raw[only or "train"]
     task_type = task.problem_type if task is not None and label == task.label else None
-    asked = problem_type or task_type
-    settled, reason = settle_problem_type(asked, label_separator, raw[reference].labels or [])
-    if problem_type is None and task_type:
-        reason = "from the task"
-    if asked is None and raw[reference].hot:
-        settled, reason = MULTI, "there is a column for each label"
-    raw = {
-        name: read_labels(split, columns.label or "", settled, label_separator, labels) for name, split in raw.items()
-    }
-    if settled == SINGLE and asked is None and labels is None:
-        check_names(raw[reference])
-    rare = rare_labels(raw[reference], drop_rare) if drop_rare and settled != REGRESSION else {}
-    raw = {name: without_labels(split, rare) for name, split in raw.items()}
-    names = label_names(raw[reference], settled, labels, columns.label)
-    notes = [f"columns: {columns}", f"problem type: {settled} ({reason})"]
+    settled, reason = _problem_type(problem_type, task_type, label_separator, reference)
+    notes.append(f"problem type: {settled} ({reason})")
     metrics: tuple[str, ...] = ()
     if task is not None and settled == task_type:
         metrics = task.metrics
         notes.append(f"task: {TITLES[task.benchmark]}'s {task.title}, measured by {' and '.join(metrics)}")
-    if rare:
+    raw = {
+        name: read_labels(split, columns.label or "", settled, label_separator, labels) for name, split in raw.items()
+    }
+    reference = raw[only or "train"]
+    if settled != REGRESSION and labels is None:
+        check_names(reference, may_be_joined=settled == SINGLE and problem_type is None and task_type is None)
+    if drop_rare and settled != REGRESSION and (rare := rare_labels(reference, drop_rare)):
+        raw = {name: without_labels(split, rare) for name, split in raw.items()}
         shown = ", ".join(f"{name} ({count})" for name, count in rare.items())
         notes.append(f"labels left out because fewer than {drop_rare} rows have them: {shown}")
-    splits: dict[str, Split] = {}
-    for name, split in raw.items():
-        if name == "train" or only or split.labels:
-            splits[name], left_out = _finish(split, names, settled, on_empty)
-            notes += [f"rows of {name} left out: {left_out}"] if left_out else []
-        else:
-            notes.append(f"split: the rows of {name} have no labels and are left out")
+    names = label_names(raw[only or "train"], settled, labels, columns.label)
+    splits = _usable_rows(raw, names, settled, on_empty, only, notes)
     data = TextData(
         splits, names, columns, name_of(source), tuple(notes), settled, label_separator, located.origin, metrics
     )
@@ -137,6 +121,53 @@ def load_data(
     if data.problem_type == REGRESSION and len(set(data.train.labels or [])) < 2:
         raise DataError(f"{raw['train'].where}: all rows left to train on have the same number; give more rows")
     return data
+
+
+def _read_splits(located: Found, wanted: Wanted, only: str | None) -> tuple[dict[str, RawSplit], Columns]:
+    """Return the rows of all splits, whose labels are raw cells, and the columns of the first split."""
+    raw: dict[str, RawSplit] = {}
+    columns: Columns | None = None
+    for name, table in located.tables.items():
+        may_lack = name.startswith("test") and (only is None or located.task is not None)
+        raw[name], own = read_table(table, replace(wanted, may_lack_label=may_lack), columns)
+        columns = columns or own
+    assert columns is not None
+    return raw, columns
+
+
+def _problem_type(
+    asked: ProblemType | None, of_task: ProblemType | None, separator: str | None, raw: RawSplit
+) -> tuple[ProblemType, str]:
+    """Return the problem type that the caller or the task says, or that the labels show, and the reason in words."""
+    settled, reason = settle_problem_type(asked or of_task, separator, raw.labels or [])
+    if asked is None and of_task is not None:
+        return settled, "from the task"
+    if asked is None and raw.hot:
+        return MULTI, "there is a column for each label"
+    return settled, reason
+
+
+def _usable_rows(
+    raw: dict[str, RawSplit],
+    names: list[str],
+    problem_type: ProblemType,
+    on_empty: OnEmpty,
+    only: str | None,
+    notes: list[str],
+) -> dict[str, Split]:
+    """Return the splits that have labels, with their usable rows. What is left out is added to the notes.
+
+    Raises:
+        DataError: a row cannot be used, and may not be left out.
+    """
+    splits: dict[str, Split] = {}
+    for name, split in raw.items():
+        if name == "train" or only or split.labels:
+            splits[name], left_out = _finish(split, names, problem_type, on_empty)
+            notes += [f"rows of {name} left out: {left_out}"] if left_out else []
+        else:
+            notes.append(f"split: the rows of {name} have no labels and are left out")
+    return splits
 
 
 def _finish(raw: RawSplit, names: list[str], problem_type: ProblemType, on_empty: OnEmpty) -> tuple[Split, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptune.data.class_folders import find_classes, read_classes
-from ptune.data.files import STANDARD_INPUT, DataFile, as_file, as_place, is_data_file
+from ptune.data.files import STANDARD_INPUT, DataFile, as_file, as_place, has_ending
 from ptune.data.folders import SPLIT_NAMES, fits, folder_splits, has_split_files
 from ptune.data.glue import Task, local_tasks, named_task
 from ptune.data.readers import Parsed, parse_rows, read_class_names
@@ -63,7 +63,7 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
     Raises:
         DataError: the source does not exist, cannot be loaded, or does not have the split.
     """
-    if is_url(source) or source == STANDARD_INPUT or is_data_file(source) or Path(source).expanduser().exists():
+    if is_url(source) or source == STANDARD_INPUT or has_ending(source) or Path(source).expanduser().exists():
         found = _find_files(source, only)
     elif Path(source).expanduser().is_absolute() or source.startswith(("./", "../", "~")):
         raise DataError(f"data '{source}': there is no such file or folder")

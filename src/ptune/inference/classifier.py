@@ -169,7 +169,8 @@ class TextClassifier:
             batch_size: rows per forward pass. Default: as many as suit the device.
 
         Raises:
-            DataError: a text is not a string, single texts and pairs are mixed, or the adapter was trained on the other kind.
+            DataError: a text is not a string, single texts and pairs are mixed, or the adapter was trained on the
+                other kind.
             DataError: `texts` is something that holds no texts, or a table without a column of texts.
         """
         return list(self.stream(texts, batch_size))

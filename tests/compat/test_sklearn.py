@@ -117,6 +117,14 @@ def test_it_learns_what_one_word_says(new) -> None:
     assert classifier.metrics_["accuracy"] > 0.7
 
 
+def test_empty_texts_are_predicted_as_explainers_ask_for_them(new) -> None:
+    fitted = new().fit([*TEXTS[:39], ""], LABELS)
+    probabilities = fitted.predict_proba(["", " ", TEXTS[0]])
+    assert probabilities.shape == (3, 2)
+    assert np.isfinite(probabilities).all()
+    assert len(fitted.predict(np.array(["", TEXTS[0]]))) == 2
+
+
 def test_fit_gives_the_same_model_as_train_on_the_same_rows(new, backbone, tmp_path) -> None:
     classifier = new(seed=3, output=tmp_path / "a").fit(TEXTS, LABELS)
     path = tmp_path / "rows.csv"
@@ -211,10 +219,9 @@ def test_predictions_have_the_type_of_the_labels(classes, form, new) -> None:
         ({"text": "a film"}, "X is a dict"),
         (None, "X is a NoneType"),
         ([], "X has 0 sample"),
-        ([*TEXTS[:39], ""], "text 40 is empty"),
-        ([*TEXTS[:39], None], "text 40 is empty or not text: None"),
-        ([*TEXTS[:39], 7], "text 40 is empty or not text: 7"),
-        (pd.Series([*TEXTS[:39], None]), "text 40 is empty or not text: nan"),
+        ([*TEXTS[:39], None], "text 40 is not text: None"),
+        ([*TEXTS[:39], 7], "text 40 is not text: 7"),
+        (pd.Series([*TEXTS[:39], None]), "text 40 is not text: nan"),
         ([*TEXTS[:39], ("a", "b")], "text 40: single texts and pairs do not mix"),
         ([("a", "b", "c")] * 40, r"X is of shape \(40, 3\)"),
         (TEXTS[:39], r"inconsistent numbers of samples: \[39, 40\]"),

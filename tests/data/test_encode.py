@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from ptune.data.encode import TextEncoder, pair_separator_for, warn_of_cuts
-from ptune.errors import DataError
 from ptune.model.locate import locate
 from ptune.model.tokenizer import load_tokenizer
 
@@ -139,9 +138,11 @@ def test_a_cut_pair_keeps_its_separator(decoder_tokens: PreTrainedTokenizerBase)
     assert words(decoder_tokens, row.ids) == "a good film and and bad"
 
 
-def test_a_text_without_tokens_is_named_by_its_number(decoder_tokens: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(DataError, match=r"text 2 has no tokens: ' '"):
-        TextEncoder(decoder_tokens, 30).encode(["good", " ", "bad"])
+@pytest.mark.parametrize("text", ["", " "])
+def test_a_text_without_tokens_is_one_special_token(decoder_tokens: PreTrainedTokenizerBase, text: str) -> None:
+    rows = TextEncoder(decoder_tokens, 30).encode(["good", text, "bad"])
+    assert rows[1].ids == [decoder_tokens.bos_token_id]
+    assert words(decoder_tokens, rows[2].ids) == "bad"
 
 
 def test_no_texts_give_no_rows(encoder_tokens: PreTrainedTokenizerBase) -> None:

@@ -262,7 +262,7 @@ def test_rows_of_qqp_that_lack_a_question_are_left_out_and_counted(tmp_path: Pat
 
 def test_a_short_row_of_another_task_is_an_error_with_its_place(tmp_path: Path) -> None:
     path = write_plain(tmp_path / "SST-2" / "train.tsv", [["sentence", "label"], [ONE, 1], [ONE], [ONE, 0]])
-    assert f"'{path}', row 2 (line 3)" in message(path.parent)
+    assert f"{path}, row 2 (line 3)" in message(path.parent)
 
 
 def test_the_diagnostic_set_is_for_evaluation(tmp_path: Path) -> None:

@@ -353,7 +353,9 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, name: str) -> None:
     assert "no rows" in said
 
 
-@pytest.mark.parametrize("source", ["none.csv", "./none", "~/none-such-folder", "/none/such"])
+@pytest.mark.parametrize(
+    "source", ["none.csv", "none.zip", "none.csv.gz", "./none", "~/none-such-folder", "/none/such"]
+)
 def test_a_path_that_leads_nowhere_is_named(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     said = message(source)
@@ -597,16 +599,21 @@ def test_numbers_of_an_unlabelled_test_split_leave_it_out(write: Write, tmp_path
     [
         ([["a"], "b", ["a"]], {}, "row 2: column 'label' holds 'b'; a list of labels is expected"),
         (["a", ["a", "b"], "b"], {}, "row 2: column 'label' holds several labels"),
-        ([["a"], ["b"], None], {}, "row 3: column 'label' holds nothing"),
+        ([["a", "b"], ["b"], None], {}, "row 3: column 'label' holds nothing"),
         ([["a"], [], [1.5]], {}, "row 3: label 1.5 is a fraction"),
         ([[], [], []], {}, "no row has a label"),
-        ([["a"], ["a"], ["a"]], {}, "every row has the same target, ['a']"),
-        ([0.5, 1.5, "b"], {}, "row 1: label 0.5 is a fraction"),
+        ([["a", "b"]] * 3, {}, "every row has the same target, ['a', 'b']"),
+        ([["a"], ["a"], ["a"]], {}, "every row has label 'a'"),
+        ([0.5, 1.5, "b"], {}, "rows 1 and 2: label 0.5 is a fraction"),
         ([0.5, 1.5, None], {}, "row 3: column 'label' has no number"),
         ([0.5, 0.5, 0.5], {}, "every row has the same target, 0.5"),
-        (["a", "b", "a"], {"problem_type": "regression"}, "row 1: column 'label' holds 'a'; a number such as 3.5"),
-        (["a", "b"], {"problem_type": "multi_label_classification"}, "row 1: column 'label' holds 'a'; a list"),
-        ([["a"], ["b"]], {"problem_type": "single_label_classification"}, "row 1: column 'label' holds several"),
+        (
+            ["a", "b", "a"],
+            {"problem_type": "regression"},
+            "rows 1, 2 and 3: column 'label' holds 'a'; a number",
+        ),
+        (["a", "b"], {"problem_type": "multi_label_classification"}, "rows 1 and 2: column 'label' holds 'a'; a list"),
+        ([["a", "b"], ["b"]], {"problem_type": "single_label_classification"}, "row 1: column 'label' holds several"),
         ([[1.5]], {"problem_type": "regression"}, "row 1: column 'label' holds a list"),
     ],
 )
@@ -632,7 +639,7 @@ def test_a_number_is_the_same_label_with_zeros_behind_its_point(labels: list[str
 
 def test_a_number_that_is_no_label_is_no_place_where_labels_are_numbers(write: Write) -> None:
     said = message(write("a.csv", rows_of(0, 0)), only="test", labels=["1", "2", "3"])
-    assert "row 1: label '0' is not among the known labels (1, 2, 3)" in said
+    assert "rows 1 and 2: label '0' is not among the known labels (1, 2, 3)" in said
 
 
 @pytest.mark.parametrize("odd", ["nan", "NaN", "inf", "-Infinity"])

@@ -175,7 +175,7 @@ class Unknown:
         (pd.DataFrame({"a": TEXTS, "b": LABELS}), "DataFrame: no label column found among 'a', 'b'"),
         ({"validation": pd.DataFrame(ROWS)}, "data 'dict' has no split 'train'; it has validation"),
         ({"train": ROWS, "dev": ROWS, "val": ROWS}, "data 'dict' has several splits for validation: train, dev, val"),
-        ({"train": ROWS, "test": [{"text": ""}]}, "dict, split test, row 1: column 'text' is empty"),
+        ({"train": ROWS, "test": [{"text": "", "label": "a"}]}, "dict, split test, row 1: column 'text' is empty"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else type(value).__name__,
 )
@@ -260,7 +260,7 @@ def test_pairs_are_read_from_tables_lists_and_arrays() -> None:
         (("a", "b", "c"), "text 1: a pair has two texts, but this tuple has 3; give several texts as a list"),
         (np.array([["a", "b", "c"]]), r"texts of shape \(1, 3\) are no texts or pairs"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), "DataFrame: no text column found among 'a', 'b'"),
-        (pd.Series(["a film", None]), "text 2 is empty or not text: None"),
+        (pd.Series(["a film", None]), "text 2 is not text: None"),
         (
             datasets.DatasetDict(test=datasets.Dataset.from_list(ROWS)),
             r"have splits \(test\); give one, such as data\['test'\]",

@@ -186,8 +186,8 @@ def test_the_first_row_comes_before_a_later_broken_one_raises(write: Write, name
 
 
 def test_an_unknown_ending_is_named_with_the_known_ones(write: Write) -> None:
-    said = message(write("a.xlsx", "x"))
-    assert "'.xlsx'" in said
+    said = message(write("a.docx", "x"))
+    assert "'.docx'" in said
     assert all(suffix in said for suffix in SUFFIXES)
 
 
@@ -243,16 +243,16 @@ def test_a_column_name_that_occurs_twice_is_refused(write: Write) -> None:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.txt"])
 def test_bytes_that_are_not_utf8_are_named_by_line(write: Write, name: str) -> None:
-    said = message(write(name, "text\nfine\nd\u00e9j\u00e0 vu\n".encode("latin-1")))
+    said = message(write(name, b"text\nfine\nd\xe9j\xe0 vu\ncaf\xc3\xa9\n"))
     assert "not UTF-8" in said
     assert "0xe9" in said
     assert "line 3, byte 12 " in said
-    assert "iconv" in said
+    assert "iconv -c -f UTF-8 -t UTF-8 " in said
 
 
 def test_a_bad_byte_behind_many_good_lines_is_named_by_its_own_line(write: Write) -> None:
-    said = message(write("a.csv", b"text\n" + b"good\n" * 20_000 + b"caf\xe9\n"))
-    assert "line 20002, byte 100009 " in said
+    said = message(write("a.csv", b"text\nna\xc3\xafve\n" + b"good\n" * 20_000 + b"caf\xe9\n"))
+    assert "line 20003, byte 100016 " in said
 
 
 def test_a_file_that_ends_within_a_character_is_not_utf8(write: Write) -> None:

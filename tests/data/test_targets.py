@@ -51,7 +51,7 @@ def test_labels_that_read_like_whole_numbers_are_numbers(value: object, expected
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", "  ", float("nan"), 1.5, float("inf"), ["a", "b"], ("a",), {"a": 1}, b"positive"]
+    "value", [None, "", "  ", float("nan"), 1.5, float("inf"), ["a", "b"], ("a", "b"), {"a": 1}, b"positive"]
 )
 def test_what_is_no_label_is_named_by_row(value: object) -> None:
     with pytest.raises(DataError) as caught:
@@ -130,7 +130,7 @@ def test_several_labels_are_a_list_or_parted_text(cell: Any, separator: str | No
         ({"a": 1}, "an object"),
         ([0, 1, 0, 0], "'0' twice"),
         (["a", "a "], "'a' twice"),
-        ([["a"]], "several labels"),
+        ([["a"]], "a list within a list"),
         ([0.25, 0.75], "0.25 is a fraction"),
         ([None], "has no label"),
     ],

@@ -67,7 +67,7 @@ def evaluate(
     Parameters
     ----------
     data
-        Labelled data: a folder with a file for the split, a single file, or a Hub id.
+        Labelled data: a folder with a file for the split, a single file, a URL, or a Hub id.
     split
         The split of a folder or a Hub data set. A single file is read as a whole.
     data_revision

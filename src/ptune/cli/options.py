@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -56,13 +56,25 @@ class ColumnOptions(_Options):
     text_pair: str | None = Field(
         None, description="Column of the second text, for pairs of texts. Default: as for the text."
     )
-    label: str | None = Field(None, description="Column of the label. Default: as for the text.")
+    label: Annotated[list[str] | None, Parameter(negative=())] = Field(
+        None,
+        description="Column of the label, or several columns of zeros and ones, one for each label: a,b,c. Default: as "
+        "for the text.",
+    )
     label_separator: str | None = Field(
         None,
         min_length=1,
         description="Separator of the labels in a cell, such as |, if rows may have several labels. Default: none in "
         "training; the same separator in evaluation.",
     )
+    on_empty: Literal["error", "skip"] = Field(
+        "error", description="What to do with rows without text or label: report them all, or leave them out."
+    )
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 class DataOptions(ColumnOptions):
@@ -76,6 +88,12 @@ class DataOptions(ColumnOptions):
 
     max_train_rows: int | None = Field(
         None, ge=2, description="Train on a stratified sample of at most so many rows. Default: all rows."
+    )
+    drop_rare: int | None = Field(
+        None,
+        ge=1,
+        description="Leave out labels that fewer training rows have, with the rows that have no other label. Default: "
+        "keep all.",
     )
     data_revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
 
@@ -143,6 +161,6 @@ TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, Promp
 
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
-    {"backbone", "data", "output", "resume", "split", "batch_size", "precision"}
+    {"backbone", "data", "output", "resume", "split", "batch_size", "precision", "input_format"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}
 )

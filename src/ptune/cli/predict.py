@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,8 +19,11 @@ from ptune.data.targets import MULTI, REGRESSION, ProblemType
 from ptune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from ptune.data.files import DataFile
     from ptune.inference.classifier import TextClassifier
 
+Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "txt", "xlsx"]
+OnEmpty = Literal["null", "skip", "error"]
 _COLUMN_OPTIONS = {"text": "text_column", "text_pair": "text_pair_column"}
 
 
@@ -30,7 +33,9 @@ def predict(
     *,
     text: str | None = None,
     text_pair: str | None = None,
-    input: Annotated[Path | None, Parameter(name="--input")] = None,
+    input: Annotated[Place | None, Parameter(name="--input", allow_leading_hyphen=True)] = None,  # for "-"
+    input_format: Format | None = None,
+    on_empty: OnEmpty = "null",
     output: Path | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
@@ -61,6 +66,7 @@ def predict(
       ptune predict reviews --input new.csv --output labelled.csv
       ptune predict reviews --input new.jsonl --output labelled.jsonl --json
       ptune predict reviews --input new.csv > labelled.jsonl
+      cat new.csv | ptune predict reviews --input - --input-format csv > labelled.jsonl
       ptune predict reviews --input new.csv --output labelled.csv --precision int8
 
     Parameters
@@ -70,7 +76,12 @@ def predict(
     text_pair
         The second text, if the adapter was trained on pairs.
     input
-        A file of texts: CSV, TSV, JSON Lines, Parquet, or .txt with one text per line.
+        A file of texts: CSV, TSV, JSON Lines, JSON, Parquet, Excel, or .txt with one text per line. It may be
+        compressed. Also a URL, such as s3://..., or - for standard input.
+    input_format
+        Format of the input, if its name does not tell. Default: judged by the first line of a pipe.
+    on_empty
+        What to do with rows without text: null gives them an answer of nulls, skip leaves them out, error stops.
     output
         File for the predictions: .jsonl, .csv, .tsv or .parquet. Default: JSON Lines on stdout.
     text_column
@@ -94,27 +105,32 @@ def predict(
 
     terminal = Terminal(json)
     options = device or PredictionOptions()
-    if input is not None:
-        _check_readable(input)
+    for option, value in (("--text", text), ("--text-pair", text_pair)):
+        if value is not None and not value.strip():
+            raise ConfigError(f"{option} is empty; give the text to classify")
+    file = None if input is None else _open_input(input, input_format)
     classifier = load(adapter, backbone, **options.model_dump())
     if threshold is not None:
         classifier = classifier.with_threshold(threshold)
     if text is not None:
         _predict_one(terminal, classifier, text, text_pair)
     else:
-        assert input is not None  # checked above
+        assert file is not None  # checked above
         columns = ColumnOptions(text=text_column, text_pair=text_pair_column)
         try:
-            _predict_file(terminal, classifier, input, output, columns, batch_size)
+            _predict_file(terminal, classifier, file, output, columns, batch_size, on_empty)
         except DataError as err:  # this command has other names for the options of columns
             raise DataError(spell(str(err), (), _COLUMN_OPTIONS)) from err
 
 
-def _check_readable(path: Path) -> None:
-    """Check that the first row of a file can be read, before the backbone is loaded."""
+def _open_input(name: str, input_format: Format | None) -> DataFile:
+    """Return the input after its first row has been read, because loading a backbone takes longer."""
+    from ptune.data.files import as_file
     from ptune.data.readers import read_rows
 
-    next(iter(read_rows(path)), None)
+    file = as_file(name, None if input_format is None else f".{input_format}")
+    next(iter(read_rows(file)), None)
+    return file
 
 
 def _predict_one(terminal: Terminal, classifier: TextClassifier, text: str, pair: str | None) -> None:
@@ -135,20 +151,21 @@ def _predict_one(terminal: Terminal, classifier: TextClassifier, text: str, pair
 def _predict_file(
     terminal: Terminal,
     classifier: TextClassifier,
-    path: Path,
+    file: DataFile,
     output: Path | None,
     columns: ColumnOptions,
     batch_size: int | None,
+    on_empty: OnEmpty,
 ) -> None:
     from ptune.data.writers import open_writer, print_json_lines
 
     started, tally = time.perf_counter(), _Tally(classifier.model.problem_type)
-    rows = map(tally.add, classifier.stream_file(path, columns.text, columns.text_pair, batch_size))
+    rows = map(tally.add, classifier.stream_file(file, columns.text, columns.text_pair, batch_size, on_empty))
     if output is None:
         print_json_lines(rows, sys.stdout)
     else:
         labels = () if classifier.model.problem_type == REGRESSION else classifier.labels
-        open_writer(output)(rows, output, labels, partial(classifier.blank_row, path))
+        open_writer(output)(rows, output, labels, partial(classifier.blank_row, file))
     seconds = time.perf_counter() - started
     print(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}", file=sys.stderr)
     if output is not None:
@@ -161,6 +178,7 @@ class _Tally:
     def __init__(self, problem_type: ProblemType) -> None:
         self.problem_type = problem_type
         self.rows = 0
+        self.known = 0  # rows with a predicted number
         self.labels = Counter[str]()
         self.sum, self.least, self.most = 0.0, math.inf, -math.inf  # for a regression
 
@@ -169,16 +187,20 @@ class _Tally:
         self.rows += 1
         if self.problem_type == REGRESSION:
             value = row["value"]
+            if value is None:  # a row without text
+                return row
+            self.known += 1
             self.sum, self.least, self.most = self.sum + value, min(self.least, value), max(self.most, value)
         else:
-            self.labels.update(row["labels"] if self.problem_type == MULTI else [row["label"]])
+            labels = row["labels"] if self.problem_type == MULTI else [row["label"]]
+            self.labels.update(label for label in labels or () if label is not None)
         return row
 
     def answer(self) -> dict[str, Any]:
         """Return the counts or statistics for the JSON answer."""
         if self.problem_type != REGRESSION:
             return {"labels": dict(self.labels)}
-        return {"mean": self.sum / self.rows, "min": self.least, "max": self.most} if self.rows else {}
+        return {"mean": self.sum / self.known, "min": self.least, "max": self.most} if self.known else {}
 
     def __str__(self) -> str:
         if self.problem_type != REGRESSION:

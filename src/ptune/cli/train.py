@@ -72,7 +72,7 @@ def train(
         The pretrained model: a folder, a .gguf file, python:PACKAGE, or a Hub id.
     data
         Labelled data: a folder with train, validation and test files, a single file, or a Hub id such as glue/mrpc.
-        Files may be CSV, TSV, JSON Lines or Parquet.
+        Files may be CSV, TSV, JSON Lines, JSON, Parquet or Excel, and compressed. A URL, such as s3://..., works too.
     output
         Folder for the adapter, its metrics and its checkpoint.
     resume
@@ -114,23 +114,33 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
         seed=seed,
         max_train_rows=options.max_train_rows,
         revision=options.data_revision,
+        on_empty=options.on_empty,
+        drop_rare=options.drop_rare,
     )
     say_data(terminal, data)
     return data
 
 
 def say_data(terminal: Terminal, data: TextData) -> None:
-    """Print the sizes and labels of the data, and what was guessed or sampled."""
+    """Print the sizes and labels of the data, the rows of each label, and what was guessed or sampled."""
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
     if data.problem_type == REGRESSION:
         targets = data.targets("train")
         low, high, mean = (f"{float(value):g}" for value in (targets.min(), targets.max(), targets.mean()))
         labels = f"targets '{data.labels[0]}' from {low} to {high}, mean {mean}"
     else:
-        labels = f"{len(data.labels)} labels: " + ", ".join(data.labels[:8]) + (", …" if len(data.labels) > 8 else "")
+        labels = f"{len(data.labels)} labels: {_counts(data)}"
     terminal.say(f"data: {sizes} rows; {labels}")
     for note in data.notes:
         terminal.say(note)
+
+
+def _counts(data: TextData) -> str:
+    """Return the labels with their numbers of training rows, the first eight of them."""
+    counts = data.targets("train").long()
+    by_label = (counts.sum(dim=0) if counts.dim() == 2 else counts.bincount(minlength=len(data.labels))).tolist()
+    named = [f"{label} {count}" for label, count in zip(data.labels, by_label, strict=True)]
+    return ", ".join(named[:8]) + (", …" if len(named) > 8 else "")
 
 
 def run(

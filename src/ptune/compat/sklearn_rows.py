@@ -167,7 +167,7 @@ def text_data(
         weights: [N]. Only their ratios matter.
 
     Raises:
-        DataError: a text is empty, a class has only one row, or there are fewer than two classes.
+        DataError: a text is not a string, a class has only one row, or there are fewer than two classes.
     """
     split = _weighted(texts, targets.tolist(), weights)
     targets = np.array(split.labels)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
+from ptune.data.targets import is_missing, is_number
 from ptune.errors import DataError
 
 FIELDS = ("text", "text_pair", "label")
+# A column name that is longer, or has more words, looks like data.
+_LONGEST_NAME = 60
+_MOST_WORDS = 6
 
 # Common names, the most specific first. Upper and lower case are the same.
 PAIRS = (
@@ -31,6 +37,7 @@ TEXTS = (
     "content",
     "review",
     "comment",
+    "comment_text",
     "message",
     "utterance",
     "question",
@@ -59,7 +66,10 @@ LABELS = (
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns. `text_pair` is None for single texts, `label` for rows without labels."""
+    """Names of the columns. `text_pair` is None for single texts, `label` for rows without labels.
+
+    `label` may also be several columns of zeros and ones, joined by commas; see `label_columns`.
+    """
 
     text: str
     text_pair: str | None = None
@@ -93,18 +103,22 @@ def choose_columns(
         DataError: one column is named twice.
         DataError: a column is not named and cannot be guessed.
     """
-    named = [name for name in (text, text_pair, label) if name is not None]
+    names = [name for name in names if name]  # pandas writes its index into a column without a name
+    labels = [] if label is None else label_columns(label, names) or [label]
+    named = [name for name in (text, text_pair, *labels) if name is not None]
     for name in named:
         if named.count(name) > 1:
             raise DataError(
                 f"{where}: column '{name}' is named twice; `text`, `text_pair` and `label` must be different columns"
             )
-    for field, column in zip(FIELDS, (text, text_pair, label), strict=True):
+    fields = [*zip(FIELDS, (text, text_pair), strict=False), *(("label", column) for column in labels)]
+    for field, column in fields:
         if column is not None and column not in names:
             matches = difflib.get_close_matches(column, names, n=1)
             hint = f"; did you mean '{matches[0]}'?" if matches else ""
             raise DataError(
-                f"{where}: `{field}` names column '{column}', but the columns are {_quoted(names)}{hint}",
+                f"{where}: `{field}` names column '{column}', but the columns are {_quoted(names)}{hint}"
+                f"{missing_header(names, where)}",
                 field=field,
                 value=column,
                 expected=_quoted(names),
@@ -113,14 +127,44 @@ def choose_columns(
         label = _first(LABELS, names)
         if label is None:
             raise DataError(
-                f"{where}: no label column found among {_quoted(names)}; name it with `label`",
+                f"{where}: no label column found among {_quoted(names)}; name it with `label`"
+                f"{missing_header(names, where)}",
                 field="label",
                 expected=_quoted(names),
             )
     if text is None:
-        text, guessed_pair = _guess_text(names, {label, text_pair}, where)
+        text, guessed_pair = _guess_text(names, {label, *labels, text_pair}, where)
         text_pair = text_pair or guessed_pair
     return Columns(text, text_pair, label)
+
+
+def label_columns(label: str, names: Collection[str]) -> list[str]:
+    """Return the columns that hold the label: one, or several columns of zeros and ones that are joined by commas.
+
+    The result is empty if one of them is not among `names`.
+    """
+    if label in names:
+        return [label]
+    parts = [part.strip() for part in label.split(",")]
+    return parts if all(part in names for part in parts) else []
+
+
+def missing_header(names: Sequence[str], where: str) -> str:
+    """Return a hint for an error message if the names of columns look like the first row of a file without a header."""
+    if not any(is_number(name) or len(name) > _LONGEST_NAME or len(name.split()) > _MOST_WORDS for name in names):
+        return ""
+    by_length = sorted(range(len(names)), key=lambda place: len(names[place]))
+    header = [f"column{place + 1}" for place in range(len(names))]
+    header[by_length[0]], header[by_length[-1]] = "label", "text"
+    path = PurePath(where)
+    if len(names) < 2 or path.suffix not in (".csv", ".tsv"):
+        return ". The first line looks like data; put a line with the names of the columns in front of it"
+    line = ("\\t" if path.suffix == ".tsv" else ",").join(header)
+    target = shlex.quote(str(path.with_name(f"{path.stem}-named{path.suffix}")))
+    return (
+        ". The first line looks like data; put a line with the names of the columns in front of it, as in "
+        f"(printf '{line}\\n'; cat {shlex.quote(where)}) > {target}"
+    )
 
 
 def as_trained(
@@ -178,7 +222,7 @@ def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tup
         single = free[0]
     if single is None:
         raise DataError(
-            f"{where}: no text column found among {_quoted(names)}; name it with `text`",
+            f"{where}: no text column found among {_quoted(names)}; name it with `text`{missing_header(names, where)}",
             field="text",
             expected=_quoted(names),
         )
@@ -217,17 +261,22 @@ def text_of(row: dict[str, Any], column: str, where: str) -> str:
         DataError: the value is not text, or text that UTF-8 cannot encode.
     """
     value = row.get(column)
-    if value is None or (isinstance(value, float) and value != value):
-        raise DataError(f"{where}: column '{column}' has no text")
-    if not isinstance(value, str):
-        if isinstance(value, (list, dict, bytes)):
-            raise DataError(f"{where}: column '{column}' holds a {type(value).__name__}, not text")
-        value = str(value)
-    if not value.strip():
-        raise DataError(f"{where}: column '{column}' is empty; fill it in or remove the row")
-    if not whole_characters(value):
-        raise DataError(f"{where}: column '{column}' contains half a character, such as \\\\ud800; repair the text")
-    return value
+    if problem := text_problem(value, column):
+        raise DataError(f"{where}: {problem}")
+    return str(value)
+
+
+def text_problem(value: Any, column: str) -> str:
+    """Return why the value of a column cannot be used as a text, and what to do; "" if it can."""
+    if value is None or value != value:
+        return f"column '{column}' has no text; fill it in or remove the row"
+    if isinstance(value, (list, dict, bytes)):
+        return f"column '{column}' holds a {type(value).__name__}, not text"
+    if is_missing(value):
+        return f"column '{column}' is empty; fill it in or remove the row"
+    if not whole_characters(str(value)):
+        return f"column '{column}' contains half a character, such as \\\\ud800; repair the text"
+    return ""
 
 
 def whole_characters(text: str) -> bool:

@@ -68,14 +68,13 @@ class TextEncoder:
             self._check_template(self.template)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
-        """Return the token ids of each row, in order.
+        """Return the token ids of each row, in order. A row without any token, such as "", becomes one special token.
 
         Args:
             texts: the text of each row.
             pairs: the second text of each row; None for single texts.
 
         Raises:
-            DataError: a text has no tokens.
             DataError: the template has {text_pair}, but the texts are single texts.
         """
         if not texts:
@@ -88,10 +87,14 @@ class TextEncoder:
         for number, row in enumerate(rows):
             if len(row) > self.max_length:
                 rows[number] = self._cut(texts[number], None if pairs is None else pairs[number])
-        for number, row in enumerate(rows, 1):
-            if not len(row):
-                raise DataError(f"text {number} has no tokens: {texts[number - 1][:40]!r}")
-        return rows
+        return [row if len(row) else self._without_text() for row in rows]
+
+    def _without_text(self) -> Encoded:
+        """Return what stands for a row without tokens, which only tokenizers that add no special tokens give."""
+        tokenizer = self.tokenizer
+        ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        segments = [0] if "token_type_ids" in tokenizer.model_input_names else None
+        return Encoded([next(int(token) for token in ids if token is not None)], segments)
 
     def _encode_with_template(
         self, template: Template, texts: Sequence[str], pairs: Sequence[str] | None

@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from ptune.data.columns import Columns
+from ptune.data.files import DataFile
 from ptune.data.readers import Reader, Row, read_plain_tsv
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType, label_of, number_of
 from ptune.errors import DataError
@@ -71,9 +71,9 @@ class Task:
         """Return the repository and the configuration on the Hub."""
         return REPOSITORIES[self.benchmark], self.configuration or self.name
 
-    def reader(self, path: Path) -> Reader | None:
+    def reader(self, file: DataFile) -> Reader | None:
         """Return the reader for one of the task's own files; None if the file's ending decides."""
-        if path.suffix.lower() not in (".tsv", ".txt"):
+        if file.ending not in (".tsv", ".txt"):
             return None
         return partial(read_plain_tsv, names=self.header, gaps=self.gaps)
 
@@ -291,9 +291,9 @@ def check(task: Task, source: str) -> None:
         raise DataError(f"data '{source}': {task.title} {task.refusal}. Choose another task of {title}")
 
 
-def local_tasks(folder: str, files: Sequence[Path]) -> list[Task]:
+def local_tasks(folder: str, files: Sequence[DataFile]) -> list[Task]:
     """Return the tasks that files may belong to, judging by their names and their folder's; see also `Task.fits`."""
-    stems = {path.stem.lower() for path in files}
+    stems = {file.stem.lower() for file in files}
     return [task for task in TASKS if _plain(folder) in map(_plain, _names(task)) or stems & {*task.splits}]
 
 

@@ -10,27 +10,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ptune.data.columns import Columns
+from ptune.data.flaws import ON_EMPTY, OnEmpty, count_reasons, describe_flaws
 from ptune.data.glue import TITLES
+from ptune.data.label_names import RARE, check_names, index_labels, label_names, rare_labels, without_labels
 from ptune.data.objects import find_in_memory, is_place, name_of
-from ptune.data.raw import RawSplit, read_labels, read_table
-from ptune.data.sources import find_tables
+from ptune.data.raw import RawSplit, Wanted, read_labels, read_table
+from ptune.data.sources import Found, find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
-from ptune.data.targets import (
-    MULTI,
-    REGRESSION,
-    SINGLE,
-    ProblemType,
-    Target,
-    default_labels,
-    is_number,
-    plain_number,
-    settle_problem_type,
-)
-from ptune.errors import DataError
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, settle_problem_type
+from ptune.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +33,7 @@ def load_data(
     *,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     problem_type: ProblemType | None = None,
     label_separator: str | None = None,
@@ -49,6 +42,8 @@ def load_data(
     seed: int = 0,
     max_train_rows: int | None = None,
     revision: str | None = None,
+    on_empty: OnEmpty = "error",
+    drop_rare: int | None = None,
 ) -> TextData:
     """Load and check labelled text.
 
@@ -59,7 +54,8 @@ def load_data(
             configuration (`glue/mrpc`). Tasks of GLUE and SuperGLUE are recognised by their name and by their files.
             Or an object in memory: a pandas or Polars DataFrame, a `datasets.Dataset`, a list of dicts, a dict of
             lists, a tuple (texts, labels), or a dict of splits to any of these, such as a `DatasetDict`.
-        text, text_pair, label: column names; None: guess them.
+        text, text_pair, label: column names; None: guess them. Several names for `label`, in a list or joined by
+            commas, are columns of zeros and ones, one for each label of a multi-label task.
         labels: label names in index order, such as an adapter's; None: take them from the training rows.
         problem_type: the kind of the labels; None: guess it. Lists are several labels at once, fractions are the
             targets of a regression, and everything else is one label per row.
@@ -70,42 +66,51 @@ def load_data(
         seed: seed of the validation split and of the sample for `max_train_rows`.
         max_train_rows: the size of a stratified sample of the training rows; None: use all rows.
         revision: branch, tag or commit of a Hub id.
+        on_empty: what to do with rows without text or label: `error` reports them, `skip` leaves them out.
+        drop_rare: leave out labels that fewer training rows have, and rows with no other label; None: keep all.
 
     Raises:
-        DataError: the data cannot be used. The message names the file, the row and what was expected.
+        DataError: the data cannot be used. The message names the file, the rows and what was expected.
         ConfigError: `label_separator` is empty, or given for another problem type than multi-label.
+        ConfigError: `on_empty` is unknown.
     """
+    if on_empty not in ON_EMPTY:
+        raise ConfigError(
+            f"`on_empty='{on_empty}'` is unknown; use one of {', '.join(ON_EMPTY)}",
+            field="on_empty",
+            value=on_empty,
+            expected=f"one of {', '.join(ON_EMPTY)}",
+        )
+    if label is not None and not isinstance(label, str):
+        label = ",".join(label)
     in_memory = not is_place(source)
     located = find_in_memory(source, only) if in_memory else find_tables(str(source), only, revision)
     task = located.task
     if task is not None:
         text, text_pair = (text, text_pair) if text else (task.columns.text, text_pair or task.columns.text_pair)
         label = label or task.label
-    raw: dict[str, RawSplit] = {}
-    columns: Columns | None = None
-    for name, table in located.tables.items():
-        may_lack = name.startswith("test") and (only is None or task is not None)
-        raw[name], split_columns = read_table(table, (text, text_pair, label), columns, trained or {}, may_lack)
-        columns = columns or split_columns
-    assert columns is not None
+    raw, columns = _read_splits(located, Wanted(text, text_pair, label, trained), only)
+    notes = [f"columns: {columns}"]
     reference = raw[only or "train"]
     task_type = task.problem_type if task is not None and label == task.label else None
-    settled, reason = settle_problem_type(problem_type or task_type, label_separator, reference.labels or [])
-    if problem_type is None and task_type:
-        reason = "from the task"
-    raw = {name: read_labels(split, columns.label or "", settled, label_separator) for name, split in raw.items()}
-    names = _label_names(raw[only or "train"], settled, labels, columns)
-    splits = {
-        name: _index_labels(split, names, settled)
-        for name, split in raw.items()
-        if name == "train" or only or split.labels
-    }
-    notes = [f"columns: {columns}", f"problem type: {settled} ({reason})"]
+    settled, reason = _problem_type(problem_type, task_type, label_separator, reference)
+    notes.append(f"problem type: {settled} ({reason})")
     metrics: tuple[str, ...] = ()
     if task is not None and settled == task_type:
         metrics = task.metrics
         notes.append(f"task: {TITLES[task.benchmark]}'s {task.title}, measured by {' and '.join(metrics)}")
-    notes += [f"split: the rows of {name} have no labels and are left out" for name in raw if name not in splits]
+    raw = {
+        name: read_labels(split, columns.label or "", settled, label_separator, labels) for name, split in raw.items()
+    }
+    reference = raw[only or "train"]
+    if settled != REGRESSION and labels is None:
+        check_names(reference, may_be_joined=settled == SINGLE and problem_type is None and task_type is None)
+    if drop_rare and settled != REGRESSION and (rare := rare_labels(reference, drop_rare)):
+        raw = {name: without_labels(split, rare) for name, split in raw.items()}
+        shown = ", ".join(f"{name} ({count})" for name, count in rare.items())
+        notes.append(f"labels left out because fewer than {drop_rare} rows have them: {shown}")
+    names = label_names(raw[only or "train"], settled, labels, columns.label)
+    splits = _usable_rows(raw, names, settled, on_empty, only, notes)
     data = TextData(
         splits, names, columns, name_of(source), tuple(notes), settled, label_separator, located.origin, metrics
     )
@@ -118,91 +123,106 @@ def load_data(
     return data
 
 
-def _adapter_names(labels: list[str], raw: RawSplit) -> list[str]:
-    """Return the label names of an adapter, or the file's if the adapter has only LABEL_0, LABEL_1 and so on.
-
-    Both are in index order.
-    """
-    unnamed = labels == default_labels(len(labels))
-    return raw.class_names if unnamed and raw.class_names and len(raw.class_names) == len(labels) else labels
-
-
-def _label_names(raw: RawSplit, problem_type: ProblemType, known: Sequence[str] | None, columns: Columns) -> list[str]:
-    """Return label names in index order. A regression has one, the name of the predicted value."""
-    if problem_type == REGRESSION:
-        return list(known or [columns.label or "value"])
-    return _collect_names(raw) if known is None else _adapter_names(list(known), raw)
+def _read_splits(located: Found, wanted: Wanted, only: str | None) -> tuple[dict[str, RawSplit], Columns]:
+    """Return the rows of all splits, whose labels are raw cells, and the columns of the first split."""
+    raw: dict[str, RawSplit] = {}
+    columns: Columns | None = None
+    for name, table in located.tables.items():
+        may_lack = name.startswith("test") and (only is None or located.task is not None)
+        raw[name], own = read_table(table, replace(wanted, may_lack_label=may_lack), columns)
+        columns = columns or own
+    assert columns is not None
+    return raw, columns
 
 
-def _collect_names(train: RawSplit) -> list[str]:
-    """Return the label names of the training rows, in index order."""
-    if not train.labels or not (values := set(_each(train.labels))):
-        raise DataError(f"{train.where}: no row has a label")
-    if train.class_names is not None:
-        return train.class_names
-    if all(isinstance(value, int) for value in values):
-        return [str(value) for value in sorted(values, key=int)]
-    return sorted(str(value) for value in values)
+def _problem_type(
+    asked: ProblemType | None, of_task: ProblemType | None, separator: str | None, raw: RawSplit
+) -> tuple[ProblemType, str]:
+    """Return the problem type that the caller or the task says, or that the labels show, and the reason in words."""
+    settled, reason = settle_problem_type(asked or of_task, separator, raw.labels or [])
+    if asked is None and of_task is not None:
+        return settled, "from the task"
+    if asked is None and raw.hot:
+        return MULTI, "there is a column for each label"
+    return settled, reason
 
 
-def _each(labels: list[Any]) -> Iterator[str | int]:
-    """Yield the labels of all rows, one after the other."""
-    for label in labels:
-        yield from label if isinstance(label, list) else [label]
-
-
-def _index_labels(raw: RawSplit, names: list[str], problem_type: ProblemType) -> Split:
-    """Return a split whose labels are class indices, or numbers for a regression.
-
-    Labels are matched by name. Only if all of them are whole numbers, and no name is a number, are they indices.
+def _usable_rows(
+    raw: dict[str, RawSplit],
+    names: list[str],
+    problem_type: ProblemType,
+    on_empty: OnEmpty,
+    only: str | None,
+    notes: list[str],
+) -> dict[str, Split]:
+    """Return the splits that have labels, with their usable rows. What is left out is added to the notes.
 
     Raises:
-        DataError: a label is not among the names. The message names the row.
+        DataError: a row cannot be used, and may not be left out.
     """
-    if raw.labels is None or problem_type == REGRESSION:
-        return Split(raw.texts, raw.pairs, raw.labels)
-    index = {name: position for position, name in enumerate(names)}
-    plain = {plain_number(name): position for name, position in index.items()}  # so that 1.0 and 1 are the same label
-    by_index = all(isinstance(value, int) for value in _each(raw.labels)) and not any(map(is_number, names))
-    positions = {str(position): position for position in range(len(names))} if by_index else plain | index
+    splits: dict[str, Split] = {}
+    for name, split in raw.items():
+        if name == "train" or only or split.labels:
+            splits[name], left_out = _finish(split, names, problem_type, on_empty)
+            notes += [f"rows of {name} left out: {left_out}"] if left_out else []
+        else:
+            notes.append(f"split: the rows of {name} have no labels and are left out")
+    return splits
 
-    def position_of(label: str | int, row: int) -> int:
-        position = positions.get(str(label), positions.get(plain_number(str(label))))
-        if position is None:
-            known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            raise DataError(f"{raw.place(row)}: label '{label}' is not among the known labels ({known})")
-        return position
 
-    targets: list[Target] = [
-        tuple(sorted(position_of(label, row) for label in value)) if problem_type == MULTI else position_of(value, row)
-        for row, value in enumerate(raw.labels)
-    ]
-    return Split(raw.texts, raw.pairs, targets)
+def _finish(raw: RawSplit, names: list[str], problem_type: ProblemType, on_empty: OnEmpty) -> tuple[Split, str]:
+    """Return the usable rows of a split with their targets, and which rows were left out, in words.
+
+    Raises:
+        DataError: a row cannot be used, and may not be left out. The message names all of them.
+    """
+    targets, unknown = index_labels(raw, names, problem_type)
+    flaws = [*raw.flaws, *unknown]
+    fatal = [flaw for flaw in flaws if not (flaw.lacking and (on_empty == "skip" or flaw.reason == RARE))]
+    if fatal:
+        raise DataError(describe_flaws(sorted(fatal, key=lambda flaw: flaw.row), len(raw.texts)))
+    split = Split(raw.texts, raw.pairs, None if raw.labels is None else targets)  # type: ignore[arg-type]
+    if not flaws:
+        return split, ""
+    bad = {flaw.row for flaw in flaws}
+    kept = split.select([row for row in range(len(split)) if row not in bad])
+    if not kept.texts:
+        raise DataError(f"{raw.where}: no row has a text and a label; they all are left out")
+    return kept, f"{len(bad)} of {len(split)}; {count_reasons(flaws)}"
 
 
 def _check_train(raw: RawSplit, data: TextData) -> None:
-    """Check that the training rows have different targets, and every class at least two rows.
+    """Check that the training rows have different targets, and every class at least two rows if one is held back.
 
     A label of a multi-label task may occur once, because its row can have other labels too.
 
     Raises:
-        DataError: no row has a label, all rows have the same target, or a class has only one row.
+        DataError: no row has a label, all rows have the same target, or a class has only one row, of which ptune itself
+            would take one for validation.
     """
-    targets = data.train.labels or []
-    counts = Counter(targets)
-    if data.problem_type == REGRESSION and not counts:
+    counts = Counter(data.train.labels or [])
+    if not counts:
         raise DataError(f"{raw.where}: no row has a label")
     if len(counts) < 2:
-        only = next(iter(raw.labels or [""]))
+        only = next(iter(raw.good_labels()))
         if data.problem_type == SINGLE:
             raise DataError(f"{raw.where}: every row has label '{only}'; a classifier needs at least two classes")
         raise DataError(f"{raw.where}: every row has the same target, {only}; there is nothing to learn")
-    if data.problem_type != SINGLE:
+    if data.problem_type != SINGLE or "validation" in data.splits:
         return
-    for label, count in counts.items():
-        if count == 1:
-            row = targets.index(label)
-            raise DataError(
-                f"{raw.place(row)}: label '{raw.labels[row] if raw.labels else label}' occurs only once; every label "
-                "needs at least two rows, one for training and one for validation"
-            )
+    once = {label for label, count in counts.items() if count == 1}
+    if not once:
+        return
+    bad = {flaw.row for flaw in raw.flaws}
+    targets = iter(data.train.labels or [])
+    rows = [row for row in range(len(raw.texts)) if row not in bad and next(targets) in once]
+    labels = raw.labels or []
+    flaws = [
+        raw.flaw(
+            row,
+            f"label '{labels[row]}' occurs only once; every label needs at least two rows, one for training and one "
+            "for validation. Add rows, give a validation split, or leave such labels out with `drop_rare=2`",
+        )
+        for row in rows
+    ]
+    raise DataError(describe_flaws(flaws, len(raw.texts)))

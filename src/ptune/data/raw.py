@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ptune.data.columns import Columns, as_trained, choose_columns, text_of
+from ptune.data.cells import hot_labels, is_placeholder, read_written_lists
+from ptune.data.columns import Columns, as_trained, choose_columns, label_columns, text_problem
+from ptune.data.files import split_name
+from ptune.data.flaws import Flaw
+from ptune.data.readers import Row
 from ptune.data.sources import Table
-from ptune.data.targets import MULTI, REGRESSION, ProblemType, label_of, labels_of, number_of
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, is_missing, label_of, labels_of, number_of
 from ptune.errors import DataError
+
+_HERE = "row"  # stands for the place in messages about a cell, which are completed with the file and the number
+_PLACE = re.compile(r"^.*?, row (?P<number>\d+(?: \(line \d+\))?): ")
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,11 @@ class RawSplit:
     starts: for each file of the split, the index of its first row and its name.
     texts: the text of each row.
     pairs: the second text of each row; None for single texts.
-    labels: raw cells at first; names, lists of names or numbers once they have been read. None if no row has a label.
+    labels: raw cells at first; names, lists of names or numbers once they have been read, and None for rows with a
+        flaw. None if no row has a label.
     class_names: label names in index order, if the data bring them.
+    flaws: what is wrong with rows. Their texts and labels are not to be used.
+    hot: whether the labels are several columns of zeros and ones.
     """
 
     where: str
@@ -30,94 +42,208 @@ class RawSplit:
     pairs: list[str] | None
     labels: list[Any] | None
     class_names: list[str] | None
+    flaws: tuple[Flaw, ...] = ()
+    hot: bool = False
 
     def place(self, index: int) -> str:
         """Return the file of a row and the row's number in it, counted from 1."""
-        start, file = next(entry for entry in reversed(self.starts) if entry[0] <= index)
-        return f"{file}, row {index - start + 1}"
+        file, number = _place(self.starts, index)
+        return f"{file}, row {number}"
+
+    def flaw(self, index: int, reason: str, lacking: bool = False) -> Flaw:
+        """Return a flaw of a row, with the place of the row."""
+        file, number = _place(self.starts, index)
+        return Flaw(index, file, str(number), reason, lacking)
+
+    def good_labels(self) -> list[Any]:
+        """Return the labels of the rows that have one and no flaw."""
+        bad = {flaw.row for flaw in self.flaws}
+        return [label for index, label in enumerate(self.labels or []) if index not in bad]
 
 
-def read_table(
-    table: Table,
-    wanted: tuple[str | None, str | None, str | None],
-    known: Columns | None,
-    trained: Mapping[str, str | None],
-    may_lack_label: bool,
-) -> tuple[RawSplit, Columns]:
-    """Return the rows of a split and its columns.
+@dataclass(frozen=True)
+class Wanted:
+    """The columns to read.
+
+    text, text_pair, label: columns that the caller names.
+    trained: columns of an adapter's training data.
+    may_lack_label: whether the split may have no label column, like a test split.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    trained: Mapping[str, str | None] | None = None
+    may_lack_label: bool = False
+
+
+def read_table(table: Table, wanted: Wanted, known: Columns | None) -> tuple[RawSplit, Columns]:
+    """Return the rows of a split and its columns. Rows without text, or that cannot be parsed, are noted as flaws.
 
     Args:
         table: the split.
-        wanted: the columns of text, pair and label that the caller names.
+        wanted: the columns to read.
         known: the columns of the split before it, if there is one.
-        trained: columns of an adapter's training data.
-        may_lack_label: whether the split may have no label column, like a test split.
 
     Raises:
-        DataError: the split has no rows, lacks a column, or has a row without text.
+        DataError: the split has no rows, or lacks a column.
     """
-    texts: list[str] = []
-    pairs: list[str] = []
-    labels: list[Any] = []
-    columns = known
-    names: list[str] | None = None
+    texts: list[Any] = []
+    pairs: list[Any] = []
+    cells: list[Any] = []
+    flaws: list[Flaw] = []
     starts: list[tuple[int, str]] = []
+    columns: Columns | None = None
+    parts: list[str] = []  # the columns of the label
+
+    def note(reason: str, lacking: bool = False, number: str = "") -> None:
+        flaws.append(Flaw(index, file, number or str(index - starts[-1][0] + 1), reason, lacking))
+
     for index, (file, row) in enumerate(table.rows):
         if not starts or starts[-1][1] != file:
             starts.append((index, file))
-        where = f"{file}, row {index - starts[-1][0] + 1}"
-        if index == 0:
-            text, pair, label = wanted
-            text, pair = as_trained(list(row), text, pair, trained)
-            if label is None and trained.get("label") in row:
-                label = trained["label"]
-            if may_lack_label and (columns.label if columns else label) not in row:
-                label, columns = None, columns and replace(columns, label=None)
-            columns = columns or choose_columns(
-                list(row), text, pair, label, where=table.where, need_label=not may_lack_label
-            )
-            names = table.class_names.get(columns.label or "")
-            for name in (columns.text, columns.text_pair, columns.label):
-                if name is not None and name not in row:
-                    raise DataError(
-                        f"{table.where}: column '{name}' of the other splits is not among the columns "
-                        f"({', '.join(row)}); give all splits the same columns"
-                    )
-        assert columns is not None
-        texts.append(text_of(row, columns.text, where))
-        if columns.text_pair is not None:
-            pairs.append(text_of(row, columns.text_pair, where))
-        labels.append(-1 if columns.label is None else row.get(columns.label))
-    if columns is None or not texts:
+        if isinstance(row, DataError):
+            place = _PLACE.match(str(row))
+            note(str(row)[place.end() if place else 0 :], number=place["number"] if place else "")
+            for values in (texts, pairs, cells):
+                values.append(None)
+            continue
+        if columns is None:
+            columns = _settle(table.where, row, wanted, known)
+            parts = label_columns(columns.label, row) if columns.label else []
+        for column, values in ((columns.text, texts), (columns.text_pair, pairs)):
+            value = None if column is None else row.get(column)
+            if column is not None and (problem := text_problem(value, column)):
+                note(problem, lacking=is_missing(value))
+            values.append("" if value is None else str(value))
+        if len(parts) > 1:
+            try:
+                cells.append(hot_labels(row, parts, _HERE))
+            except DataError as err:
+                cells.append(None)
+                note(_reason(err))
+        else:
+            cells.append(row.get(parts[0]) if parts else -1)
+    if columns is None:
+        if flaws:
+            raise DataError(f"{flaws[0].file}, row {flaws[0].number}: {flaws[0].reason}")
         raise DataError(f"{table.where}: there are no rows")
-    unlabelled = all(str(value).strip() in ("-1", "-1.0") for value in labels)  # as in GLUE's test splits
-    return RawSplit(table.where, starts, texts, pairs or None, None if unlabelled else labels, names), columns
+    raw = RawSplit(table.where, starts, texts, pairs if columns.text_pair else None, None, None, tuple(flaws))
+    if all(is_missing(cell) or str(cell).strip() in ("-1", "-1.0") for cell in cells):
+        return raw, columns  # as in test splits, whose labels are held back
+    names = parts if len(parts) > 1 else table.class_names.get(columns.label or "")
+    return replace(raw, labels=read_written_lists(cells), class_names=names, hot=len(parts) > 1), columns
 
 
-def read_labels(raw: RawSplit, column: str, problem_type: ProblemType, separator: str | None) -> RawSplit:
-    """Return a split whose raw cells have been read as labels of the given problem type.
+def _settle(where: str, row: Row, wanted: Wanted, known: Columns | None) -> Columns:
+    """Return the columns of a split, judging by its first row.
 
     Raises:
-        DataError: a cell is not a label of this type. The message names the row.
+        DataError: a column is not there, or cannot be guessed.
+    """
+    names, trained = list(row), wanted.trained or {}
+    text, pair = as_trained(names, wanted.text, wanted.text_pair, trained)
+    label = wanted.label
+    if label is None and (trained_label := trained.get("label")) and label_columns(trained_label, names):
+        label = trained_label
+    columns, asked = known, (known.label if known else label)
+    if wanted.may_lack_label and not (asked and label_columns(asked, names)):
+        label, columns = None, columns and replace(columns, label=None)
+    try:
+        columns = columns or choose_columns(names, text, pair, label, where=where, need_label=not wanted.may_lack_label)
+    except DataError as err:
+        raise DataError(f"{err}{_hint_at_text_file(where, row)}", **vars(err)) from err
+    needed = [columns.text, columns.text_pair]
+    if columns.label and not label_columns(columns.label, names):
+        needed += [column.strip() for column in columns.label.split(",")]
+    for name in needed:
+        if name is not None and name not in row:
+            raise DataError(
+                f"{where}: column '{name}' of the other splits is not among the columns "
+                f"({', '.join(row)}); give all splits the same columns"
+            )
+    return columns
+
+
+def _hint_at_text_file(where: str, row: Row) -> str:
+    """Return a hint for an error message about a .txt file, which has no column of labels."""
+    stem, ending, _ = split_name(where)
+    if ending != ".txt":
+        return ""
+    text = str(row.get("text"))
+    separator = next((mark for mark in ("\t", ";", "|", ",") if mark in text), None)
+    hint = ". A .txt file has a text in each line and no labels, so it serves for prediction"
+    if separator is None:
+        return f"{hint}; give a .csv file with a column for each"
+    name, header = (".tsv", "text\\tlabel\\n") if separator == "\t" else (".csv", f"text{separator}label\\n")
+    return f"{hint}; make a table of it: (printf '{header}'; cat '{where}') > '{stem}{name}'"
+
+
+def read_labels(
+    raw: RawSplit, column: str, problem_type: ProblemType, separator: str | None, known: Sequence[str] | None = None
+) -> RawSplit:
+    """Return a split whose raw cells have been read as labels of the given problem type.
+
+    Cells that are not labels of this type are noted as flaws.
+
+    Args:
+        raw: the split.
+        column: the name of the label column.
+        problem_type: the kind of the labels.
+        separator: text between the labels of a row, if the caller names it.
+        known: label names of an adapter.
     """
     if raw.labels is None:
         return raw
     names = raw.class_names
+    present = {*map(str, known or ())} | {cell.strip() for cell in raw.labels if isinstance(cell, str)}
+    flaws: list[Flaw] = []
 
-    def read(cell: Any, where: str) -> Any:
+    def read(cell: Any) -> Any:
         if problem_type == REGRESSION:
-            return number_of(cell, column, where)
+            return number_of(cell, column, _HERE)
         if problem_type == MULTI:
-            return [_named(label, names, where) for label in labels_of(cell, column, where, separator)]
-        return _named(label_of(cell, column, where), names, where)
+            return [_named(label, names) for label in labels_of(cell, column, _HERE, separator)]
+        return _named(label_of(cell, column, _HERE), names)
 
-    return replace(raw, labels=[read(cell, raw.place(index)) for index, cell in enumerate(raw.labels)])
+    def stands_for_none(label: Any) -> bool:
+        if problem_type != SINGLE or str(label) in (known or names or ()):
+            return False
+        return (names is not None and label == -1) or is_placeholder(str(label), present)
+
+    labels = []
+    unreadable = {flaw.row for flaw in raw.flaws if not flaw.lacking}
+    for index, cell in enumerate(raw.labels):
+        label = None
+        try:
+            if index in unreadable:
+                continue
+            label = read(cell)
+            if stands_for_none(label):
+                flaws.append(
+                    raw.flaw(index, f"column '{column}' holds '{label}', which stands for no label; fill it in", True)
+                )
+        except DataError as err:
+            flaws.append(raw.flaw(index, _reason(err), lacking=is_missing(cell)))
+        finally:
+            labels.append(label)
+    return replace(raw, labels=labels, flaws=(*raw.flaws, *flaws))
 
 
-def _named(value: str | int, names: list[str] | None, where: str) -> str | int:
+def _named(value: str | int, names: list[str] | None) -> str | int:
     """Return the name of a label that is an index into `names`, and other labels as they are."""
     if names is None or not isinstance(value, int) or value == -1:
         return value
     if not 0 <= value < len(names):
-        raise DataError(f"{where}: label {value} has no name; the file names labels 0 to {len(names) - 1}")
+        raise DataError(f"{_HERE}: label {value} has no name; the file names labels 0 to {len(names) - 1}")
     return names[value]
+
+
+def _reason(err: DataError) -> str:
+    return str(err).removeprefix(f"{_HERE}: ")
+
+
+def _place(starts: list[tuple[int, str]], index: int) -> tuple[str, int]:
+    """Return the file of a row and the row's number in it, counted from 1."""
+    start, file = starts[bisect_right(starts, index, key=lambda entry: entry[0]) - 1]
+    return file, index - start + 1

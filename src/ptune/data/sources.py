@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from ptune.data.glue import Task, check, local_tasks, named_task
-from ptune.data.readers import SUFFIXES, Row, read_class_names, read_rows
+from ptune.data.class_folders import find_classes, read_classes
+from ptune.data.files import STANDARD_INPUT, DataFile, as_file, as_place, has_ending
+from ptune.data.folders import SPLIT_NAMES, fits, folder_splits, has_split_files
+from ptune.data.glue import Task, local_tasks, named_task
+from ptune.data.readers import Parsed, parse_rows, read_class_names
+from ptune.data.remote import is_url
+from ptune.data.saved import is_saved, load_saved
 from ptune.data.splits import Origin
 from ptune.errors import DataError
 from ptune.hub import why
 
 logger = logging.getLogger(__name__)
-
-_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
-_SPLIT_NAMES |= {"dev": "validation", "eval": "validation", "test": "test"}
-# What may follow the name of a split: nothing (train.csv), or the number of a shard (train-1.csv, train_02.csv,
-# train-00000-of-00002.parquet), with or without a hash.
-_SHARD = r"([-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{8,})?)?"
-# Anything else (train_data.csv, dev-en.tsv). Such a file is used only if its split has no better one.
-_ANYTHING = r"[-_.].*"
 
 
 @dataclass(frozen=True)
@@ -32,12 +28,13 @@ class Table:
     """A split whose rows are yet to be read.
 
     where: where the split comes from, for error messages.
-    rows: (file, row) for each row; the file is for error messages.
+    rows: (file, row) for each row; the file is for error messages. In the place of a row that cannot be parsed stands
+        the error.
     class_names: for columns of label indices, the label names in index order.
     """
 
     where: str
-    rows: Iterable[tuple[str, Row]]
+    rows: Iterable[tuple[str, Parsed]]
     class_names: Mapping[str, list[str]]
 
 
@@ -66,10 +63,9 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
     Raises:
         DataError: the source does not exist, cannot be loaded, or does not have the split.
     """
-    path = Path(source).expanduser()
-    if path.exists() or path.suffix.lower() in SUFFIXES:
-        found = _find_locally(path, only)
-    elif path.is_absolute() or source.startswith(("./", "../", "~")):
+    if is_url(source) or source == STANDARD_INPUT or has_ending(source) or Path(source).expanduser().exists():
+        found = _find_files(source, only)
+    elif Path(source).expanduser().is_absolute() or source.startswith(("./", "../", "~")):
         raise DataError(f"data '{source}': there is no such file or folder")
     else:
         found = _find_on_hub(source, only, revision)
@@ -83,123 +79,58 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
 
 def split_named(name: str) -> str | None:
     """Return the split that a name stands for, such as validation for dev; None for other names."""
-    return _SPLIT_NAMES.get(name.lower())
+    return SPLIT_NAMES.get(name.lower())
 
 
-def _find_locally(path: Path, only: str | None) -> Found:
-    if path.is_dir():
-        files, task = _folder_splits(path)
-    else:
-        files = {only or "train": [path]}
-        task = next((task for task in local_tasks(path.resolve().parent.name, [path]) if _fits(task, path)), None)
-    tables = {
-        name: Table(
-            ", ".join(map(str, shards)), _prepare(_read_files(shards, task), task), _class_names(shards[0], task)
+def _find_files(source: str, only: str | None) -> Found:
+    """Return the splits of a file or a folder, on disk or behind a URL."""
+    place = as_place(source)
+    if source == STANDARD_INPUT or not place.is_dir():
+        file = as_file(source)
+        folder = place.resolve().parent.name if isinstance(place, Path) else ""
+        task = next((task for task in local_tasks(folder, [file]) if fits(task, file)), None)
+        return Found(
+            {only or "train": _file_table([file], task)},
+            Origin(file.place.name if source != STANDARD_INPUT else file.name),
+            task,
         )
-        for name, shards in files.items()
-    }
-    return Found(tables, Origin(path.resolve().name), task)
+    name = place.resolve().name if isinstance(place, Path) else place.name
+    if is_saved(place):
+        return Found(_split_tables(load_saved(place, only), source, SPLIT_NAMES, only), Origin(name), None)
+    if not has_split_files(place) and (classes := find_classes(place)):
+        tables = {
+            split or only or "train": Table(where, read_classes(where, texts), {})
+            for split, texts in classes.items()
+            for where in [f"{source}, split {split}" if split else source]
+        }
+        return Found(tables, Origin(name), None)
+    files, task = folder_splits(place, name)
+    return Found({split: _file_table(parts, task) for split, parts in files.items()}, Origin(name), task)
 
 
-def _folder_splits(folder: Path) -> tuple[dict[str, list[Path]], Task | None]:
-    """Return the files of each split of a folder, and the task that they belong to.
-
-    A split has several files if they are its shards.
-
-    Raises:
-        DataError: the folder has no train file, or several files of a split that are not shards.
-    """
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    for task in local_tasks(folder.resolve().name, files):
-        splits = _by_split(files, task.splits, _SHARD) | _by_split(files, _SPLIT_NAMES, _SHARD)
-        if splits and _fits(task, splits.get("train", next(iter(splits.values())))[0]):
-            _check_shards(folder, splits, {**_SPLIT_NAMES, **task.splits})
-            return splits, task
-    splits = _by_split(files, _SPLIT_NAMES, _ANYTHING) | _by_split(files, _SPLIT_NAMES, _SHARD)
-    if not splits and len(files) == 1:
-        return {"train": files}, None
-    if not splits and (folder / "data").is_dir():
-        return _folder_splits(folder / "data")
-    if not splits:
-        raise DataError(
-            f"data '{folder}' has no train file; expected train{', train'.join(SUFFIXES)}{_hint_at_tasks(folder)}"
-        )
-    _check_shards(folder, splits, _SPLIT_NAMES)
-    return splits, None
+def _file_table(files: Sequence[DataFile], task: Task | None) -> Table:
+    for file in files:
+        file.check()
+    class_names = read_class_names(files[0]) if task is None else {task.label: [*task.labels]}
+    return Table(", ".join(map(str, files)), _prepare(_read_files(files, task), task), class_names)
 
 
-def _hint_at_tasks(folder: Path) -> str:
-    """Return a hint for an error message if a folder contains folders of a benchmark's tasks."""
-    tasks = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and local_tasks(path.name, ())]
-    return f". It contains folders of tasks; give one of them, such as '{folder / tasks[0]}'" if tasks else ""
+def _read_files(files: Sequence[DataFile], task: Task | None) -> Iterator[tuple[str, Parsed]]:
+    for file in files:
+        for row in parse_rows(file, task.reader(file) if task else None):
+            yield str(file), row
 
 
-def _check_shards(folder: Path, splits: Mapping[str, Sequence[Path]], names: Mapping[str, str]) -> None:
-    """Check that a split with several files has only numbered shards of one format.
-
-    Raises:
-        DataError: the files are not shards.
-    """
-    for split, files in splits.items():
-        numbered = all(re.search(r"\d", path.stem) and _match(path, names, _SHARD) for path in files)
-        if len(files) > 1 and not (numbered and len({path.suffix for path in files}) == 1):
-            raise DataError(
-                f"data '{folder}' has several files for split '{split}' that are not shards: "
-                f"{', '.join(path.name for path in files)}; keep one"
-            )
-
-
-def _by_split(files: Sequence[Path], names: Mapping[str, str], ending: str) -> dict[str, list[Path]]:
-    """Return files by split.
-
-    Args:
-        files: the files of a folder.
-        names: for each name that a file may begin with, the split that it stands for.
-        ending: a pattern of what may follow that name.
-    """
-    splits: dict[str, list[Path]] = {}
-    for path in files:
-        match = _match(path, names, ending)
-        if match:
-            splits.setdefault(names[match[1]], []).append(path)
-    return splits
-
-
-def _match(path: Path, names: Mapping[str, str], ending: str) -> re.Match[str] | None:
-    """Match a file's name against one of `names`, which is group 1, followed by `ending`."""
-    return re.fullmatch(f"({'|'.join(map(re.escape, names))}){ending}", path.stem.lower()) if names else None
-
-
-def _fits(task: Task, path: Path) -> bool:
-    """Return whether the first row of a file belongs to a task.
-
-    Raises:
-        DataError: it does, but the task cannot be learned.
-    """
-    row = next(read_rows(path, task.reader(path)), None)
-    if row is None or not task.fits(row):
-        return False
-    check(task, str(path))
-    return True
-
-
-def _class_names(path: Path, task: Task | None) -> dict[str, list[str]]:
-    return read_class_names(path) if task is None else {task.label: [*task.labels]}
-
-
-def _read_files(files: Sequence[Path], task: Task | None) -> Iterator[tuple[str, Row]]:
-    for path in files:
-        for row in read_rows(path, task.reader(path) if task else None):
-            yield str(path), row
-
-
-def _prepare(rows: Iterable[tuple[str, Row]], task: Task | None) -> Iterator[tuple[str, Row]]:
+def _prepare(rows: Iterable[tuple[str, Parsed]], task: Task | None) -> Iterator[tuple[str, Parsed]]:
     """Yield rows in the form that their task needs, without the incomplete rows that the task is known to have."""
     if task is None:
         yield from rows
         return
     skipped = 0
     for where, row in rows:
+        if isinstance(row, DataError):
+            yield where, row
+            continue
         try:
             for prepared in task.prepare(row):
                 if task.gaps and task.lacks_a_part(prepared):
@@ -223,9 +154,29 @@ def _find_on_hub(source: str, only: str | None, revision: str | None) -> Found:
     task, parts = named_task(source), source.split("/")
     repository, configuration = task.hub if task else ("/".join(parts[:2]), "/".join(parts[2:]) or None)
     origin = Origin(repository, True, configuration, revision)
-    splits = {**_SPLIT_NAMES, **(task.splits if task else {})}
+    splits = {**SPLIT_NAMES, **(task.splits if task else {})}
+    tables = _split_tables(_load_from_hub(source, origin), source, splits, only, task)
+    return Found(tables, origin, task)
+
+
+def _split_tables(
+    rows_by_split: Mapping[str, Any],
+    source: str,
+    splits: Mapping[str, str],
+    only: str | None,
+    task: Task | None = None,
+) -> dict[str, Table]:
+    """Return the splits of a `DatasetDict`.
+
+    Args:
+        rows_by_split: the data sets by the names that they have there.
+        source: the name of the data in messages.
+        splits: for each name, the split that it stands for. Others are left out.
+        only: also return the split of this name, even if it is not among `splits`.
+        task: the benchmark's task that the data belong to.
+    """
     tables = {}
-    for name, rows in _load_from_hub(source, origin).items():
+    for name, rows in rows_by_split.items():
         if name in splits or name == only:
             where = f"{source}, split {name}"
             known = {column: names for column, feature in rows.features.items() if (names := feature_names(feature))}
@@ -233,7 +184,7 @@ def _find_on_hub(source: str, only: str | None, revision: str | None) -> Found:
             tables[splits.get(name, name)] = Table(
                 where, _prepare(zip(repeat(where), rows, strict=False), task), class_names
             )
-    return Found(tables, origin, task)
+    return tables
 
 
 def feature_names(feature: Any) -> list[str] | None:

@@ -34,8 +34,8 @@ def settle_problem_type(
 ) -> tuple[ProblemType, str]:
     """Return the problem type of a label column, and the reason in words.
 
-    Lists are several labels per row. Numbers are the targets of a regression if any of them is a fraction. Everything
-    else is one label per row.
+    Lists are several labels per row, unless each of them holds exactly one. Numbers are the targets of a regression if
+    any of them is a fraction. Everything else is one label per row.
 
     Args:
         asked: the problem type that the caller asks for; None: judge by the cells.
@@ -64,8 +64,10 @@ def settle_problem_type(
         return asked, "as requested"
     if separator is not None:
         return MULTI, f"labels are separated by '{separator}'"
-    present = [cell for cell in cells if not _missing(cell)]
+    present = [cell for cell in cells if not is_missing(cell)]
     if present and isinstance(present[0], (list, tuple)):
+        if all(isinstance(cell, (list, tuple)) and len(cell) == 1 for cell in present):
+            return SINGLE, "every list holds one label"
         return MULTI, "the labels are lists"
     numbers = [_number(cell) for cell in present]
     if None not in numbers and any(math.isfinite(n) and not n.is_integer() for n in numbers if n is not None):
@@ -76,6 +78,8 @@ def settle_problem_type(
 def label_of(value: Any, column: str, where: str) -> str | int:
     """Return the label in a cell: an int for a whole number or text that reads like one, otherwise a name.
 
+    A list with one label in it is that label.
+
     Args:
         value: the cell.
         column: name of the column, for error messages.
@@ -84,6 +88,8 @@ def label_of(value: Any, column: str, where: str) -> str | int:
     Raises:
         DataError: the cell is missing or empty, or holds a list, an object or a fraction.
     """
+    if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], (list, tuple)):
+        value = value[0]
     if isinstance(value, (list, tuple)):
         raise DataError(
             f"{where}: column '{column}' holds several labels at once; one label per row is expected. To learn "
@@ -91,7 +97,7 @@ def label_of(value: Any, column: str, where: str) -> str | int:
         )
     if isinstance(value, (dict, bytes)):
         raise DataError(f"{where}: column '{column}' holds {_describe(value)}; names or whole numbers are expected")
-    if _missing(value):
+    if is_missing(value):
         raise DataError(f"{where}: column '{column}' has no label; fill it in or remove the row")
     if isinstance(value, bool):
         return str(value).lower()
@@ -129,6 +135,8 @@ def labels_of(value: Any, column: str, where: str, separator: str | None = None)
             f"{where}: column '{column}' holds {_describe(value)}; a list of labels is expected, or [] for none. For "
             "CSV and TSV, set `label_separator` to the text between two labels"
         )
+    if any(isinstance(label, (list, tuple)) for label in value):
+        raise DataError(f"{where}: column '{column}' holds a list within a list; give a list of labels")
     labels = [label_of(label, column, where) for label in value]
     for label in labels:
         if labels.count(label) > 1:
@@ -150,7 +158,7 @@ def number_of(value: Any, column: str, where: str) -> float:
     Raises:
         DataError: the cell is missing or empty, not a number, or a number too large to learn.
     """
-    if _missing(value):
+    if is_missing(value):
         raise DataError(f"{where}: column '{column}' has no number; fill it in or remove the row")
     number = _number(value)
     if number is None:
@@ -179,7 +187,19 @@ def plain_number(name: str) -> str:
     return integer if point and not fraction.strip("0") and _WHOLE.fullmatch(integer) else name
 
 
-def _missing(value: Any) -> bool:
+def truth(name: str) -> str:
+    """Return a name in lower case if it is true or false. Programs write both in several ways; they are one label."""
+    lower = name.lower()
+    return lower if lower in ("true", "false") else name
+
+
+def same_label(name: str) -> str:
+    """Return the form of a label's name that is the same for all ways to write the number or the truth value in it."""
+    return truth(plain_number(name))
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether the cell of a label holds nothing."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 

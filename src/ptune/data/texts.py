@@ -11,14 +11,14 @@ Text = str | tuple[str, str]
 
 
 def unzip(texts: Sequence[Text], seen: int = 0) -> tuple[list[str], list[str] | None]:
-    """Return the first texts, and the second texts or None for single texts.
+    """Return the first texts, and the second texts or None for single texts. A text may be empty.
 
     Args:
         texts: single texts or (text, text_pair), not both.
         seen: how many texts came before these. Error messages count texts from 1, including them.
 
     Raises:
-        DataError: a text is empty, is not a string, or cannot be encoded.
+        DataError: a text is not a string, or cannot be encoded.
         DataError: single texts and pairs are mixed, or a pair has not two texts.
     """
     paired = bool(texts) and isinstance(texts[0], tuple)
@@ -30,8 +30,8 @@ def unzip(texts: Sequence[Text], seen: int = 0) -> tuple[list[str], list[str] | 
             raise DataError(
                 f"text {number}: a pair has two texts, but this tuple has {len(members)}; give several texts as a list"
             )
-        if any(not isinstance(member, str) or not member.strip() for member in members):
-            raise DataError(f"text {number} is empty or not text: {row!r}")
+        if not all(isinstance(member, str) for member in members):
+            raise DataError(f"text {number} is not text: {row!r:.200}")
         if not all(map(whole_characters, members)):
             raise DataError(f"text {number} contains half a character; is its encoding not UTF-8? {row!a}")
     if not paired:

@@ -155,7 +155,10 @@ def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str], blank
         schema = None
         while group := list(islice(flat, _PARQUET_ROWS)):
             try:
-                schema = schema or _settle_schema(pyarrow.Table.from_pylist(group).schema)
+                schema = schema or _settle_schema(
+                    pyarrow.Table.from_pylist(group).schema,
+                    pyarrow.Table.from_pylist(list(_flatten([blank()], path, labels))).schema,
+                )
                 table = pyarrow.Table.from_pylist(group, schema=schema)
             except (pyarrow.ArrowException, TypeError, OverflowError) as err:
                 reason = " ".join(str(err).split())
@@ -167,12 +170,13 @@ def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str], blank
             writer = writer or stack.enter_context(parquet.ParquetWriter(file, schema))
             writer.write_table(table)
         if writer is None:
-            schema = _settle_schema(pyarrow.Table.from_pylist(list(_flatten([blank()], path, labels))).schema)
+            empty = pyarrow.Table.from_pylist(list(_flatten([blank()], path, labels))).schema
+            schema = _settle_schema(empty, empty)
             stack.enter_context(parquet.ParquetWriter(file, schema))
 
 
-def _settle_schema(schema: Any) -> Any:
-    """Return a schema in which columns of unknown type hold text.
+def _settle_schema(schema: Any, empty: Any) -> Any:
+    """Return a schema in which columns of unknown type have that of the empty row or, if it has none, hold text.
 
     The type is unknown if the first rows of a column have no values, or only empty lists.
     """
@@ -183,7 +187,11 @@ def _settle_schema(schema: Any) -> Any:
             return pyarrow.list_(settle(data_type.value_type))
         return pyarrow.string() if pyarrow.types.is_null(data_type) else data_type
 
-    return pyarrow.schema([field.with_type(settle(field.type)) for field in schema])
+    def known(field: Any) -> Any:
+        place = empty.get_field_index(field.name)
+        return empty.field(place).type if pyarrow.types.is_null(field.type) and place >= 0 else field.type
+
+    return pyarrow.schema([field.with_type(settle(known(field))) for field in schema])
 
 
 def _flatten(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Row]:
@@ -194,7 +202,8 @@ def _flatten(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator
     """
     columns: set[str] | None = None
     for number, row in enumerate(rows, 1):
-        scores = {f"score_{name}": row["scores"][name] for name in labels}
+        by_label = row["scores"] or {} if labels else {}  # an answer of nulls has no scores
+        scores = {f"score_{name}": by_label.get(name) for name in labels}
         flat = {new: row[name] for name, new in kept_names(row, scores).items() if not (scores and name == "scores")}
         flat |= scores
         columns = columns or set(flat)

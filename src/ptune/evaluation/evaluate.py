@@ -9,6 +9,7 @@ from typing import Any
 
 from ptune.adapter.layout import Record
 from ptune.data.columns import check_pairs
+from ptune.data.flaws import OnEmpty
 from ptune.data.load import load_data
 from ptune.data.splits import TextData
 from ptune.data.targets import MULTI, SINGLE, ProblemType, default_labels
@@ -135,9 +136,10 @@ def load_evaluation_data(
     labels: Sequence[str] | None = None,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     label_separator: str | None = None,
     revision: str | None = None,
+    on_empty: OnEmpty = "error",
 ) -> TextData:
     """Read one split with the columns, the labels in order and the problem type of an adapter.
 
@@ -147,7 +149,7 @@ def load_evaluation_data(
         split: the split to read.
         labels: label names in index order, if the record has none, e.g. for an adapter of PEFT.
         text, text_pair, label, label_separator: see `load_data`. Default: as in training.
-        revision: see `load_data`.
+        revision, on_empty: see `load_data`.
 
     Raises:
         DataError: the data cannot be read, the rows have no labels, or they are pairs but the adapter was trained on
@@ -164,6 +166,7 @@ def load_evaluation_data(
         only=split,
         trained=record.columns,
         revision=revision,
+        on_empty=on_empty,
     )
     check_pairs(data.columns.text_pair is not None, record.columns, f"data '{source}', {data.columns}: ")
     if data.split(split).labels is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -18,17 +17,19 @@ from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import TaskInfo
 from ptune.adapter.push import push
 from ptune.backends.openvino.backbone import CompiledBackbone
-from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names, text_of
+from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_cuts
+from ptune.data.files import DataFile, as_file
 from ptune.data.objects import as_texts
-from ptune.data.readers import Row, read_columns, read_rows
+from ptune.data.readers import Row, read_columns
 from ptune.data.splits import Split
 from ptune.data.targets import MULTI, REGRESSION
-from ptune.data.texts import Text, unzip
+from ptune.data.texts import unzip
 from ptune.errors import AdapterError, ConfigError
 from ptune.hub import MESSAGE
 from ptune.inference.answers import PREDICTION_KEYS, Prediction, answers, probabilities
 from ptune.inference.engine import run_logits, run_model
+from ptune.inference.file_rows import FileRows, OnEmpty
 from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
 from ptune.model.ensemble import Model
@@ -168,7 +169,8 @@ class TextClassifier:
             batch_size: rows per forward pass. Default: as many as suit the device.
 
         Raises:
-            DataError: a text is empty, single texts and pairs are mixed, or the adapter was trained on the other kind.
+            DataError: a text is not a string, single texts and pairs are mixed, or the adapter was trained on the
+                other kind.
             DataError: `texts` is something that holds no texts, or a table without a column of texts.
         """
         return list(self.stream(texts, batch_size))
@@ -222,35 +224,35 @@ class TextClassifier:
         warn_of_cuts(cut, seen, self.encoder.max_length)
 
     def stream_file(
-        self, path: Path, text: str | None = None, text_pair: str | None = None, batch_size: int | None = None
+        self,
+        path: str | Path | DataFile,
+        text: str | None = None,
+        text_pair: str | None = None,
+        batch_size: int | None = None,
+        on_empty: OnEmpty = "null",
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows of a data file with their predictions, in the file's order.
 
         The file's columns are kept. A column with the name of a prediction's key becomes `input_<name>`.
 
         Args:
+            path: a file, a URL that fsspec knows, or "-" for standard input.
             text, text_pair: columns of the texts. Default: as in training, or guessed.
+            on_empty: what becomes of rows without text: `null` gives None for everything that is predicted, `skip`
+                leaves them out, and `error` stops at the first. Their number is logged as a warning.
 
         Raises:
-            DataError: there is no such column, or a row has an empty text; the message names the row.
+            DataError: there is no such column, or a value is not text; the message names the row.
+            ConfigError: `on_empty` is unknown.
         """
-        pending_rows: deque[Row] = deque()  # read already, but not yet predicted
 
-        def texts() -> Iterator[Text]:
-            columns: Columns | None = None
-            keys = PREDICTION_KEYS[self.model.problem_type]
-            for number, row in enumerate(read_rows(path), 1):
-                columns = columns or self._choose_columns(list(row), f"data file '{path}'", text, text_pair)
-                where = f"data file '{path}', row {number}"
-                first = text_of(row, columns.text, where)
-                pending_rows.append({new: row[name] for name, new in kept_names(row, keys).items()})
-                pair = columns.text_pair
-                yield first if pair is None else (first, text_of(row, pair, where))
+        def choose(names: list[str], where: str) -> Columns:
+            return self._choose_columns(names, where, text, text_pair)
 
-        for prediction in self.stream(texts(), batch_size):
-            yield {**pending_rows.popleft(), **prediction}
+        rows = FileRows(as_file(path), choose, PREDICTION_KEYS[self.model.problem_type], on_empty)
+        return rows.answered(self.stream(rows.texts(), batch_size))
 
-    def blank_row(self, path: Path) -> Row:
+    def blank_row(self, path: str | Path | DataFile) -> Row:
         """Return a placeholder row with the columns that `stream_file` gives, for files without rows."""
         (prediction,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
         return {**dict.fromkeys(kept_names(read_columns(path), prediction).values()), **prediction}

@@ -108,9 +108,6 @@ class PipelineTokenizer:
             return_tensors: ignored; the result always holds PyTorch tensors.
             padding: ignored; a single row needs no padding.
             truncation: ignored; texts are always cut to the classifier's length.
-
-        Raises:
-            DataError: the text has no tokens.
         """
         (row,) = self.encoder.encode([text], None if text_pair is None else [text_pair])
         if row.cut and not self._warned:

@@ -483,6 +483,11 @@ _SPEED_TABLES = {
         "| MB after loading | MB at the peak",
         {"loaded": "{}", "peak": "{}"},
     ),
+    "adapters": (
+        "Memory of many adapters",
+        "| adapters | MB of their files | MB in memory | MB left when they are gone | MB that they share",
+        {"adapters": "{}", "files": "{}", "others": "{}", "left": "{}", "first": "{}"},
+    ),
     "startup": ("Startup", "| seconds", {"seconds": "{:.2f}"}),
 }
 _QUALITY_HEAD = """| task | method | validation | test | lowest | trained, % | seconds | seeds |

@@ -17,7 +17,7 @@ from ptune.adapter.build import build_classifier
 from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import TaskInfo
 from ptune.adapter.push import push
-from ptune.backends.openvino.backbone import CompiledBackbone
+from ptune.backends.openvino.backbone import compiled
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names, text_of
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_cuts
 from ptune.data.readers import Row, read_columns, read_rows
@@ -31,8 +31,8 @@ from ptune.inference.engine import run_logits, run_model
 from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
 from ptune.model.ensemble import Model
-from ptune.model.loading import load_backbone
 from ptune.model.room import text_room
+from ptune.model.shared_backbone import shared_backbone
 from ptune.model.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -268,6 +268,9 @@ def load(
 ) -> TextClassifier:
     """Load an adapter of ptune or PEFT, together with its backbone.
 
+    Adapters that are loaded from the same backbone's files share one backbone, one tokenizer and, with `precision`, one
+    compiled graph. Each is freed when the last classifier that uses it goes.
+
     Args:
         adapter: the adapter's folder, or a Hub id: `owner/name` or `owner/name@revision`.
         backbone: a name (see `load_backbone`) or a loaded backbone. None: the one that the adapter names.
@@ -289,9 +292,9 @@ def load(
         backbone = note.name
     if isinstance(backbone, str):
         revision = note.revision if backbone == note.name else None
-        backbone = load_backbone(backbone, revision, dtype, "cpu" if precision and device == "auto" else device)
+        backbone = shared_backbone(backbone, revision, dtype, "cpu" if precision and device == "auto" else device)
     if precision is not None:
-        backbone = CompiledBackbone(backbone, precision)
+        backbone = compiled(backbone, precision)
     model = build_classifier(file, backbone)
     # PEFT's adapters have an empty separator, as PEFT itself puts none between the texts of a pair.
     return TextClassifier.around(

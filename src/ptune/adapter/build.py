@@ -13,6 +13,7 @@ from ptune.adapter.folder import AdapterFile, expect_shape
 from ptune.adapter.layout import PROMPT_KEY, WEIGHTS_FILE, Record
 from ptune.adapter.own_memory import OwnMemory
 from ptune.adapter.peft_format import HEAD_PREFIXES
+from ptune.adapter.trained import build_trained
 from ptune.data.targets import default_labels
 from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
@@ -36,6 +37,8 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     """
     record, folder = file.record, file.folder
     _check_backbone(file, backbone)
+    if file.facts is not None:
+        return build_trained(record, file.facts, file.tensors(), backbone, str(folder))
     labels = record.labels or labels_from(backbone, record.classes)
     # The files hold the trained prompt and head. How these were made and where they started no longer matters.
     stored = {

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ptune.adapter.build import build_classifier
-from ptune.adapter.folder import AdapterFile, read_adapter
-from ptune.adapter.layout import TaskInfo
+from ptune.adapter.export import copy_adapter
+from ptune.adapter.folder import AdapterFile, read_adapter, save_adapter
+from ptune.adapter.layout import Record, TaskInfo
 from ptune.adapter.push import push
 from ptune.backends.openvino.backbone import compiled
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names, text_of
@@ -168,7 +169,8 @@ class TextClassifier:
         """Return model and tokenizer for `transformers.pipeline("text-classification", model=..., tokenizer=...)`."""
         from ptune.inference.pipeline import PipelineModel, PipelineTokenizer
 
-        return PipelineModel(self.model, self.temperature), PipelineTokenizer(self.encoder, self.pad_id)
+        model = PipelineModel(self.model, self.temperature, save=self.save)
+        return model, PipelineTokenizer(self.encoder, self.pad_id)
 
     def pipeline(self, **options: Any) -> TextClassificationPipeline:
         """Return a transformers pipeline with this classifier, on its present device.
@@ -178,8 +180,10 @@ class TextClassifier:
         """
         from transformers import pipeline
 
+        from ptune.inference.pipeline import ClassifierPipeline
+
         model, tokenizer = self.as_transformers()
-        options = {"device": model.device, **options}
+        options = {"device": model.device, "pipeline_class": ClassifierPipeline, **options}
         return pipeline("text-classification", model=model, tokenizer=tokenizer, **options)
 
     def stream(self, texts: Iterable[Text], batch_size: int | None = None) -> Iterator[Prediction]:
@@ -226,6 +230,23 @@ class TextClassifier:
         """Return a placeholder row with the columns that `stream_file` gives, for files without rows."""
         (prediction,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
         return {**dict.fromkeys(kept_names(read_columns(path), prediction).values()), **prediction}
+
+    def save(self, folder: str | Path) -> None:
+        """Write this classifier as an adapter, which `ptune.load` and the commands read.
+
+        The files of a classifier that was loaded from an adapter are copied. What the Trainer of transformers saved is
+        written as an adapter.
+
+        Raises:
+            OutputError: the folder cannot be written. An older adapter in it is left intact.
+        """
+        target = Path(folder).expanduser()
+        file = None if self.folder is None else read_adapter(self.folder)
+        if file is not None and file.facts is None:
+            copy_adapter(file, target)
+            return
+        lengths = {"max_length": self.encoder.max_length, "pair_separator": self.encoder.pair_separator}
+        save_adapter(target, self.model, Record.of(self.model, self.task, **lengths))  # type: ignore[arg-type]
 
     def push_to_hub(
         self,

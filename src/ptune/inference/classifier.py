@@ -194,8 +194,12 @@ class TextClassifier:
             encoded = self.encode(*unzip(window, seen))
             seen, cut = seen + len(window), cut + sum(row.cut for row in encoded)
             logits, most_tokens = run_model(self.model, encoded, self.pad_id, batch_size, most_tokens)
-            yield from answers(logits, self.labels, self.model.problem_type, self.temperature)
+            yield from self.answers(logits)
         warn_of_cuts(cut, seen, self.encoder.max_length)
+
+    def answers(self, logits: Tensor) -> Iterator[Prediction]:
+        """Yield one prediction for each row of logits [N, C]."""
+        return answers(logits, self.labels, self.model.problem_type, self.temperature)
 
     def stream_file(
         self, path: Path, text: str | None = None, text_pair: str | None = None, batch_size: int | None = None
@@ -234,15 +238,15 @@ class TextClassifier:
     def save(self, folder: str | Path) -> None:
         """Write this classifier as an adapter, which `ptune.load` and the commands read.
 
-        The files of a classifier that was loaded from an adapter are copied. What the Trainer of transformers saved is
-        written as an adapter.
+        The files of a classifier that was loaded from an adapter are copied. What the Trainer of transformers saved
+        becomes an adapter.
 
         Raises:
             OutputError: the folder cannot be written. An older adapter in it is left intact.
         """
         target = Path(folder).expanduser()
         file = None if self.folder is None else read_adapter(self.folder)
-        if file is not None and file.facts is None:
+        if file is not None and file.facts is None and file.record.task == self.task:
             copy_adapter(file, target)
             return
         lengths = {"max_length": self.encoder.max_length, "pair_separator": self.encoder.pair_separator}

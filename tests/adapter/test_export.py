@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record, TaskInfo
 from ptune.adapter.peft_reasons import describe_reasons, why_not_peft
 from ptune.cli import main
+from ptune.errors import ConfigError
 from ptune.model.ensemble import PromptEnsemble
 
 SHALLOW = {"method": "p-tuning", "pooling": "peft", "encoder_hidden_size": 8}
@@ -131,3 +133,41 @@ def test_an_export_for_ptune_is_a_copy(backbone, tmp_path, capsys) -> None:
         main(["export", str(adapter), str(adapter)])
     assert caught.value.code == 2
     assert "is the folder of the adapter itself; give another folder" in capsys.readouterr().err
+
+
+def test_an_export_replaces_an_adapter_only_if_asked(backbone, tmp_path, capsys) -> None:
+    adapter, other = (
+        save(tmp_path / name, backbone("bert"), virtual_tokens=3 + len(name)) for name in ("one", "other")
+    )
+    with pytest.raises(SystemExit) as caught:
+        main(["export", str(adapter), str(other)])
+    assert caught.value.code == 2
+    message = (
+        f"folder '{other}' holds an adapter already (adapter_model.safetensors); give another folder, or --overwrite"
+    )
+    assert message in capsys.readouterr().err
+    main(["export", str(adapter), str(other), "--overwrite"])
+    assert ptune.read_adapter(other).record == ptune.read_adapter(adapter).record
+
+
+def test_an_adapter_is_not_written_into_the_folder_of_a_model(backbone, backbone_folder, tmp_path, capsys) -> None:
+    adapter, folder = save(tmp_path / "adapter", backbone("bert")), backbone_folder("bert")
+    before = sorted(folder.iterdir())
+    with pytest.raises(SystemExit) as caught:
+        main(["export", str(adapter), str(folder), "--overwrite"])
+    assert caught.value.code == 2
+    assert (
+        f"folder '{folder}' holds a model, which an adapter in the same folder would break" in capsys.readouterr().err
+    )
+    with pytest.raises(ConfigError, match="holds a model"):
+        ptune.load(adapter, backbone("bert")).save(folder)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_changed_task_is_saved(backbone, tmp_path) -> None:
+    classifier = ptune.load(save(tmp_path / "adapter", backbone("bert")), backbone("bert"))
+    warmer = replace(classifier, task=replace(classifier.task, temperature=3.0))
+    warmer.save(tmp_path / "warmer")
+    again = ptune.load(tmp_path / "warmer", backbone("bert"))
+    assert again.temperature == 3.0
+    assert torch.equal(again.logits(["a good film"]), classifier.logits(["a good film"]))

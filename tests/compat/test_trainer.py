@@ -233,6 +233,9 @@ def test_a_damaged_state_of_the_trainer_is_named(trained_on_texts, tmp_path) -> 
     with_facts({**facts, "target_scale": None})
     with pytest.raises(AdapterError, match="not the state of the classifier that it describes"):
         ptune.load(tmp_path)
+    save_file({**state, "head.linear.bias": torch.full((2,), torch.nan)}, path)
+    with pytest.raises(AdapterError, match=r"tensor 'head.linear.bias' holds numbers that are not finite"):
+        ptune.load(tmp_path)
     save_file({name: tensor for name, tensor in state.items() if name != "head.linear.bias"}, path)
     with pytest.raises(AdapterError, match="not the state of the classifier that it describes"):
         ptune.load(tmp_path)

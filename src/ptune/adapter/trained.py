@@ -68,6 +68,9 @@ def build_trained(
     Raises:
         AdapterError: the tensors are not those of such a classifier.
     """
+    broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
+    if broken:
+        raise AdapterError(f"'{where}': tensor '{broken[0]}' holds numbers that are not finite; train it again")
     # Where prompt and head started no longer matters.
     started = {"init": "normal", "init_text": None, "head": "linear", "verbalizer": None}
     config = record.prompt.model_copy(update=started)

@@ -18,6 +18,7 @@ def export(
     *,
     to: Literal["ptune", "peft"] = "ptune",
     backbone: Place | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
 ) -> None:
     """Write an adapter to another folder, for ptune or for PEFT.
@@ -37,8 +38,10 @@ def export(
         Who is to read the files.
     backbone
         The backbone, for an output folder of the Trainer. Default: the one that it names.
+    overwrite
+        Replace an adapter that is in the output folder already.
     """
-    from ptune.adapter.export import copy_adapter, export_to_peft
+    from ptune.adapter.export import check_target, copy_adapter, export_to_peft
     from ptune.adapter.folder import read_adapter
     from ptune.errors import ConfigError
     from ptune.inference.classifier import load
@@ -49,6 +52,7 @@ def export(
         raise ConfigError(
             f"'{output}' is the folder of the adapter itself; give another folder", field="output", value=str(output)
         )
+    check_target(output.expanduser(), overwrite)
     if file.facts is not None and to == "peft":
         raise ConfigError(
             f"'{adapter}' holds the state of a model that transformers' Trainer saved; make it an adapter first: "

@@ -134,6 +134,6 @@ TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, Promp
 
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
-    {"backbone", "data", "output", "resume", "split", "batch_size", "precision"}
+    {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}
 )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ptune.adapter.build import build_classifier
-from ptune.adapter.export import copy_adapter
+from ptune.adapter.export import check_target, copy_adapter
 from ptune.adapter.folder import AdapterFile, read_adapter, save_adapter
 from ptune.adapter.layout import Record, TaskInfo
 from ptune.adapter.push import push
@@ -242,9 +242,11 @@ class TextClassifier:
         becomes an adapter.
 
         Raises:
+            ConfigError: the folder holds a model, such as the backbone.
             OutputError: the folder cannot be written. An older adapter in it is left intact.
         """
         target = Path(folder).expanduser()
+        check_target(target)
         file = None if self.folder is None else read_adapter(self.folder)
         if file is not None and file.facts is None and file.record.task == self.task:
             copy_adapter(file, target)

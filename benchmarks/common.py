@@ -197,7 +197,7 @@ def report(name: str, options: argparse.Namespace, tables: Cell) -> None:
         for line, figures in table.items():
             print(f"  {line:{width}}  " + ", ".join(f"{key} {value}" for key, value in figures.items()), flush=True)
     if options.write:
-        own = ("data", "write", "note", "child")
+        own = ("data", "write", "note", "child", "load")
         asked = {
             key: _shown(value) if isinstance(value, str) else value
             for key, value in vars(options).items()

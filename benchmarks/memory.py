@@ -1,10 +1,18 @@
-"""Memory of training: PEFT's P-tuning as in its guide against ptune, each in a process of its own. Linux.
+"""Memory, each measurement in a process of its own. Linux.
 
     python benchmarks/memory.py [--models minilm roberta-base ...] [--data DATA] [--steps 6]
+    python benchmarks/memory.py --adapters 200 [--models minilm ...]
+
+The first form is about training: PEFT's P-tuning as in its guide against ptune.
 
 The same rows, batch 32, as in train_speed.py. `loaded` is what the process takes with the model loaded, libraries
 included; `peak` the most that it takes in training; `over` the difference, and `ratio` that of PEFT by one's own.
 Resident memory on a CPU; on a GPU what torch has allocated there. The least of the rounds counts.
+
+The second form is about many adapters over one backbone on the CPU, in PyTorch and in int8. `first` is what the first
+adapter takes with all that the others share: tokenizer, compiled graph, and what a first prediction leaves behind.
+`others` is what the others take, each having predicted once, `files` the size of their files, and `times` the one
+divided by the other. `left` is what is still taken when they are gone. All in megabytes.
 """
 
 from __future__ import annotations
@@ -25,6 +33,8 @@ from common import Cell, load_model, parse, place, report, speed_options, spread
 from train_speed import BATCH, PEER, PeftTraining, methods, ptune_runner
 
 import ptune
+from ptune.adapter.folder import save_adapter
+from ptune.adapter.layout import Record
 from ptune.data.encode import Encoded
 from ptune.model.loading import pick_device
 from ptune.model.locate import locate
@@ -33,7 +43,11 @@ from ptune.training.steps import Rows
 
 def main() -> None:
     options = read_options()
-    if options.child:
+    if options.load:
+        print(json.dumps(_load_all(options.models[0], options.load[0], Path(options.load[1]), options.adapters)))
+    elif options.adapters:
+        report("adapters", options, measure_adapters(options))
+    elif options.child:
         print(json.dumps(_child(options.models[0], options.child[0], Path(options.child[1]), options)))
     else:
         report("memory", options, measure(options))
@@ -43,6 +57,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = speed_options(__doc__)
     parser.set_defaults(repeats=1)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--adapters", type=int, default=0, help="measure so many adapters instead of training")
+    parser.add_argument("--load", nargs=2, metavar=("PRECISION", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
     return parse(parser, arguments, {"models": ["minilm"], "steps": 3, "repeats": 1})
 
@@ -94,6 +110,66 @@ def _child(name: str, method: str, folder: Path, options: argparse.Namespace) ->
     train()
     peak = _memory(device, start=False)
     return {"loaded": round(loaded), "peak": round(peak), "over": round(peak - loaded)}
+
+
+def measure_adapters(options: argparse.Namespace) -> Cell:
+    """A table for each model: many adapters over one backbone."""
+    tables = {}
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            _save_adapters(name, Path(folder), options.adapters)
+            command = [sys.executable, __file__, "--models", name, "--adapters", str(options.adapters), "--load"]
+            table = {}
+            for precision in ("float32", "int8"):
+                done = subprocess.run([*command, precision, folder], stdout=subprocess.PIPE, text=True, check=True)
+                table[f"ptune.load, {precision}"] = json.loads(done.stdout.splitlines()[-1])
+        tables[name] = table
+    return tables
+
+
+def _save_adapters(name: str, folder: Path, count: int) -> None:
+    """Write adapters with the default settings and random weights, one more than are counted."""
+    path, random_weights = place(name, folder)
+    backbone = ptune.load_backbone(path, dtype="float32", device="cpu", random_weights=random_weights)
+    for number in range(count + 1):
+        model = ptune.PromptClassifier(backbone, ptune.PromptConfig(), ["no", "yes"], seed=number)
+        save_adapter(folder / f"adapter-{number}", model, Record.of(model, max_length=128))
+
+
+def _load_all(name: str, precision: str, folder: Path, count: int) -> Cell:
+    """Load adapters over one backbone, predict once with each, and let them go."""
+    path, random_weights = place(name, folder)
+    backbone = ptune.load_backbone(path, dtype="float32", device="cpu", random_weights=random_weights)
+    setting = None if precision == "float32" else precision
+    start = _resident()
+
+    def load(number: int) -> ptune.TextClassifier:
+        classifier = ptune.load(folder / f"adapter-{number}", backbone, precision=setting)
+        classifier.predict("One text of a few words.")
+        return classifier
+
+    kept = load(0)
+    first = _resident()
+    others = [load(number) for number in range(1, count + 1)]
+    loaded = _resident()
+    files = sum(ptune.read_adapter(classifier.folder).bytes for classifier in others) / 2**20
+    del others
+    left = _resident()
+    assert kept.predict("One text of a few words.")
+    return {
+        "adapters": count,
+        "first": round(first - start, 1),
+        "others": round(loaded - first, 1),
+        "files": round(files, 1),
+        "times": round((loaded - first) / files, 2),
+        "left": round(left - first, 1),
+    }
+
+
+def _resident() -> float:
+    """Megabytes of memory that the process has now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def _memory(device: torch.device, start: bool) -> float:

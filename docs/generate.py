@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-COMMANDS = ("train", "evaluate", "predict", "inspect", "push", "demo", "completion")
+COMMANDS = ("train", "evaluate", "predict", "inspect", "export", "push", "demo", "completion")
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"
@@ -445,6 +445,7 @@ Generated from the results of the benchmarks by `make docs`. Each table is one r
 and the best round of each counts. [benchmarks/results](../benchmarks/results) has the commands and every round, and the
 [log](log.md) describes what was tried. Rows are as long as those of MRPC. The rows "peft" use the method of PEFT's
 guide: `P_TUNING`, 20 virtual tokens, and batches of 32 in random order, padded to their longest row.
+The table of many adapters is about ptune alone.
 
 The "floor" of a method is the time of the matrix products that a training step cannot do without, and of nothing else.
 A real step also does other work, so its share of the floor's speed is always below 1.
@@ -482,6 +483,11 @@ _SPEED_TABLES = {
         "Memory in training",
         "| MB after loading | MB at the peak",
         {"loaded": "{}", "peak": "{}"},
+    ),
+    "adapters": (
+        "Memory of many adapters",
+        "| adapters | MB of their files | MB in memory | MB left when they are gone | MB that they share",
+        {"adapters": "{}", "files": "{}", "others": "{}", "left": "{}", "first": "{}"},
     ),
     "startup": ("Startup", "| seconds", {"seconds": "{:.2f}"}),
 }

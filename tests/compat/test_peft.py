@@ -431,3 +431,99 @@ def test_wrong_calls_say_what_to_use(backbone_folder, tmp_path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({**content, "peft_type": "LORA"}))
     with pytest.raises(AdapterError, match="peft_type is 'LORA'"):
         ours.PeftConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("of_peft", [False, True])
+def test_an_adapter_is_loaded_with_the_model_that_it_names(of_peft, backbone_folder, tmp_path) -> None:
+    folder = backbone_folder("roberta")
+    model = prompted(folder, num_labels=3, id2label={0: "low", 1: "middle", 2: "high"})
+    model.save_pretrained(tmp_path / "adapter")
+    if of_peft:
+        (tmp_path / "adapter" / "ptune.json").unlink()
+    auto = ours.AutoPeftModelForSequenceClassification
+    loaded = auto.from_pretrained(tmp_path / "adapter", pad_token_id=0)
+    assert isinstance(loaded, ours.PeftModel)
+    inputs = inputs_of(folder)
+    torch.testing.assert_close(logits_of(loaded, inputs), logits_of(model, inputs))
+    assert loaded.config.num_labels == 3
+    if not of_peft:
+        assert loaded.config.id2label[2] == "high"
+    assert loaded.get_nb_trainable_parameters()[0] == 0
+    further = auto.from_pretrained(tmp_path, "mine", is_trainable=True, subfolder="adapter")
+    assert further.active_adapter == "mine"
+    assert further.get_nb_trainable_parameters()[0] > 0
+    with pytest.raises(ConfigError, match="from_pretrained"):
+        auto()
+    content = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "adapter" / "ptune.json").unlink(missing_ok=True)
+    content["base_model_name_or_path"] = None
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(AdapterError, match="does not say which model it was trained on; load the model yourself"):
+        auto.from_pretrained(tmp_path / "adapter")
+
+
+def test_pefts_auto_class_gives_the_same_logits(backbone_folder, tmp_path) -> None:
+    import peft
+
+    folder = backbone_folder("roberta")
+    prompted(folder).save_pretrained(tmp_path)
+    one, two = (
+        module.AutoPeftModelForSequenceClassification.from_pretrained(str(tmp_path), num_labels=2)
+        for module in (ours, peft)
+    )
+    inputs = inputs_of(folder)
+    torch.testing.assert_close(one_by_one(one, inputs), one_by_one(two, inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_a_configuration_comes_from_a_dictionary() -> None:
+    given = {"peft_type": "P_TUNING", "task_type": "SEQ_CLS", "num_virtual_tokens": 7, "encoder_hidden_size": 9}
+    config = ours.get_peft_config(given)
+    assert isinstance(config, ours.PromptEncoderConfig)
+    assert (config.num_virtual_tokens, config.encoder_hidden_size, config.peft_type) == (7, 9, ours.PeftType.P_TUNING)
+    assert ours.get_peft_config(config.to_dict()) == config
+    with pytest.raises(ConfigError, match=r"no `peft_type`; give one of P_TUNING, PREFIX_TUNING, PROMPT_TUNING"):
+        ours.get_peft_config({"task_type": "SEQ_CLS"})
+    with pytest.raises(ConfigError, match=r"`peft_type` is 'LORA'; expected one of P_TUNING"):
+        ours.get_peft_config({"peft_type": "LORA"})
+    with pytest.raises(ConfigError, match=r"does not know `num_virtual_token`; it has .*num_virtual_tokens"):
+        ours.get_peft_config({**given, "num_virtual_token": 3})
+
+
+def test_a_configuration_may_name_its_method() -> None:
+    assert p_tuning(peft_type="P_TUNING") == p_tuning(peft_type=ours.PeftType.P_TUNING) == p_tuning()
+    with pytest.raises(ConfigError, match=r"'PREFIX_TUNING', but a PromptEncoderConfig is for 'P_TUNING'; leave it"):
+        p_tuning(peft_type="PREFIX_TUNING")
+    with pytest.raises(ConfigError, match="`peft_type` is 'LORA'"):
+        ours.PeftConfig(peft_type="LORA")
+
+
+@pytest.mark.parametrize("name", ["LoraConfig", "AutoPeftModelForCausalLM", "prepare_model_for_kbit_training"])
+def test_an_import_of_what_is_not_there_ends_in_a_sentence(name) -> None:
+    with pytest.raises(ConfigError, match=f"ptune.compat.peft has no {name}; ptune learns prompts"):
+        exec(f"from ptune.compat.peft import {name}")
+    assert not hasattr(ours, "__wrapped__")
+
+
+def test_methods_that_prompts_do_not_have_say_what_to_use(backbone_folder) -> None:
+    model = prompted(backbone_folder("roberta"))
+    assert not hasattr(model, "merge_and_unload")
+    with pytest.raises(AttributeError, match="no merge_and_unload: a prompt cannot be merged into the weights"):
+        model.merge_and_unload()
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = model.nonsense
+
+
+def test_options_of_get_peft_model_are_those_of_peft(backbone_folder) -> None:
+    model = classifier_of(backbone_folder("roberta"))
+    with pytest.raises(ConfigError, match="`mixed` is True, but ptune has no adapters of different kinds"):
+        ours.get_peft_model(model, p_tuning(), mixed=True)
+    with pytest.raises(ConfigError, match="get_peft_model does not know autocast"):
+        ours.get_peft_model(model, p_tuning(), autocast=False)
+    made = ours.get_peft_model(model, p_tuning(), autocast_adapter_dtype=False, revision="v2")
+    assert made.active_peft_config.revision == "v2"
+
+
+def test_a_label_beyond_the_classes_is_named(backbone_folder) -> None:
+    model = prompted(backbone_folder("roberta"))
+    with pytest.raises(DataError, match="a label is 2, but the model has 2 classes, 0 to 1"):
+        model(**inputs_of(backbone_folder("roberta")), labels=torch.tensor([0, 1, 2]))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import pipeline
 
+import ptune
 from ptune.adapter.layout import TaskInfo
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
@@ -109,6 +110,45 @@ def test_a_pipeline_warns_once_about_cut_texts_and_does_not_affect_the_count_of_
     assert [record.getMessage() for record in caplog.records] == [
         "a text was cut to 5 tokens; this warning appears only once"
     ]
+
+
+def test_a_pipeline_takes_a_shorter_length(backbone) -> None:
+    long, short = "good " * 9, "good " * 3
+    pipe = classifier(backbone("bert")).pipeline()
+    assert pipe(long, max_length=5)[0]["score"] == pytest.approx(pipe(short)[0]["score"], abs=1e-6)
+    assert pipe(long)[0]["score"] != pytest.approx(pipe(short)[0]["score"], abs=1e-6)
+    assert pipe(long, truncation=True, max_length=512) == pipe(long)  # more than the backbone holds
+    with pytest.raises(ConfigError, match="`max_length=2` leaves no room for text; use at least 3 tokens"):
+        pipe(long, max_length=2)
+    with pytest.raises(ConfigError, match="does not know `stride`; it takes `top_k`"):
+        pipe(long, stride=3)
+
+
+def test_the_older_name_for_all_scores_works(backbone) -> None:
+    ours = classifier(backbone("bert"))
+    expected = ours.pipeline()(TEXTS, top_k=None)
+    assert ours.pipeline()(TEXTS, return_all_scores=True) == expected
+    assert ours.pipeline(return_all_scores=True)(TEXTS) == expected
+    assert ours.pipeline(return_all_scores=False)(TEXTS) == ours.pipeline()(TEXTS)
+    model, tokenizer = ours.as_transformers()
+    plain = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    with pytest.raises(ConfigError, match="`return_all_scores` is an older name; use `top_k=None`"):
+        plain(TEXTS, return_all_scores=True)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_pipeline_is_saved_as_an_adapter(members, backbone, tmp_path) -> None:
+    ours = classifier(backbone("bert"), members, template="film: {text} was", max_length=9)
+    pipe = ours.pipeline()
+    pipe.save_pretrained(tmp_path / "saved")
+    loaded = ptune.load(tmp_path / "saved", device="cpu")
+    assert loaded.pipeline()(TEXTS, top_k=None) == pipe(TEXTS, top_k=None)
+    loaded.pipeline().save_pretrained(tmp_path / "copy")
+    names = ["adapter_model.safetensors", "ptune.json"]
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == names
+    assert all((tmp_path / "copy" / name).read_bytes() == (tmp_path / "saved" / name).read_bytes() for name in names)
+    with pytest.raises(ConfigError, match="takes a folder only, not push_to_hub"):
+        pipe.save_pretrained(tmp_path / "saved", push_to_hub=True)
 
 
 def test_probabilities_have_one_column_per_label_in_order(backbone) -> None:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ptune.adapter.folder import AdapterFile, expect_shape
 from ptune.adapter.layout import PROMPT_KEY, WEIGHTS_FILE, Record
+from ptune.adapter.own_memory import OwnMemory
 from ptune.adapter.peft_format import HEAD_PREFIXES
+from ptune.adapter.trained import build_trained
 from ptune.data.targets import default_labels
 from ptune.errors import AdapterError
 from ptune.model.backbone import Backbone
@@ -35,6 +37,8 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     """
     record, folder = file.record, file.folder
     _check_backbone(file, backbone)
+    if file.facts is not None:
+        return build_trained(record, file.facts, file.tensors(), backbone, str(folder))
     labels = record.labels or labels_from(backbone, record.classes)
     # The files hold the trained prompt and head. How these were made and where they started no longer matters.
     stored = {
@@ -71,10 +75,10 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     tensors = file.tensors()
     state = {name: tensors[names[name]] for name in expected}
     states = [state] if record.members == 1 else [_member_state(state, number) for number in range(record.members)]
-    models = [
-        _load_state(PromptClassifier(backbone, config, labels, problem_type=record.problem_type), state)
-        for state in states
-    ]
+    with OwnMemory():
+        models = [PromptClassifier(backbone, config, labels, problem_type=record.problem_type) for _ in states]
+    for model, state in zip(models, states, strict=True):
+        _load_state(model, state)
     return models[0] if record.members == 1 else PromptEnsemble(models).eval()
 
 
@@ -83,15 +87,15 @@ def _member_state(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
     return {name: tensor[number] for name, tensor in tensors.items()}
 
 
-def _load_state(model: PromptClassifier, tensors: dict[str, Tensor]) -> PromptClassifier:
-    """Load the prompt and the head from a file into a model and return the model."""
+def _load_state(model: PromptClassifier, tensors: dict[str, Tensor]) -> None:
+    """Load the prompt and the head from a file into a model."""
     state = {
         ("prompt_encoder.embedding.weight" if name == PROMPT_KEY else f"head.{name}"): tensor
         for name, tensor in tensors.items()
     }
     model.fresh_head = False
     model.load_trainable_state(model.trainable_state() | state)
-    return model.eval()
+    model.eval()
 
 
 def labels_from(backbone: Backbone, classes: int) -> list[str]:

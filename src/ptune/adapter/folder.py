@@ -27,10 +27,12 @@ from ptune.adapter.layout import (
     PEFT_FILE,
     PROMPT_KEY,
     RECORD_FILE,
+    STATE_FILE,
     WEIGHTS_FILE,
     Record,
 )
 from ptune.adapter.peft_format import from_peft, peft_reads, prompt_shape, to_peft
+from ptune.adapter.trained import read_trained
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, describe_problems
 from ptune.model.classifier import PromptClassifier
@@ -48,17 +50,20 @@ class AdapterFile:
         record: the content of ptune.json, or what PEFT's configuration says.
         shapes: shape of every tensor, by its name in the file.
         peft: whether PEFT can load the adapter.
+        facts: what was saved with the state of a model by transformers' Trainer (`ptune.adapter.trained`). The weights
+            are then those of the prompt encoder and the head. None for an adapter, which has a folded prompt.
     """
 
     folder: Path
     record: Record
     shapes: dict[str, tuple[int, ...]]
     peft: bool
+    facts: dict[str, Any] | None = None
 
     @property
     def bytes(self) -> int:
         """Size of the adapter's files in bytes. Other files in the folder, such as checkpoints, do not count."""
-        paths = (self.folder / name for name in ADAPTER_FILES)
+        paths = (self.folder / name for name in (ADAPTER_FILES if self.facts is None else (STATE_FILE,)))
         return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
@@ -70,7 +75,7 @@ class AdapterFile:
         """Read the weights as float32 on the CPU, by their names in the file."""
         from safetensors import safe_open
 
-        with safe_open(self.folder / WEIGHTS_FILE, framework="pt") as file:
+        with safe_open(self.folder / (WEIGHTS_FILE if self.facts is None else STATE_FILE), framework="pt") as file:
             return {name: file.get_tensor(name).float() for name in self.shapes}
 
 
@@ -126,6 +131,9 @@ def read_adapter(folder: str | Path) -> AdapterFile:
     peft = _read_json(path / PEFT_FILE) if (path / PEFT_FILE).exists() else None
     record = _read_record(path / RECORD_FILE) if (path / RECORD_FILE).exists() else None
     if peft is None and record is None:
+        trained = read_trained(path)
+        if trained is not None:
+            return AdapterFile(path, *trained)
         raise AdapterError(
             f"adapter '{folder}': the folder holds neither {RECORD_FILE} nor {PEFT_FILE}; give a folder "
             "that ptune or PEFT saved an adapter to"

@@ -28,6 +28,7 @@ from ptune.version import __version__
 WEIGHTS_FILE = "adapter_model.safetensors"
 RECORD_FILE = "ptune.json"
 PEFT_FILE = "adapter_config.json"
+STATE_FILE = "model.safetensors"  # where transformers' Trainer saves the state of a model
 ADAPTER_FILES = (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE)
 PROMPT_KEY = "prompt_embeddings"
 
@@ -70,14 +71,7 @@ class BackboneNote(BaseModel):
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneNote:
         """Return the note that an adapter keeps about a backbone."""
-        return cls(
-            name=backbone.location.reference,
-            revision=backbone.location.revision,
-            model_type=backbone.config.model_type,
-            layers=backbone.layers,
-            width=backbone.width,
-            fingerprint=backbone.fingerprint(),
-        )
+        return cls(**backbone.facts())
 
 
 class Record(BaseModel):

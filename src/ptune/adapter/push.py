@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ptune.adapter.card import CARD_FILE, write_card
 from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import ADAPTER_FILES
-from ptune.errors import ConfigError, HubError
+from ptune.errors import AdapterError, ConfigError, HubError
 from ptune.hub import MESSAGE, why
 from ptune.version import __version__
 
@@ -52,6 +52,11 @@ def push(
             although `private` was given.
     """
     file = read_adapter(adapter)
+    if file.facts is not None:
+        raise AdapterError(
+            f"'{adapter}' holds the state of a model that transformers' Trainer saved, and no adapter; write one with "
+            f"`ptune export {adapter} OUTPUT` and push that"
+        )
     _check(token, message)
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError

@@ -11,6 +11,8 @@ from ptune.cli.terminal import Terminal
 def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
     """Show an adapter's method, backbone, labels, sizes and metrics, and whether PEFT can load it.
 
+    If PEFT cannot, the reason and the options to train with are shown.
+
     The backbone is not needed.
 
     Examples:
@@ -18,6 +20,9 @@ def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
       ptune inspect from-peft --json
     """
     from ptune.adapter.folder import read_adapter
+    from ptune.adapter.peft_reasons import describe_reasons, why_not_peft
+    from ptune.cli.options import SETTINGS
+    from ptune.cli.spelling import spell
     from ptune.data.targets import default_labels
 
     terminal = Terminal(json)
@@ -46,7 +51,10 @@ def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
     }
     for name, value in facts.items():
         terminal.say(f"{name:15} {_format(value)}")
-    terminal.answer(facts)
+    reasons = why_not_peft(file)
+    if reasons:
+        terminal.say(f"{'':15} {spell(describe_reasons(reasons), SETTINGS)}")
+    terminal.answer({**facts, "peft_reasons": [reason.text for reason in reasons]})
 
 
 def _format(value: Any) -> str:

@@ -161,6 +161,6 @@ TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, Promp
 
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
-    {"backbone", "data", "output", "resume", "split", "batch_size", "precision", "input_format"}
+    {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision", "input_format"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}
 )

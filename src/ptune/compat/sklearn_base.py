@@ -28,10 +28,10 @@ from ptune.data.splits import VALIDATION_SHARE, TextData, hold_back
 from ptune.data.texts import Text
 from ptune.errors import ConfigError, describe_problems
 from ptune.inference.classifier import TextClassifier, load
+from ptune.model import shared_backbone as sharing
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import DType, PromptConfig
-from ptune.model.loading import load_backbone
 from ptune.model.locate import locate
 from ptune.training.config import TrainConfig
 from ptune.training.settle import settle
@@ -177,7 +177,7 @@ def threads(n_jobs: int | None) -> Iterator[None]:
 
 
 _loading = threading.Lock()
-_load = lru_cache(maxsize=2)(load_backbone)  # keeps the two backbones that were used last
+_load = lru_cache(maxsize=2)(sharing.shared_backbone)  # keeps the two backbones that were used last
 
 
 def shared_backbone(name: str, revision: str | None, dtype: str, device: str) -> Backbone:

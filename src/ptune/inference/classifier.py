@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ptune.adapter.build import build_classifier
-from ptune.adapter.folder import AdapterFile, read_adapter
-from ptune.adapter.layout import TaskInfo
+from ptune.adapter.export import check_target, copy_adapter
+from ptune.adapter.folder import AdapterFile, read_adapter, save_adapter
+from ptune.adapter.layout import Record, TaskInfo
 from ptune.adapter.push import push
-from ptune.backends.openvino.backbone import CompiledBackbone
+from ptune.backends.openvino.backbone import compiled
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_cuts
 from ptune.data.files import DataFile, as_file
@@ -33,8 +34,8 @@ from ptune.inference.file_rows import FileRows, OnEmpty
 from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
 from ptune.model.ensemble import Model
-from ptune.model.loading import load_backbone
 from ptune.model.room import text_room
+from ptune.model.shared_backbone import shared_backbone
 from ptune.model.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -195,7 +196,8 @@ class TextClassifier:
         """Return model and tokenizer for `transformers.pipeline("text-classification", model=..., tokenizer=...)`."""
         from ptune.inference.pipeline import PipelineModel, PipelineTokenizer
 
-        return PipelineModel(self.model, self.temperature), PipelineTokenizer(self.encoder, self.pad_id)
+        model = PipelineModel(self.model, self.temperature, save=self.save)
+        return model, PipelineTokenizer(self.encoder, self.pad_id)
 
     def pipeline(self, **options: Any) -> TextClassificationPipeline:
         """Return a transformers pipeline with this classifier, on its present device.
@@ -205,8 +207,10 @@ class TextClassifier:
         """
         from transformers import pipeline
 
+        from ptune.inference.pipeline import ClassifierPipeline
+
         model, tokenizer = self.as_transformers()
-        options = {"device": model.device, **options}
+        options = {"device": model.device, "pipeline_class": ClassifierPipeline, **options}
         return pipeline("text-classification", model=model, tokenizer=tokenizer, **options)
 
     def stream(self, texts: Any, batch_size: int | None = None) -> Iterator[Prediction]:
@@ -220,8 +224,12 @@ class TextClassifier:
             encoded = self.encode(*unzip(window, seen))
             seen, cut = seen + len(window), cut + sum(row.cut for row in encoded)
             logits, most_tokens = run_model(self.model, encoded, self.pad_id, batch_size, most_tokens)
-            yield from answers(logits, self.labels, self.model.problem_type, self.temperature, self.task.decision)
+            yield from self.answers(logits)
         warn_of_cuts(cut, seen, self.encoder.max_length)
+
+    def answers(self, logits: Tensor) -> Iterator[Prediction]:
+        """Yield one prediction for each row of logits [N, C]."""
+        return answers(logits, self.labels, self.model.problem_type, self.temperature, self.task.decision)
 
     def stream_file(
         self,
@@ -256,6 +264,25 @@ class TextClassifier:
         """Return a placeholder row with the columns that `stream_file` gives, for files without rows."""
         (prediction,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
         return {**dict.fromkeys(kept_names(read_columns(path), prediction).values()), **prediction}
+
+    def save(self, folder: str | Path) -> None:
+        """Write this classifier as an adapter, which `ptune.load` and the commands read.
+
+        The files of a classifier that was loaded from an adapter are copied. What the Trainer of transformers saved
+        becomes an adapter.
+
+        Raises:
+            ConfigError: the folder holds a model, such as the backbone.
+            OutputError: the folder cannot be written. An older adapter in it is left intact.
+        """
+        target = Path(folder).expanduser()
+        check_target(target)
+        file = None if self.folder is None else read_adapter(self.folder)
+        if file is not None and file.facts is None and file.record.task == self.task:
+            copy_adapter(file, target)
+            return
+        lengths = {"max_length": self.encoder.max_length, "pair_separator": self.encoder.pair_separator}
+        save_adapter(target, self.model, Record.of(self.model, self.task, **lengths))  # type: ignore[arg-type]
 
     def push_to_hub(
         self,
@@ -299,6 +326,9 @@ def load(
 ) -> TextClassifier:
     """Load an adapter of ptune or PEFT, together with its backbone.
 
+    Adapters that are loaded from the same backbone's files share one backbone, one tokenizer and, with `precision`, one
+    compiled graph. Each is freed when the last classifier that uses it goes.
+
     Args:
         adapter: the adapter's folder, or a Hub id: `owner/name` or `owner/name@revision`.
         backbone: a name (see `load_backbone`) or a loaded backbone. None: the one that the adapter names.
@@ -320,9 +350,9 @@ def load(
         backbone = note.name
     if isinstance(backbone, str):
         revision = note.revision if backbone == note.name else None
-        backbone = load_backbone(backbone, revision, dtype, "cpu" if precision and device == "auto" else device)
+        backbone = shared_backbone(backbone, revision, dtype, "cpu" if precision and device == "auto" else device)
     if precision is not None:
-        backbone = CompiledBackbone(backbone, precision)
+        backbone = compiled(backbone, precision)
     model = build_classifier(file, backbone)
     # PEFT's adapters have an empty separator, as PEFT itself puts none between the texts of a pair.
     return TextClassifier.around(

@@ -8,17 +8,20 @@ gives the same answers as ptune.
 from __future__ import annotations
 
 import logging
-from copy import deepcopy
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from copy import copy, deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BatchEncoding
+from transformers import BatchEncoding, TextClassificationPipeline
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from ptune.data.batch import Inputs
 from ptune.data.encode import TextEncoder
+from ptune.errors import ConfigError
 from ptune.model.ensemble import Model, PromptEnsemble, combine
 
 if TYPE_CHECKING:
@@ -33,12 +36,16 @@ class PipelineModel(nn.Module):
     Args:
         model: a trained model. Its prompt is computed once, here.
         temperature: divisor of the logits; 1 unless the task is single-label.
+        save: writes the classifier's adapter to a folder.
     """
 
     input_modalities = "text"
 
-    def __init__(self, model: Model, temperature: float = 1.0) -> None:
+    def __init__(
+        self, model: Model, temperature: float = 1.0, save: Callable[[str | Path], None] | None = None
+    ) -> None:
         super().__init__()
+        self._save = save
         self.ensemble = model if isinstance(model, PromptEnsemble) else PromptEnsemble([model])
         self.temperature = temperature
         self.config = _config(self.ensemble)
@@ -58,6 +65,22 @@ class PipelineModel(nn.Module):
     @staticmethod
     def can_generate() -> bool:
         return False
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write the classifier's adapter. `ptune.load(folder).pipeline()` makes the same pipeline again.
+
+        Raises:
+            ConfigError: an option is given, or the model does not belong to a `TextClassifier`.
+            OutputError: the folder cannot be written.
+        """
+        if options:
+            raise ConfigError(
+                f"save_pretrained of a pipeline of ptune takes a folder only, not {', '.join(options)}; publish "
+                "adapters with TextClassifier.push_to_hub"
+            )
+        if self._save is None:
+            raise ConfigError("this model belongs to no classifier; make it with TextClassifier.as_transformers()")
+        self._save(save_directory)
 
     def forward(
         self,
@@ -99,6 +122,8 @@ class PipelineTokenizer:
         return_tensors: str = "pt",  # noqa: ARG002
         padding: object = None,  # noqa: ARG002
         truncation: object = None,  # noqa: ARG002
+        max_length: int | None = None,
+        **options: Any,
     ) -> BatchEncoding:
         """Return the token ids of one row, [1, T].
 
@@ -108,17 +133,61 @@ class PipelineTokenizer:
             return_tensors: ignored; the result always holds PyTorch tensors.
             padding: ignored; a single row needs no padding.
             truncation: ignored; texts are always cut to the classifier's length.
+            max_length: length to cut texts to, in tokens. Where it is more than the classifier's, that counts.
+            options: nothing else is known; the error says what to use.
+
+        Raises:
+            ConfigError: an option is unknown, or `max_length` is below 3.
         """
-        (row,) = self.encoder.encode([text], None if text_pair is None else [text_pair])
+        if options:
+            raise ConfigError(_unknown(options))
+        encoder = self.encoder if max_length is None else self._shorter(max_length)
+        (row,) = encoder.encode([text], None if text_pair is None else [text_pair])
         if row.cut and not self._warned:
             self._warned = True
-            logger.warning("a text was cut to %d tokens; this warning appears only once", self.encoder.max_length)
+            logger.warning("a text was cut to %d tokens; this warning appears only once", encoder.max_length)
         tensors = {"input_ids": torch.tensor([row.ids]), "attention_mask": torch.ones(1, len(row), dtype=torch.long)}
         if row.segments is not None:
             tensors["token_type_ids"] = torch.tensor([row.segments])
         if row.mask_position is not None:
             tensors["mask_position"] = torch.tensor([row.mask_position])
         return BatchEncoding(tensors)
+
+    def _shorter(self, max_length: int) -> TextEncoder:
+        """Return an encoder that cuts texts to a shorter length."""
+        if max_length < 3:
+            raise ConfigError(
+                f"`max_length={max_length}` leaves no room for text; use at least 3 tokens",
+                field="max_length",
+                value=max_length,
+                expected="at least 3",
+            )
+        encoder = copy(self.encoder)
+        encoder.max_length = min(max_length, self.encoder.max_length)
+        return encoder
+
+    def save_pretrained(self, *_: Any, **__: Any) -> tuple[str, ...]:
+        """Write nothing, as the adapter names the backbone that the tokenizer comes from."""
+        return ()
+
+
+class ClassifierPipeline(TextClassificationPipeline):  # type: ignore[misc]
+    """A pipeline that also knows `return_all_scores`, an older name of `top_k=None`."""
+
+    def _sanitize_parameters(self, return_all_scores: bool | None = None, **parameters: Any) -> Any:
+        if return_all_scores:
+            parameters.setdefault("top_k", None)
+        return super()._sanitize_parameters(**parameters)
+
+
+def _unknown(options: dict[str, Any]) -> str:
+    """Return the message for options that neither a pipeline nor its tokenizer knows."""
+    if "return_all_scores" in options:
+        return "`return_all_scores` is an older name; use `top_k=None` for the scores of all labels"
+    return (
+        f"a pipeline of ptune does not know {', '.join(f'`{name}`' for name in options)}; it takes `top_k`, "
+        "`function_to_apply`, `batch_size` and `max_length`, and cuts texts as in training"
+    )
 
 
 def _config(ensemble: PromptEnsemble) -> PretrainedConfig:

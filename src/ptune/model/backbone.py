@@ -193,6 +193,17 @@ class Backbone(nn.Module):
         digest.update(self.word_embeddings.weight[:16].bfloat16().cpu().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def facts(self) -> dict[str, Any]:
+        """Return what an adapter records about its backbone, to be recognised by."""
+        return {
+            "name": self.location.reference,
+            "revision": self.location.revision,
+            "model_type": self.config.model_type,
+            "layers": self.layers,
+            "width": self.width,
+            "fingerprint": self.fingerprint(),
+        }
+
     def language_head(self) -> LanguageHead:
         """Return the pretrained language-model head. It is read when it is first needed.
 

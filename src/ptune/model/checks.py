@@ -6,14 +6,17 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from ptune.data.splits import TextData
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, DataError
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
 
 logger = logging.getLogger(__name__)
 
+IGNORED = -100  # torch leaves rows with this class out of the loss
 _LEAST_TEXT = 8  # positions that the virtual tokens must leave for text
 
 
@@ -54,6 +57,54 @@ def check_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
             expected="a different name for each class",
         )
     return list(labels)
+
+
+def check_targets(targets: Tensor, logits: Tensor, problem_type: ProblemType) -> Tensor:
+    """Check that targets suit logits and problem type, and return them in the type of the loss.
+
+    On a GPU the values are not looked at, because the host would have to wait for the device.
+
+    Args:
+        targets: the labels of a batch, in the shape that `ptune.model.objective` gives for the problem type.
+        logits: output of the model, [B, C].
+
+    Raises:
+        DataError: the shape or the number type is not that of the problem type, or a class is beyond the classes.
+    """
+    rows, classes = logits.shape
+    if problem_type != SINGLE:
+        if targets.shape not in ([(rows, classes)] if problem_type == MULTI else [(rows,), (rows, 1)]):
+            raise _unsuited(f"of shape {list(targets.shape)}", _expected_targets(problem_type, rows, classes))
+        return (targets if problem_type == MULTI else targets.flatten()).to(logits.dtype)
+    if targets.is_floating_point() or targets.shape != (rows,):
+        dtype = str(targets.dtype).removeprefix("torch.")
+        raise _unsuited(f"{dtype} of shape {list(targets.shape)}", _expected_targets(SINGLE, rows, classes))
+    if targets.device.type == "cpu":
+        beyond = targets[((targets < 0) | (targets >= classes)) & (targets != IGNORED)]
+        if len(beyond):
+            raise DataError(
+                f"a label is {int(beyond[0])}, but the model has {classes} classes, 0 to {classes - 1}; make the model "
+                "with a name in `labels` for each class of the data, or correct the label",
+                field="labels",
+                value=int(beyond[0]),
+                expected=f"0 to {classes - 1}",
+            )
+    return targets.long()
+
+
+def _expected_targets(problem_type: ProblemType, rows: int, classes: int) -> str:
+    if problem_type == MULTI:
+        return f"0 or 1 for each of the {classes} labels, as numbers of shape [{rows}, {classes}]"
+    return f"numbers of shape [{rows}]" if problem_type == REGRESSION else f"whole numbers of shape [{rows}]"
+
+
+def _unsuited(given: str, expected: str) -> DataError:
+    return DataError(
+        f"the labels of a batch are {given}; {expected} are expected. If the task is another one, make the model with "
+        "its `problem_type`",
+        field="labels",
+        expected=expected,
+    )
 
 
 def check_fit(config: PromptConfig, backbone: Backbone) -> None:

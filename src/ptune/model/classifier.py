@@ -14,8 +14,9 @@ from ptune.data.load import load_data
 from ptune.data.splits import TextData
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
+from ptune.model import extra_state
 from ptune.model.backbone import Backbone
-from ptune.model.checks import check_fit, check_labels
+from ptune.model.checks import check_fit, check_labels, check_targets
 from ptune.model.config import FEW_ROWS, TRAINED_SHARE, PromptConfig
 from ptune.model.entry import Entry
 from ptune.model.few_shot import few_shot_config
@@ -206,6 +207,7 @@ class PromptClassifier(nn.Module):
 
         Raises:
             ValueError: a row is padded on the left.
+            DataError: on the CPU, the labels do not suit the problem type, or one is beyond the classes.
         """
         from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -214,6 +216,8 @@ class PromptClassifier(nn.Module):
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
         inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position)
         logits = start_logits([self], [self.prompt()], [0] * len(inputs), inputs).result()[0]
+        if labels is not None:
+            labels = check_targets(labels, logits, self.problem_type)
         loss = None if labels is None else Objective(self.problem_type)(logits, labels)
         if loss is not None and labels is not None and num_items_in_batch is not None:
             loss = loss * (labels.numel() / num_items_in_batch)
@@ -296,9 +300,22 @@ class PromptClassifier(nn.Module):
         self.head.eval()
         return self
 
+    def get_extra_state(self) -> Tensor:
+        """Return what the tensors do not say, for torch to put into the state; see `ptune.model.extra_state`."""
+        unit = (1.0, 0.0)
+        if self.problem_type == REGRESSION:
+            unit = (float(self.target_scale), float(self.target_shift))
+        return extra_state.pack_facts(self.config, self.backbone, self.labels, self.problem_type, unit)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the unit of a regression from a state that is loaded. Everything else is known already."""
+        facts = extra_state.unpack_facts(state)
+        self.target_scale.fill_(facts["target_scale"])
+        self.target_shift.fill_(facts["target_shift"])
+
     def trainable_state(self) -> dict[str, Tensor]:
         """Return the tensors that training changes, by name: those of the prompt encoder, not folded, and the head."""
-        return dict(self.state_dict())
+        return {name: tensor for name, tensor in self.state_dict().items() if name != extra_state.KEY}
 
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
         """Restore a state that `trainable_state` returned.
@@ -322,6 +339,19 @@ class PromptClassifier(nn.Module):
         trained = members * sum(p.numel() for p in self.parameters() if p.requires_grad)
         return trained, trained + self.backbone.parameter_count()
 
+    def activation_checkpointing_enable(self, *_: Any, **__: Any) -> None:
+        """Raise an error. transformers' Trainer calls this method.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "ptune has no gradient checkpointing; leave `activation_checkpointing` out, and use smaller batches with "
+            "`gradient_accumulation_steps`, which gives the same steps",
+            field="activation_checkpointing",
+            expected="False",
+        )
+
     def describe_parameters(self, members: int = 1) -> str:
         """Return the numbers of trained and of all parameters as a line of text, in PEFT's form.
 
@@ -338,7 +368,8 @@ def _leave_out_backbone(_module: nn.Module, state: dict[str, Any], prefix: str, 
 
 
 def _expect_no_backbone(_module: nn.Module, keys: Any) -> None:
-    keys.missing_keys[:] = [name for name in keys.missing_keys if ".backbone." not in f".{name}"]
+    unneeded = (".backbone.", f".{extra_state.KEY}")  # states of earlier versions have no extra state
+    keys.missing_keys[:] = [name for name in keys.missing_keys if not any(part in f".{name}" for part in unneeded)]
 
 
 def drop_tokens(prompt: Tensor, share: float) -> Tensor:

@@ -190,6 +190,10 @@ class PromptConfig(BaseModel):
         """Return the fields as JSON text."""
         return self.model_dump_json(indent=2)
 
+    def get_text_config(self) -> _AnyTokens:
+        """Return a stand-in for a configuration with special tokens, which transformers' Trainer asks for."""
+        return _AnyTokens()
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Raise an error, because settings are frozen. `use_cache`, which transformers' Trainer sets, is ignored."""
         if name != "use_cache":
@@ -285,3 +289,20 @@ class PromptConfig(BaseModel):
             return PromptConfig(**{**self.model_dump(), **settled})
         except ValidationError as err:
             raise ConfigError(describe_problems(err)) from err
+
+
+class _AnyToken(list[int]):
+    """A list that holds every token."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+class _AnyTokens:
+    """Special tokens that agree with those of every tokenizer.
+
+    transformers' Trainer writes the tokenizer's special tokens into the configuration of a model that has others, and
+    logs a warning. A frozen backbone keeps its own.
+    """
+
+    eos_token_id = bos_token_id = pad_token_id = _AnyToken()

@@ -47,11 +47,21 @@ def load_backbone(
         BackboneError: prompts do not work with the backbone.
         BackboneError: the device cannot be used or has too little memory.
     """
-    location = locate(name, revision).pinned()
-    config = _read_config(location)
-    check_config(config, name)
     target = pick_device(device)
-    dtype = pick_dtype(dtype, target)
+    return load_at(locate(name, revision).pinned(), pick_dtype(dtype, target), target, random_weights)
+
+
+def load_at(location: Location, dtype: str, target: torch.device, random_weights: bool = False) -> Backbone:
+    """Load a frozen backbone from a place that has been found; see `load_backbone`.
+
+    Args:
+        location: from `locate`, pinned.
+        dtype: float32, bfloat16 or float16.
+        target: where the backbone is put.
+        random_weights: see `load_backbone`.
+    """
+    config = _read_config(location)
+    check_config(config, location.name)
     if random_weights:
         return build_backbone(config, location, dtype).to(target)
     model, missing = _read_weights(location, config, dtype)

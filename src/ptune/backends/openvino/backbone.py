@@ -31,6 +31,7 @@ from ptune.model.entry import Entry
 from ptune.model.hidden import Hidden, Read, text_weights
 from ptune.model.loading import has_amx
 from ptune.model.pending import Pending
+from ptune.model.shared import Shared
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +198,21 @@ class CompiledBackbone(Backbone):
                 expected="fp32, int8",
             )
         return self._core.compile_model(graph, "CPU", _options(self.precision, streams))
+
+
+_compiled: Shared[CompiledBackbone] = Shared()
+
+
+def compiled(backbone: Backbone, precision: Precision) -> CompiledBackbone:
+    """Return a backbone that runs in OpenVINO. All that compile the same backbone alike share it and its graphs.
+
+    Args and errors are those of `CompiledBackbone`. A compiled backbone is compiled again from what it was made from.
+    """
+    original = backbone.original if isinstance(backbone, CompiledBackbone) else backbone
+    # The compiled backbone keeps the original alive, so no other object can have its id. Graphs are compiled for the
+    # number of threads that there was.
+    key = (id(original), precision, _threads())
+    return _compiled.get(key, lambda: CompiledBackbone(original, precision))
 
 
 # Most batches computed in parallel. More batches are faster than more threads per batch, because threads that share a

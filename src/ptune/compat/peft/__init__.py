@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ptune.compat.peft.auto import AutoPeftModelForSequenceClassification
 from ptune.compat.peft.config import (
     PeftConfig,
     PeftType,
@@ -21,12 +22,14 @@ from ptune.compat.peft.config import (
     PromptTuningConfig,
     PromptTuningInit,
     TaskType,
+    get_peft_config,
 )
 from ptune.compat.peft.model import PeftModel, PeftModelForSequenceClassification, get_peft_model
 from ptune.compat.peft.state_dict import get_peft_model_state_dict, set_peft_model_state_dict
 from ptune.errors import ConfigError
 
 __all__ = [
+    "AutoPeftModelForSequenceClassification",
     "PeftConfig",
     "PeftModel",
     "PeftModelForSequenceClassification",
@@ -38,6 +41,7 @@ __all__ = [
     "PromptTuningConfig",
     "PromptTuningInit",
     "TaskType",
+    "get_peft_config",
     "get_peft_model",
     "get_peft_model_state_dict",
     "set_peft_model_state_dict",
@@ -45,9 +49,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name.endswith("Config") or name.startswith("PeftModelFor"):
-        raise ConfigError(
-            f"ptune.compat.peft has no {name}; ptune learns prompts that classify texts: use PromptEncoderConfig, "
-            "PrefixTuningConfig or PromptTuningConfig, or stay with PEFT for this"
-        )
-    raise AttributeError(f"module 'ptune.compat.peft' has no attribute {name!r}")
+    if name.startswith("_"):
+        raise AttributeError(f"module 'ptune.compat.peft' has no attribute {name!r}")
+    # Python turns an AttributeError of an import into a message of its own, so this is another error.
+    raise ConfigError(
+        f"ptune.compat.peft has no {name}; ptune learns prompts that classify texts: use PromptEncoderConfig, "
+        "PrefixTuningConfig or PromptTuningConfig, with get_peft_model or AutoPeftModelForSequenceClassification, or "
+        "stay with PEFT for this"
+    )

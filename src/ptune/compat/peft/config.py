@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -81,13 +81,32 @@ class PeftConfig:
     revision: str | None = None
     auto_mapping: dict[str, Any] | None = None
     peft_version: str | None = None
-    peft_type: PeftType | None = field(default=None, init=False)
+    peft_type: PeftType | str | None = None
 
     is_prompt_learning: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.task_type is not None:
             self.task_type = _choice(TaskType, "task_type", self.task_type)
+        if self.peft_type is not None:
+            self.peft_type = _choice(PeftType, "peft_type", self.peft_type)
+
+    def _set_type(self, peft_type: PeftType) -> None:
+        """Set the method of a configuration class.
+
+        Raises:
+            ConfigError: another method was given.
+        """
+        if self.peft_type not in (None, peft_type):
+            config_class = _CONFIGS[str(self.peft_type)].__name__
+            raise ConfigError(
+                f"`peft_type` is '{self.peft_type}', but a {type(self).__name__} is for '{peft_type}'; leave it out, "
+                f"or use {config_class}",
+                field="peft_type",
+                value=self.peft_type,
+                expected=peft_type.value,
+            )
+        self.peft_type = peft_type
 
     def to_prompt(self, backbone: Backbone) -> PromptConfig:
         """Return the prompt settings of ptune that match this configuration.
@@ -158,7 +177,7 @@ class PromptEncoderConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = PeftType.P_TUNING
+        self._set_type(PeftType.P_TUNING)
         name = "encoder_reparameterization_type"
         encoder_type = _choice(PromptEncoderReparameterizationType, name, self.encoder_reparameterization_type)
         self.encoder_reparameterization_type = encoder_type
@@ -194,7 +213,7 @@ class PrefixTuningConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = PeftType.PREFIX_TUNING
+        self._set_type(PeftType.PREFIX_TUNING)
 
     def _prompt_settings(self, backbone: Backbone) -> dict[str, Any]:
         if self.init_weights is not None:
@@ -224,7 +243,7 @@ class PromptTuningConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = PeftType.PROMPT_TUNING
+        self._set_type(PeftType.PROMPT_TUNING)
         self.prompt_tuning_init = _choice(PromptTuningInit, "prompt_tuning_init", self.prompt_tuning_init)
         needed = ("prompt_tuning_init_text", "tokenizer_name_or_path")
         missing = [name for name in needed if not getattr(self, name)]
@@ -257,6 +276,33 @@ def from_content(content: dict[str, Any]) -> PeftConfig:
     config_class = _CONFIGS[content["peft_type"]]
     known = {parameter.name for parameter in fields(config_class) if parameter.init}
     return config_class(**{key: value for key, value in content.items() if key in known})
+
+
+def get_peft_config(config_dict: dict[str, Any]) -> PeftConfig:
+    """Return the configuration that a dictionary describes. Its `peft_type` says which class it has.
+
+    Raises:
+        ConfigError: `peft_type` is missing or is not one of the methods that ptune supports, or a key is unknown.
+    """
+    peft_type = config_dict.get("peft_type")
+    if peft_type is None:
+        raise ConfigError(
+            f"the dictionary has no `peft_type`; give one of {', '.join(_CONFIGS)}",
+            field="peft_type",
+            expected=f"one of {', '.join(_CONFIGS)}",
+        )
+    config_class = _CONFIGS[_choice(PeftType, "peft_type", peft_type).value]
+    known = [parameter.name for parameter in fields(config_class)]
+    unknown = sorted(set(config_dict) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{config_class.__name__} does not know {', '.join(f'`{name}`' for name in unknown)}; it has "
+            f"{', '.join(known)}",
+            field=unknown[0],
+            value=config_dict[unknown[0]],
+            expected=f"one of {', '.join(known)}",
+        )
+    return config_class(**config_dict)
 
 
 def _names() -> set[str]:

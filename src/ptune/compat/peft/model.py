@@ -18,7 +18,7 @@ from ptune.adapter.peft_format import to_peft
 from ptune.adapter.push import push
 from ptune.compat.peft.base import check_options, let_learn, make_backbone, problem_type_of, text_first
 from ptune.compat.peft.config import PeftConfig, PeftType, PromptTuningConfig, from_content, peft_content
-from ptune.compat.peft.saving import DEFAULT, load_classifier, save_adapters
+from ptune.compat.peft.saving import DEFAULT, adapter_place, load_classifier, save_adapters
 from ptune.data.targets import MULTI, SINGLE
 from ptune.errors import ConfigError
 from ptune.hub import MESSAGE
@@ -28,8 +28,20 @@ from ptune.model.locate import Location
 from ptune.model.room import text_room
 from ptune.model.tokenizer import load_tokenizer
 
+# Methods of PEFT's models that have no meaning for prompts, or another name, with what to do instead.
+_INSTEAD = {
+    "merge_and_unload": "a prompt cannot be merged into the weights of a model; keep the adapter beside it",
+    "merge_adapter": "a prompt cannot be merged into the weights of a model; keep the adapter beside it",
+    "unload": "use get_base_model(), which is the model without its adapters",
+    "add_weighted_adapter": "prompts cannot be added up; an ensemble of ptune averages their answers",
+    "get_prompt": "use get_peft_model_state_dict(model)['prompt_embeddings'], which is the folded prompt",
+    "create_or_update_model_card": "push_to_hub writes a model card",
+    "prompt_encoder": "use adapter(name).prompt_encoder",
+}
+
 # Options that the methods of the same names have in PEFT and transformers. Most of them have no effect here.
-_LOAD_OPTIONS = ("subfolder", "config", "torch_device", "autocast_adapter_dtype", "low_cpu_mem_usage")
+_LOAD_OPTIONS = ("subfolder", "revision", "config", "torch_device", "autocast_adapter_dtype", "low_cpu_mem_usage")
+_MAKE_OPTIONS = ("mixed", "revision", "autocast_adapter_dtype", "low_cpu_mem_usage")
 _PUSH_OPTIONS = ("private", "token", "revision")
 _SAVE_OPTIONS = ("state_dict", "push_to_hub", "save_embedding_layers", "max_shard_size", "save_function", "variant")
 
@@ -67,6 +79,11 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         if peft_config is not None:
             self.add_adapter(adapter_name, peft_config)
             self.set_adapter(adapter_name, inference_mode=peft_config.inference_mode)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _INSTEAD:
+            raise AttributeError(f"a PeftModel of ptune.compat.peft has no {name}: {_INSTEAD[name]}")
+        return super().__getattr__(name)
 
     @classmethod
     def from_pretrained(
@@ -171,7 +188,8 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
         Args:
             model_id: folder that ptune or PEFT saved.
-            options: `subfolder` names a folder inside `model_id`. Other options of PEFT have no effect.
+            options: `subfolder` names a folder inside `model_id`, `revision` the revision of a Hub id. Other options
+                of PEFT have no effect.
 
         Raises:
             AdapterError: the adapter is missing, damaged, or for another model.
@@ -180,7 +198,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         check_options("load_adapter", options, _LOAD_OPTIONS)
         if adapter_name not in self.adapters:
             self._check_name(adapter_name)
-        file = read_adapter(Path(model_id) / options["subfolder"] if options.get("subfolder") else model_id)
+        file = read_adapter(adapter_place(model_id, options.get("subfolder"), options.get("revision")))
         problem_type = problem_type_of(self.config)
         classifier = load_classifier(file, self.backbone, self.config.num_labels, problem_type, is_trainable)
         content = peft_content(file) if file.peft else to_peft(file.record.prompt, self.backbone)
@@ -233,7 +251,8 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def peft_type(self) -> PeftType | None:
-        return self.active_peft_config.peft_type
+        peft_type = self.active_peft_config.peft_type
+        return None if peft_type is None else PeftType(peft_type)
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -319,16 +338,28 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 PeftModelForSequenceClassification = PeftModel
 
 
-def get_peft_model(model: Any, peft_config: PeftConfig, adapter_name: str = DEFAULT) -> PeftModel:
+def get_peft_model(model: Any, peft_config: PeftConfig, adapter_name: str = DEFAULT, **options: Any) -> PeftModel:
     """Freeze a transformers classifier and add a new prompt to it.
 
     Args:
         model: from AutoModelForSequenceClassification.
         peft_config: a PromptEncoderConfig, PrefixTuningConfig or PromptTuningConfig.
         adapter_name: name of the new adapter.
+        options: `revision` is recorded as that of the model. Other options of PEFT have no effect.
 
     Raises:
         ConfigError: ptune does not support a setting. The message says what to use instead.
         BackboneError: ptune does not support the model's family.
     """
+    check_options("get_peft_model", options, _MAKE_OPTIONS)
+    if options.get("mixed"):
+        raise ConfigError(
+            "`mixed` is True, but ptune has no adapters of different kinds in one pass; leave it out, and choose one "
+            "with set_adapter",
+            field="mixed",
+            value=True,
+            expected="False",
+        )
+    if options.get("revision") is not None and isinstance(peft_config, PeftConfig):
+        peft_config.revision = options["revision"]
     return PeftModel(model, peft_config, adapter_name)

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from ptune.adapter.build import build_classifier
 from ptune.adapter.folder import AdapterFile, save_adapter
-from ptune.adapter.layout import Record
+from ptune.adapter.layout import STATE_FILE, Record
 from ptune.atomic import write_files
 from ptune.data.targets import ProblemType
 from ptune.errors import AdapterError
+from ptune.model import extra_state
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 
-STATE_FILE = "model.safetensors"  # where transformers' Trainer looks for weights when it resumes
 DEFAULT = "default"
 
 
@@ -44,6 +44,19 @@ def save_adapters(
     if state is not None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         write_files(folder, {STATE_FILE: save(tensors, metadata={"format": "pt"})})
+
+
+def adapter_place(model_id: str | Path, subfolder: str | None, revision: str | None) -> str | Path:
+    """Return what `read_adapter` takes, for PEFT's way to say where an adapter is.
+
+    Args:
+        model_id: a folder or a Hub id.
+        subfolder: a folder inside it.
+        revision: of a Hub id. A folder has none, and it is ignored, as in PEFT.
+    """
+    if subfolder:
+        return Path(model_id) / subfolder
+    return f"{model_id}@{revision}" if revision and not Path(model_id).is_dir() else model_id
 
 
 def load_classifier(
@@ -86,6 +99,7 @@ def _with_encoder(file: AdapterFile, folded: PromptClassifier) -> PromptClassifi
     try:
         prefix = f"adapters.{DEFAULT}."
         state = {name.removeprefix(prefix): x for name, x in load_file(path).items() if name.startswith(prefix)}
+        state.pop(extra_state.KEY, None)
         classifier.load_trainable_state(state)
     except (SafetensorError, OSError, ValueError, RuntimeError) as err:
         raise AdapterError(

@@ -1,0 +1,67 @@
+"""Write an adapter's files to another folder: all of them, or those that PEFT reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ptune.adapter.folder import AdapterFile
+from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
+from ptune.adapter.peft_reasons import describe_reasons, not_carried, why_not_peft
+from ptune.atomic import write_files
+from ptune.errors import AdapterError, ConfigError
+
+
+def check_target(folder: Path, overwrite: bool = True) -> None:
+    """Check that an adapter may be written to a folder.
+
+    Args:
+        folder: it need not exist.
+        overwrite: whether an adapter in it may be replaced.
+
+    Raises:
+        ConfigError: the folder holds a model, which transformers would load together with the adapter from then on.
+        ConfigError: the folder holds an adapter that is not to be replaced.
+    """
+    if (folder / "config.json").exists():
+        raise ConfigError(
+            f"folder '{folder}' holds a model, which an adapter in the same folder would break; give another folder",
+            field="output",
+            value=str(folder),
+            expected="a folder without config.json",
+        )
+    held = [name for name in ADAPTER_FILES if (folder / name).exists()]
+    if held and not overwrite:
+        raise ConfigError(
+            f"folder '{folder}' holds an adapter already ({held[0]}); give another folder, or `overwrite=True`",
+            field="output",
+            value=str(folder),
+            expected="a folder without an adapter",
+        )
+
+
+def copy_adapter(file: AdapterFile, folder: Path) -> None:
+    """Write an adapter's files to a folder, without checkpoints and logs. Files of an older adapter there go.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    paths = {name: file.folder / name for name in ADAPTER_FILES}
+    contents = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+    write_files(folder, contents, remove=[name for name in ADAPTER_FILES if name not in contents])
+
+
+def export_to_peft(file: AdapterFile, folder: Path) -> list[str]:
+    """Write the two files that PEFT reads.
+
+    Returns:
+        A sentence for each thing that they cannot carry.
+
+    Raises:
+        AdapterError: PEFT cannot load the adapter. The message says why, and which settings would do.
+        OutputError: the folder cannot be written.
+    """
+    if not file.peft:
+        raise AdapterError(f"PEFT cannot load adapter '{file.folder}': {describe_reasons(why_not_peft(file))}")
+    contents = {name: (file.folder / name).read_bytes() for name in (WEIGHTS_FILE, PEFT_FILE)}
+    write_files(folder, contents, remove=[RECORD_FILE])
+    return not_carried(file)

@@ -1,0 +1,89 @@
+"""Read the state of a classifier that transformers' Trainer saved.
+
+Of a `PromptClassifier`, the Trainer saves model.safetensors: the prompt encoder,
+the head, and the facts that the classifier puts into its state
+(`ptune.model.extra_state`). This makes any output folder or checkpoint of the
+Trainer as good as an adapter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from ptune.adapter.layout import MAX_JSON_BYTES, STATE_FILE, Record
+from ptune.errors import AdapterError, describe_problems
+from ptune.model.backbone import Backbone
+from ptune.model.classifier import PromptClassifier
+from ptune.model.extra_state import KEY, unpack_facts
+from ptune.model.tokenizer import load_tokenizer
+
+Trained = tuple[Record, dict[str, tuple[int, ...]], bool, dict[str, Any]]
+
+
+def read_trained(folder: Path) -> Trained | None:
+    """Read what is known about a saved state, without its weights.
+
+    Returns:
+        The fields of `AdapterFile` from `record` on; None if the folder holds no state of a `PromptClassifier`.
+
+    Raises:
+        AdapterError: the state is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if KEY not in shapes:
+                return None
+            if len(shapes[KEY]) != 1 or shapes[KEY][0] > MAX_JSON_BYTES:
+                raise AdapterError(f"{path}: tensor '{KEY}' has shape {list(shapes[KEY])}; bytes of JSON are expected")
+            facts = unpack_facts(file.get_tensor(KEY))
+        del shapes[KEY]
+        return Record(**facts["record"]), shapes, False, facts
+    except ValidationError as err:
+        raise AdapterError(f"{path} holds no valid record of a classifier: {describe_problems(err)}") from err
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as err:
+        raise AdapterError(f"{path} is not a complete state of a classifier: {err}; copy it again") from err
+
+
+def build_trained(
+    record: Record, facts: dict[str, Any], tensors: dict[str, Tensor], backbone: Backbone, where: str
+) -> PromptClassifier:
+    """Return a classifier in a saved state, with its prompt encoder.
+
+    Args:
+        record, facts: from `read_trained`.
+        tensors: the state's weights.
+        backbone: what the classifier was trained on.
+        where: the folder, for messages.
+
+    Raises:
+        AdapterError: the tensors are not those of such a classifier.
+    """
+    broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
+    if broken:
+        raise AdapterError(f"'{where}': tensor '{broken[0]}' holds numbers that are not finite; train it again")
+    # Where prompt and head started no longer matters.
+    started = {"init": "normal", "init_text": None, "head": "linear", "verbalizer": None}
+    config = record.prompt.model_copy(update=started)
+    tokenizer = load_tokenizer(backbone.location) if config.tie_first else None
+    model = PromptClassifier(backbone, config, record.labels or [], tokenizer, problem_type=record.problem_type)
+    try:
+        model.load_trainable_state(tensors)
+        model.target_scale.fill_(float(facts["target_scale"]))
+        model.target_shift.fill_(float(facts["target_shift"]))
+    except (ValueError, RuntimeError, KeyError, TypeError) as err:
+        raise AdapterError(
+            f"'{where}': {STATE_FILE} is not the state of the classifier that it describes: {err}; copy the folder "
+            "again"
+        ) from err
+    model.fresh_head = False
+    return model.eval()

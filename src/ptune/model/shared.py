@@ -1,0 +1,52 @@
+"""Objects that are shared by everything that is made from the same files.
+
+A process may hold hundreds of adapters. Each needs the tokenizer and the backbone
+that it was trained with, and these take far more memory than the adapter. They
+are therefore loaded once, and they are kept only as long as somebody uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from threading import RLock
+from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
+
+T = TypeVar("T")
+Stamp = tuple[str, int, int]
+
+
+class Shared(Generic[T]):
+    """Objects by what they were made from. An object leaves when nobody uses it any more.
+
+    Threads may use it. If several threads ask for the same object, one of them makes it and the others wait.
+    """
+
+    def __init__(self) -> None:
+        self._objects: WeakValueDictionary[Hashable, T] = WeakValueDictionary()
+        self._lock = RLock()
+
+    def get(self, key: Hashable, make: Callable[[], T], usable: Callable[[T], bool] = lambda _: True) -> T:
+        """Return the object that was made for a key, or make it.
+
+        Args:
+            key: everything that the object depends on.
+            make: makes the object.
+            usable: returns False for an object that has been changed since it was made. It is then made anew.
+        """
+        with self._lock:
+            found = self._objects.get(key)
+            if found is None or not usable(found):
+                found = self._objects[key] = make()
+            return found
+
+
+def stamps(folder: str, patterns: Iterable[str]) -> tuple[Stamp, ...]:
+    """Return name, size and time of change of the files in a folder that match any of the patterns.
+
+    Files that were replaced since an object was made from them have other stamps, so the object is not used for them.
+    """
+    paths = {path for pattern in patterns for path in Path(folder).glob(pattern) if path.is_file()}
+    facts = ((path.name, path.stat()) for path in sorted(paths))
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in facts)

@@ -88,51 +88,76 @@ def read_table(table: Table, wanted: Wanted, known: Columns | None) -> tuple[Raw
     Raises:
         DataError: the split has no rows, or lacks a column.
     """
-    texts: list[Any] = []
-    pairs: list[Any] = []
-    cells: list[Any] = []
-    flaws: list[Flaw] = []
-    starts: list[tuple[int, str]] = []
+    rows = _Rows()
     columns: Columns | None = None
-    parts: list[str] = []  # the columns of the label
-
-    def note(reason: str, lacking: bool = False, number: str = "") -> None:
-        flaws.append(Flaw(index, file, number or str(index - starts[-1][0] + 1), reason, lacking))
-
-    for index, (file, row) in enumerate(table.rows):
-        if not starts or starts[-1][1] != file:
-            starts.append((index, file))
+    for file, row in table.rows:
+        rows.begin(file)
         if isinstance(row, DataError):
-            place = _PLACE.match(str(row))
-            note(str(row)[place.end() if place else 0 :], number=place["number"] if place else "")
-            for values in (texts, pairs, cells):
-                values.append(None)
+            rows.add_broken(row)
             continue
         if columns is None:
             columns = _settle(table.where, row, wanted, known)
-            parts = label_columns(columns.label, row) if columns.label else []
-        for column, values in ((columns.text, texts), (columns.text_pair, pairs)):
+            rows.columns = columns
+            rows.label_columns = label_columns(columns.label, row) if columns.label else []
+        rows.add(row)
+    if columns is None:
+        if rows.flaws:
+            first = rows.flaws[0]
+            raise DataError(f"{first.file}, row {first.number}: {first.reason}")
+        raise DataError(f"{table.where}: there are no rows")
+    pairs = rows.pairs if columns.text_pair else None
+    raw = RawSplit(table.where, rows.starts, rows.texts, pairs, None, None, tuple(rows.flaws))
+    if all(is_missing(cell) or str(cell).strip() in ("-1", "-1.0") for cell in rows.cells):
+        return raw, columns  # as in test splits, whose labels are held back
+    hot = len(rows.label_columns) > 1
+    names = rows.label_columns if hot else table.class_names.get(columns.label or "")
+    return replace(raw, labels=read_written_lists(rows.cells), class_names=names, hot=hot), columns
+
+
+class _Rows:
+    """The rows of a split while they are read. Its lists have an entry for each row, the broken ones included."""
+
+    def __init__(self) -> None:
+        self.columns = Columns("")
+        self.label_columns: list[str] = []
+        self.starts: list[tuple[int, str]] = []
+        self.texts: list[Any] = []
+        self.pairs: list[Any] = []
+        self.cells: list[Any] = []  # of the label
+        self.flaws: list[Flaw] = []
+
+    def begin(self, file: str) -> None:
+        """Note where a file begins, before its first row is added."""
+        if not self.starts or self.starts[-1][1] != file:
+            self.starts.append((len(self.texts), file))
+
+    def add(self, row: Row) -> None:
+        """Add a row. What is wrong with its texts, and with columns of zeros and ones, is noted as a flaw."""
+        index, cell = len(self.texts), None
+        if len(self.label_columns) > 1:
+            try:
+                cell = hot_labels(row, self.label_columns, _HERE)
+            except DataError as err:
+                self._note(index, _reason(err))
+        else:
+            cell = row.get(self.label_columns[0]) if self.label_columns else -1
+        self.cells.append(cell)
+        for column, values in ((self.columns.text, self.texts), (self.columns.text_pair, self.pairs)):
             value = None if column is None else row.get(column)
             if column is not None and (problem := text_problem(value, column)):
-                note(problem, lacking=is_missing(value))
+                self._note(index, problem, lacking=is_missing(value))
             values.append("" if value is None else str(value))
-        if len(parts) > 1:
-            try:
-                cells.append(hot_labels(row, parts, _HERE))
-            except DataError as err:
-                cells.append(None)
-                note(_reason(err))
-        else:
-            cells.append(row.get(parts[0]) if parts else -1)
-    if columns is None:
-        if flaws:
-            raise DataError(f"{flaws[0].file}, row {flaws[0].number}: {flaws[0].reason}")
-        raise DataError(f"{table.where}: there are no rows")
-    raw = RawSplit(table.where, starts, texts, pairs if columns.text_pair else None, None, None, tuple(flaws))
-    if all(is_missing(cell) or str(cell).strip() in ("-1", "-1.0") for cell in cells):
-        return raw, columns  # as in test splits, whose labels are held back
-    names = parts if len(parts) > 1 else table.class_names.get(columns.label or "")
-    return replace(raw, labels=read_written_lists(cells), class_names=names, hot=len(parts) > 1), columns
+
+    def add_broken(self, error: DataError) -> None:
+        """Add a row that could not be parsed, with its flaw."""
+        place = _PLACE.match(str(error))
+        self._note(len(self.texts), str(error)[place.end() if place else 0 :], number=place["number"] if place else "")
+        for values in (self.texts, self.pairs, self.cells):
+            values.append(None)
+
+    def _note(self, index: int, reason: str, lacking: bool = False, number: str = "") -> None:
+        start, file = self.starts[-1]
+        self.flaws.append(Flaw(index, file, number or str(index - start + 1), reason, lacking))
 
 
 def _settle(where: str, row: Row, wanted: Wanted, known: Columns | None) -> Columns:

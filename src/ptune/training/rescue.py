@@ -6,7 +6,9 @@ drown the signal. Such a run would end where it began, with one answer for every
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +16,11 @@ from torch import Tensor
 
 from ptune.data.targets import MULTI, REGRESSION
 from ptune.model.objective import Objective
+from ptune.training.checkpoint import Progress
+from ptune.training.member import Member
 from ptune.training.steps import Rows
+
+logger = logging.getLogger(__name__)
 
 # The share of the steps after which a prompt is looked at, and the fewest steps that can show anything. A tenth is too
 # early: on hard tasks a good rate starts more slowly than a lower one and ends higher (docs/log.md).
@@ -57,6 +63,34 @@ class Rescue:
     def has_learned(self, loss_sum: float) -> bool:
         """Return whether a prompt has learned something, from the sum of its losses over the steps that count."""
         return loss_sum / (self.last - self.first + 1) < (1 - LEARNED) * self.constant_loss
+
+    def look(self, progress: Progress, members: Sequence[Member], losses: Sequence[float], lr: float) -> None:
+        """Add up the losses [M] of a step that counts. After the last one, start prompts again that learned nothing.
+
+        Args:
+            progress: of the run, which keeps the sums and the decision.
+            members: the prompts in training. They have not taken a step after this one.
+            losses: the loss of each.
+            lr: the learning rate, for the message.
+        """
+        if not self.counts(progress.step):
+            return
+        before = progress.early_losses or [0.0] * len(losses)
+        progress.early_losses = [total + loss for total, loss in zip(before, losses, strict=True)]
+        if progress.step < self.last:
+            return
+        progress.rates = [1.0 if self.has_learned(total) else LOWER for total in progress.early_losses]
+        for member, rate in zip(members, progress.rates, strict=True):
+            if rate < 1:
+                member.start_again(rate)
+                logger.warning(
+                    "seed %d has learned nothing in the first %d steps: its training loss is not below %.3f, that of "
+                    "always giving the same answer; it starts again with `lr=%g`",
+                    member.seed,
+                    progress.step,
+                    self.constant_loss,
+                    float(f"{lr * rate:.2g}"),
+                )
 
 
 def best_constant_loss(objective: Objective, targets: Tensor, classes: int, row_weights: Tensor | None = None) -> float:

@@ -16,8 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record, TaskInfo
 from ptune.data.batch import class_batches, training_batches
@@ -26,20 +24,19 @@ from ptune.errors import TrainingError
 from ptune.evaluation.chance import is_chance
 from ptune.evaluation.own_metrics import OwnMetrics
 from ptune.inference.classifier import TextClassifier
-from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
-from ptune.model.contrast import PairLoss, fit_head
+from ptune.model.contrast import PairLoss
 from ptune.model.ensemble import PromptEnsemble
-from ptune.model.head import output_layer
 from ptune.model.objective import Objective, balanced_weights
-from ptune.model.vectors import PooledVectors
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
+from ptune.training.choice import out_of_patience, sort_key
 from ptune.training.config import SettledConfig
-from ptune.training.defaults import default_patience, steps_per_epoch
+from ptune.training.contrastive import fit_heads, mean_length
+from ptune.training.defaults import steps_per_epoch
 from ptune.training.events import Listeners, RunInfo
 from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
-from ptune.training.rescue import LOWER, Rescue
+from ptune.training.rescue import Rescue
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
 from ptune.training.validation import Measured, Validation
@@ -115,7 +112,7 @@ class Run:
         """Return the loss, with class weights, target scale or length of vectors measured on the training rows."""
         model, targets = models[0], self.train_rows.labels
         if self.contrastive:
-            return PairLoss(float(self._vectors([model])[0].norm(dim=1).mean()))
+            return PairLoss(mean_length(model, self.train_rows, self.classifier.pad_id))
         if model.problem_type == REGRESSION:
             for member in models:
                 member.standardise(targets)
@@ -251,37 +248,12 @@ class Run:
             self.progress.rows_seen += step.rows * len(self.members)
             self.progress.batch += step.batches
             self.progress.step += 1
-            self._rescue(step.losses)
+            self.rescue.look(self.progress, self.members, step.losses, self.config.lr)
             self.events.end_step(self.progress, mean)
         self.between_steps = True
         if self.on_step is not None:
             mean = self.progress.loss_sum / self.progress.rows
             self.on_step(self.progress.rows, self.epoch_rows, self.progress.epoch, mean)
-
-    def _rescue(self, losses: Sequence[float]) -> None:
-        """Add up the losses [M] of the early steps; after the last of these, start prompts again that learned nothing.
-
-        Steps are read right after the last early one, so that none is taken before the decision.
-        """
-        progress, rescue = self.progress, self.rescue
-        if not rescue.counts(progress.step):
-            return
-        before = progress.early_losses or [0.0] * len(losses)
-        progress.early_losses = [total + loss for total, loss in zip(before, losses, strict=True)]
-        if progress.step < rescue.last:
-            return
-        progress.rates = [1.0 if rescue.has_learned(total) else LOWER for total in progress.early_losses]
-        for member, rate in zip(self.members, progress.rates, strict=True):
-            if rate < 1:
-                member.start_again(rate)
-                logger.warning(
-                    "seed %d has learned nothing in the first %d steps: its training loss is not below %.3f, that of "
-                    "always giving the same answer; it starts again with `lr=%g`",
-                    member.seed,
-                    progress.step,
-                    rescue.constant_loss,
-                    float(f"{self.config.lr * rate:.2g}"),
-                )
 
     def _raise_diverged(self, loss: float, step: int) -> None:
         """Save a checkpoint and the adapter of the best epoch, then raise a TrainingError.
@@ -308,7 +280,7 @@ class Run:
         for member in self.members:
             member.model.load_trainable_state(member.average)
         if self.contrastive:
-            self._fit_heads()
+            fit_heads(self.members, self.train_rows, self.classifier.pad_id)
         line = self._evaluate_epoch()
         for member, state in zip(self.members, latest, strict=True):
             member.model.load_trainable_state(state)
@@ -326,19 +298,6 @@ class Run:
         if self.on_epoch is not None:
             self.on_epoch(line)
 
-    def _vectors(self, models: Sequence[PromptClassifier]) -> list[Tensor]:
-        """Return the vectors [N, H] of the training rows under each prompt."""
-        rows = self.train_rows.encoded
-        wanted = [(row, number) for row in range(len(rows)) for number in range(len(models))]
-        encoders = [PooledVectors(model) for model in models]
-        return compute_logits(encoders, rows, wanted, self.classifier.pad_id).logits
-
-    def _fit_heads(self) -> None:
-        """Fit the heads to the training rows under the averaged prompts, and keep them with these."""
-        for member, vectors in zip(self.members, self._vectors([member.model for member in self.members]), strict=True):
-            fit_head(output_layer(member.model.head), vectors, self.train_rows.labels, self.train_rows.weights)
-            member.average = copy_state(member.model)
-
     def _save_best(self) -> None:
         """Write the adapter of the best state, and restore the state in training."""
         latest = copy_state(self.kept)
@@ -351,7 +310,7 @@ class Run:
         started = time.perf_counter()
         measured = self.measured = self.known or self.validation.measure()
         self.progress.seconds += time.perf_counter() - started
-        rank = self._rank(measured.metrics)
+        rank = sort_key(self.validation, measured.metrics, self.progress.history)
         newest = self.config.best == "last" or not self.progress.best_rank
         better = math.isfinite(measured.metrics["loss"]) and (newest or rank > self.progress.best_rank)
         if better:
@@ -394,36 +353,12 @@ class Run:
             self.config.lr,
         )
 
-    def _rank(self, metrics: dict[str, float]) -> list[float]:
-        """Return the sort key of an epoch: its metric, averaged with that of the epoch before, then the lower loss.
-
-        A single epoch is often better by luck. Weights and metrics of neighbouring epochs are close, so their mean says
-        more about other rows. A loss needs no averaging.
-        """
-        metric, history = self.validation.metric, self.progress.history
-        if metric != "loss" and history:
-            metrics = {**metrics, metric: (metrics[metric] + history[-1][metric]) / 2}
-        return list(self.validation.rank(metrics))
-
     @property
     def ended(self) -> bool:
         """True if all epochs are done, patience has run out, or a callback asked to stop."""
-        return self.progress.epoch > self.config.epochs or self._out_of_patience or self.events.stop
-
-    @property
-    def _out_of_patience(self) -> bool:
-        """True if too many epochs have brought no improvement.
-
-        The default patience counts from the first epoch that is better than chance: some tasks take several epochs to
-        get there.
-        """
-        done, best = self.progress.epoch - 1, self.progress.best_epoch
-        if self.config.patience is not None:
-            return 0 < self.config.patience <= done - best
-        learned = [line["epoch"] for line in self.progress.history if not line["chance"]]
-        if self.config.best == "last" or not learned:
-            return False
-        return done - max(best, learned[0]) >= default_patience(self.config.epochs)
+        return (
+            self.progress.epoch > self.config.epochs or out_of_patience(self.config, self.progress) or self.events.stop
+        )
 
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)

@@ -15,6 +15,7 @@ from ptune.adapter.layout import Record, TaskInfo
 from ptune.adapter.peft_reasons import describe_reasons, why_not_peft
 from ptune.cli import main
 from ptune.errors import ConfigError
+from ptune.model.decision import Decision
 from ptune.model.ensemble import PromptEnsemble
 
 SHALLOW = {"method": "p-tuning", "pooling": "peft", "encoder_hidden_size": 8}
@@ -38,6 +39,11 @@ def save(folder: Path, backbone, members: int = 1, **settings) -> Path:
             "train with `pooling='peft'`",
         ),
         ("gpt2", {"softmax": "shared"}, "its head is one linear layer that reads the last token; train with"),
+        (
+            "bert",
+            {**SHALLOW, "template": "film: {text}"},
+            "it writes texts into a template, which PEFT does not know;",
+        ),
         ("bert", {**SHALLOW, "members": 2}, "it is an ensemble of 2 prompts; train with `ensemble=False`"),
         ("albert", SHALLOW, "embeddings have width 16, and its hidden states 32; train with `method='deep'`"),
         (
@@ -102,14 +108,16 @@ def test_an_adapter_goes_to_peft_with_the_same_logits(backbone, backbone_folder,
 
 
 def test_everything_that_pefts_files_cannot_carry_is_listed(backbone, tmp_path, capsys) -> None:
-    config = ptune.PromptConfig(virtual_tokens=4, template="film: {text} was", **SHALLOW)
+    config = ptune.PromptConfig(virtual_tokens=4, **SHALLOW)
     model = ptune.PromptClassifier(backbone("bert"), config, ["a", "b"], problem_type="multi_label_classification")
-    save_adapter(tmp_path / "adapter", model, Record.of(model, pair_separator="\n"))
+    task = TaskInfo(decision=Decision((0.25, 0.75), at_least_one=True))
+    save_adapter(tmp_path / "adapter", model, Record.of(model, task, pair_separator="\n"))
     main(["export", str(tmp_path / "adapter"), str(tmp_path / "out"), "--to", "peft", "--json"])
     lost = json.loads(capsys.readouterr().out)["not_carried"]
     assert lost[1] == "the problem type: load the model with problem_type='multi_label_classification'"
-    assert lost[2] == "the template 'film: {text} was': write each text into it"
-    assert lost[3] == r"the separator '\n': put it in front of the second text of a pair"
+    assert lost[2] == "the thresholds of 2 labels: apply them to the probabilities"
+    assert lost[3].startswith("the rule of at least one label: ")
+    assert lost[4] == r"the separator '\n': put it in front of the second text of a pair"
 
 
 def test_an_adapter_that_peft_cannot_load_is_not_exported(backbone, tmp_path, capsys) -> None:

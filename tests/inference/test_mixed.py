@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from ptune.adapter.layout import TaskInfo
@@ -54,8 +56,23 @@ def test_adapters_share_forward_passes(backbone, monkeypatch) -> None:
     assert len(passes) == 1
 
 
+def test_thresholds_of_labels_count(backbone) -> None:
+    several = make(backbone("bert"), problem_type=MULTI)
+    for threshold in (0.01, 0.99):
+        strict = several.with_threshold(threshold)
+        assert predict_mixed([(strict, TEXTS[0])])[0]["labels"] == strict.predict(TEXTS[0])[0]["labels"]
+
+
+def test_cut_texts_are_counted_for_each_length(backbone, caplog) -> None:
+    ours = make(backbone("bert"))
+    with caplog.at_level(logging.WARNING, "ptune"):
+        predict_mixed([(ours, text) for text in TEXTS])
+    assert [record.getMessage() for record in caplog.records] == ["1 of 5 rows were cut to 12 tokens"]
+
+
 def test_a_text_that_cannot_be_used_is_named_by_its_place(backbone) -> None:
     ours = make(backbone("bert"))
-    with pytest.raises(DataError, match="text 3 is empty"):
-        predict_mixed([(ours, "good"), (ours, "bad"), (ours, " ")])
+    with pytest.raises(DataError, match="text 3 is not text: 7"):
+        predict_mixed([(ours, "good"), (ours, "bad"), (ours, 7)])
+    assert predict_mixed([(ours, "")]) == ours.predict([""])
     assert predict_mixed([]) == []

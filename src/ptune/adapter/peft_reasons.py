@@ -44,6 +44,8 @@ def why_not_peft(file: AdapterFile) -> list[Reason]:
     if prompt.method == "deep" and prompt.softmax == "separate":
         # The pooling of PEFT's layout brings the shared softmax with it.
         reasons.append(Reason("its prompt has a softmax of its own", "`pooling='peft'`"))
+    if prompt.template is not None:
+        reasons.append(Reason("it writes texts into a template, which PEFT does not know", "no `template`"))
     if reasons:
         return reasons
     width = file.shapes.get(PROMPT_KEY, (0, 0))[-1]
@@ -78,7 +80,11 @@ def not_carried(file: AdapterFile) -> list[str]:
         lost.append(f"the problem type: load the model with problem_type='{record.problem_type}'")
     if record.temperature != 1:
         lost.append(f"the temperature {record.temperature:.4g}: divide the logits by it before the softmax")
-    if record.prompt.template is not None:
+    if record.thresholds is not None:
+        lost.append(f"the thresholds of {len(record.thresholds)} labels: apply them to the probabilities")
+    if record.at_least_one:
+        lost.append("the rule of at least one label: take the most probable one where no other applies")
+    if record.prompt.template is not None:  # earlier versions wrote PEFT's file for such adapters
         shown = record.prompt.template
         shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
         lost.append(f"the template {shown!r}: write each text into it")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from ptune.data.encode import Encoded
+from ptune.data.encode import Encoded, warn_of_cuts
 from ptune.data.texts import Text, unzip
 from ptune.inference.answers import Prediction
 from ptune.inference.classifier import TextClassifier
@@ -29,7 +29,7 @@ def predict_mixed(requests: Iterable[Request], batch_size: int | None = None) ->
         batch_size: rows per forward pass. Default: as many as suit the device.
 
     Raises:
-        DataError: a text is empty, or its classifier was trained on the other of single texts and pairs.
+        DataError: a text is no text, or its classifier was trained on the other of single texts and pairs.
         ConfigError: the device lacks memory for `batch_size` rows, or for a single row.
     """
     listed = list(requests)
@@ -56,6 +56,7 @@ def _predict(requests: Sequence[Request], numbers: Sequence[int], batch_size: in
     members: list[PromptClassifier] = []
     wanted = []
     for classifier, rows in rows_of.items():
+        warn_of_cuts(sum(encoded[row].cut for row in rows), len(rows), classifier.encoder.max_length)
         for member in _members(classifier):
             wanted += [(row, len(members)) for row in rows]
             members.append(member)

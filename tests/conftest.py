@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -275,6 +276,15 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "train.jsonl", review_rows(48, seed=1))
     write_jsonl(folder / "validation.jsonl", review_rows(16, seed=2))
     return folder
+
+
+@pytest.fixture
+def nothing_kept() -> None:
+    """Let go of the backbones that scikit-learn's estimators keep, which other tests of the process may have used."""
+    from ptune.compat import sklearn_base
+
+    sklearn_base._load.cache_clear()
+    gc.collect()
 
 
 @pytest.fixture

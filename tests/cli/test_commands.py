@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib.util
 import io
 import json
@@ -170,13 +171,16 @@ def test_evaluate_in_another_precision_also_prints_the_metrics_of_float32(traine
 
 
 @needs_openvino
-def test_predict_takes_a_precision_and_replaces_a_damaged_graph(trained, backbone_folder, tmp_path, capsys) -> None:
+def test_predict_takes_a_precision_and_replaces_a_damaged_graph(
+    trained, backbone_folder, tmp_path, capsys, nothing_kept
+) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"text": "a good film"}\n{"text": "a bad film , very bad"}\n')
     main(["predict", str(trained), "--input", str(path), "--precision", "fp32"])
     compiled = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for graph in backbone_folder("bert").glob("ptune-graphs/*float32*/graph.xml"):
         graph.write_text("<net>")
+    gc.collect()  # the first command's graph would be used again
     main(["predict", str(trained), "--input", str(path), "--precision", "fp32"])
     out, err = capsys.readouterr()
     assert [json.loads(line) for line in out.splitlines()] == compiled

@@ -144,7 +144,14 @@ def test_y_that_holds_no_numbers_is_refused(y, message, new) -> None:
 
 def test_the_parameters_of_the_regressor_are_those_of_the_classifier_without_labels() -> None:
     classifier, regressor = (inspect.signature(kind).parameters for kind in (PTuningClassifier, PTuningRegressor))
-    assert {*classifier} - {*regressor} == {"class_weight", "focal", "label_smoothing", "threshold", "verbalizer"}
+    assert {*classifier} - {*regressor} == {
+        "class_weight",
+        "focal",
+        "label_smoothing",
+        "objective",
+        "threshold",
+        "verbalizer",
+    }
     assert {name: parameter.default for name, parameter in regressor.items()} == {
         name: classifier[name].default for name in regressor
     }

@@ -88,7 +88,7 @@ def trained(backbone, tmp_path_factory):
 
     def mine(truth, predicted):
         calls.append(len(truth))
-        return [0.0, 0.1, 0.9, 0.5][len(calls) - 1]  # the first call is before training
+        return [0.0, 0.1, 0.9, 0.05][len(calls) - 1]  # the first call is before training
 
     model = ptune.PromptClassifier.for_data(backbone("bert"), rows, ptune.PromptConfig(virtual_tokens=3))
     config = ptune.TrainConfig(epochs=6, patience=1)
@@ -100,7 +100,7 @@ def test_an_own_metric_picks_the_best_epoch_and_stops_early(trained) -> None:
     result, _ = trained
     assert (result.best_epoch, result.epochs) == (2, 3)
     assert result.metrics["mine"] == 0.9
-    assert [line["mine"] for line in result.history] == [0.1, 0.9, 0.5]
+    assert [line["mine"] for line in result.history] == [0.1, 0.9, 0.05]
     record = json.loads((result.classifier.folder / "ptune.json").read_text())
     assert record["training"]["best"] == "mine"
     assert record["metrics"]["mine"] == 0.9

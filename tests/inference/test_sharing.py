@@ -54,7 +54,7 @@ def test_threads_that_load_at_once_get_the_same_backbone(adapters) -> None:
     assert len({id(classifier.encoder.tokenizer) for classifier in loaded}) == 1
 
 
-def test_a_backbone_goes_with_the_last_classifier_that_uses_it(adapters) -> None:
+def test_a_backbone_goes_with_the_last_classifier_that_uses_it(adapters, nothing_kept) -> None:
     one, two = (ptune.load(folder, device="cpu") for folder in adapters)
     one.predict("a good film")
     backbone, tokenizer = weakref.ref(one.model.backbone), weakref.ref(one.encoder.tokenizer)

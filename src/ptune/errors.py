@@ -18,6 +18,7 @@ knows no other spelling. The command line shows such a setting as its own option
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,39 @@ if TYPE_CHECKING:
 
 # Parts of pydantic's paths that are no fields: members of a union.
 _KINDS = ("str", "int", "float", "bool", "list", "dict", "tuple", "none")
+# Longest message in characters. Values inside a message are cut much earlier.
+LONGEST_MESSAGE = 10_000
+# Most problems of one configuration that a message lists.
+_MOST_PROBLEMS = 10
+# Characters that control a terminal or hide text: control characters but tab and line break, marks of the writing
+# direction, and halves of surrogate pairs.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return a text with the characters that control a terminal as escapes, such as \\u001b.
+
+    In JSON, an escape means the same as the character.
+    """
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def cut(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """Return a text, or its first `most` characters and an ellipsis."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def short(value: Any, most: int = 200) -> str:
+    """Return how Python shows a value, cut to `most` characters. A value of a file can be as long as the file."""
+    return cut(repr(value), most)
 
 
 class PtuneError(Exception):
     """Base of everything that ptune raises on purpose.
 
     Args:
-        message: for people.
+        message: for people. A message that is very long is cut, and characters that control a terminal are escaped,
+            because names and values often come from files of others.
         field: name of the setting, column or key that is wrong, where one is.
         value: what it was.
         expected: what it may be, in words.
@@ -41,7 +68,7 @@ class PtuneError(Exception):
     def __init__(
         self, message: str, *, field: str | None = None, value: Any = None, expected: str | None = None
     ) -> None:
-        super().__init__(message)
+        super().__init__(printable(cut(message)))
         self.field = field
         self.value = value
         self.expected = expected
@@ -82,19 +109,17 @@ def describe_problems(err: ValidationError, spell: Callable[[str], str] = str) -
         spell: how a field's path, such as 'epochs' or 'prompt.method', is shown.
     """
     sentences = []
-    for problem in err.errors():
+    problems = err.errors(include_url=False)
+    for problem in problems[:_MOST_PROBLEMS]:
         name = ".".join(str(part) for part in problem["loc"] if _is_key(part))
-        reason = problem["msg"].removeprefix("Value error, ")
-        given = f" (given: {_short(problem['input'])})" if name else ""
-        sentences.append((f"{spell(name)}: " if name else "") + reason + given)
+        reason = cut(problem["msg"].removeprefix("Value error, "), 1000)
+        given = f" (given: {short(problem['input'])})" if name else ""
+        sentences.append((f"{cut(spell(name), 200)}: " if name else "") + reason + given)
+    if len(problems) > _MOST_PROBLEMS:
+        sentences.append(f"and {len(problems) - _MOST_PROBLEMS} more problems")
     return "; ".join(sentences)
 
 
 def _is_key(part: str | int) -> bool:
     """Return whether a part of a path is a field or an index, and not the kind of value that pydantic tried."""
     return isinstance(part, int) or (part.isidentifier() and part not in _KINDS)
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 200 else f"{shown[:200]}…"

@@ -15,7 +15,7 @@ from ptune.adapter.own_memory import OwnMemory
 from ptune.adapter.peft_format import HEAD_PREFIXES
 from ptune.adapter.trained import build_trained
 from ptune.data.targets import default_labels
-from ptune.errors import AdapterError
+from ptune.errors import AdapterError, cut
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
@@ -71,7 +71,9 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
         expect_shape(file.shapes, names[name], shape, folder)
     surplus = sorted(set(names) - set(expected))
     if surplus:
-        raise AdapterError(f"adapter '{folder}': {WEIGHTS_FILE} holds unexpected tensors: {', '.join(surplus)}")
+        raise AdapterError(
+            f"adapter '{folder}': {WEIGHTS_FILE} holds unexpected tensors: {cut(', '.join(surplus), 500)}"
+        )
     tensors = file.tensors()
     state = {name: tensors[names[name]] for name in expected}
     states = [state] if record.members == 1 else [_member_state(state, number) for number in range(record.members)]

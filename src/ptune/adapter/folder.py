@@ -23,7 +23,6 @@ from ptune.adapter.fetch import locate_adapter
 from ptune.adapter.layout import (
     ADAPTER_FILES,
     FORMAT_VERSION,
-    MAX_JSON_BYTES,
     PEFT_FILE,
     PROMPT_KEY,
     RECORD_FILE,
@@ -32,13 +31,12 @@ from ptune.adapter.layout import (
     Record,
 )
 from ptune.adapter.peft_format import from_peft, peft_reads, prompt_shape, to_peft
+from ptune.adapter.reading import exists, read_json, read_shapes, read_tensors, sha256
 from ptune.adapter.trained import read_trained
 from ptune.atomic import write_files
-from ptune.errors import AdapterError, describe_problems
+from ptune.errors import AdapterError, cut, describe_problems, short
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model
-
-_FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,12 @@ class AdapterFile:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Read the weights as float32 on the CPU, by their names in the file."""
-        from safetensors import safe_open
+        """Read the weights as float32 on the CPU, by their names in the file.
 
-        with safe_open(self.folder / (WEIGHTS_FILE if self.facts is None else STATE_FILE), framework="pt") as file:
-            return {name: file.get_tensor(name).float() for name in self.shapes}
+        Raises:
+            AdapterError: a number is not finite.
+        """
+        return read_tensors(self.folder / (WEIGHTS_FILE if self.facts is None else STATE_FILE), self.shapes)
 
 
 def save_adapter(folder: Path, model: Model, record: Record) -> None:
@@ -128,8 +127,8 @@ def read_adapter(folder: str | Path) -> AdapterFile:
         AdapterError: files are missing or damaged, sizes contradict each other, or there is no head.
     """
     path = locate_adapter(folder)
-    peft = _read_json(path / PEFT_FILE) if (path / PEFT_FILE).exists() else None
-    record = _read_record(path / RECORD_FILE) if (path / RECORD_FILE).exists() else None
+    peft = read_json(path / PEFT_FILE) if exists(path / PEFT_FILE) else None
+    record = _read_record(path / RECORD_FILE) if exists(path / RECORD_FILE) else None
     if peft is None and record is None:
         trained = read_trained(path)
         if trained is not None:
@@ -138,11 +137,11 @@ def read_adapter(folder: str | Path) -> AdapterFile:
             f"adapter '{folder}': the folder holds neither {RECORD_FILE} nor {PEFT_FILE}; give a folder "
             "that ptune or PEFT saved an adapter to"
         )
-    shapes = _read_shapes(path)
+    shapes = _prompt_shapes(path)
     if record is None:
         assert peft is not None
         record = from_peft(peft, _classes(shapes, peft, path), str(path / PEFT_FILE))
-    elif record.weights_sha256 not in (None, _sha256(path / WEIGHTS_FILE)):
+    elif record.weights_sha256 not in (None, sha256(path / WEIGHTS_FILE)):
         raise AdapterError(
             f"adapter '{folder}': {WEIGHTS_FILE} is not the file that {RECORD_FILE} was written with; copy the "
             f"folder again, or delete {RECORD_FILE} if PEFT has since written new weights"
@@ -153,58 +152,31 @@ def read_adapter(folder: str | Path) -> AdapterFile:
 
 
 def _read_record(path: Path) -> Record:
-    content = _read_json(path)
+    content = read_json(path)
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise AdapterError(
-            f"{path}: format_version is {version!r}, but this version of ptune reads only {FORMAT_VERSION}; install "
-            "a newer ptune"
+            f"{path}: format_version is {short(version)}, but this version of ptune reads only {FORMAT_VERSION}; "
+            "install a newer ptune"
         )
     try:
-        return Record(**content)
+        return Record.model_validate(content)
     except ValidationError as err:
         raise AdapterError(f"{path} is not a valid record of an adapter: {describe_problems(err)}") from err
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise AdapterError(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are expected")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as err:
-        raise AdapterError(f"{path} cannot be read: {err.strerror or err}") from err
-    except (ValueError, RecursionError) as err:
-        raise AdapterError(f"{path} is not JSON: {err}") from err
-    if not isinstance(content, dict):
-        raise AdapterError(f"{path} holds a {type(content).__name__}; a JSON object is expected")
-    return content
-
-
-def _read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Read the tensors' names and shapes from the file's header.
-
-    safetensors itself checks that the header agrees with the file's length.
+def _prompt_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Read the tensors' names and shapes from the header of the weights.
 
     Raises:
         AdapterError: there is no such file, it is damaged, or it does not hold a prompt.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = folder / WEIGHTS_FILE
-    if not path.is_file():
+    if not exists(path):
         pickled = (folder / "adapter_model.bin").exists()
         hint = "; adapter_model.bin is a pickle, which ptune does not open: save it as safetensors" if pickled else ""
         raise AdapterError(f"adapter '{folder}' has no {WEIGHTS_FILE}{hint}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            dtypes = {name: tensor.get_dtype() for name, tensor in slices.items()}
-            shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
-    except (SafetensorError, OSError) as err:
-        raise AdapterError(f"{path} is not a complete safetensors file: {err}; copy it again") from err
-    for name, dtype in dtypes.items():
-        if dtype not in _FLOATS:
-            raise AdapterError(f"{path}: tensor '{name}' is of type {dtype}; expected one of {', '.join(_FLOATS)}")
+    shapes = read_shapes(path)
     if PROMPT_KEY not in shapes:
         raise AdapterError(f"{path} has no tensor '{PROMPT_KEY}', so it is not a prompt adapter")
     return shapes
@@ -217,10 +189,10 @@ def _classes(shapes: dict[str, tuple[int, ...]], peft: dict[str, Any], folder: P
         AdapterError: the file has no classification head.
     """
     for name, shape in shapes.items():
-        if name.endswith(("classifier.weight", "out_proj.weight", "score.weight")) and len(shape) == 2:
+        if name.endswith(("classifier.weight", "out_proj.weight", "score.weight")) and len(shape) == 2 and shape[0]:
             return shape[0]
     version = peft.get("peft_version")
-    written_by = f"this file was written by peft {version}" if version else "this file names no version"
+    written_by = f"this file was written by peft {cut(str(version), 50)}" if version else "this file names no version"
     raise AdapterError(
         f"adapter '{folder}' has a prompt but no classification head, so it cannot classify: peft 0.15.0 to 0.16.0 "
         f"left the head out when saving ({written_by}). Save the trained model again with peft 0.17 or later, or train "
@@ -236,14 +208,9 @@ def expect_shape(shapes: dict[str, tuple[int, ...]], name: str, shape: tuple[int
     """
     if shapes[name] != shape:
         raise AdapterError(
-            f"adapter '{folder}': tensor '{name}' has shape {list(shapes[name])}, expected {list(shape)}; "
+            f"adapter '{folder}': tensor {short(name)} has shape {short(list(shapes[name]))}, expected {list(shape)}; "
             "it belongs to another backbone or another configuration"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json_bytes(content: dict[str, Any]) -> bytes:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ptune.adapter.reading import check_plain
 from ptune.data.splits import Origin
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.data.targets import LONGEST_LABEL, MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
 from ptune.model.decision import Decision
@@ -33,8 +34,13 @@ ADAPTER_FILES = (WEIGHTS_FILE, RECORD_FILE, PEFT_FILE)
 PROMPT_KEY = "prompt_embeddings"
 
 FORMAT_VERSION = 1
-# Largest size of an adapter's JSON file in bytes: hundreds of times what a thousand long label names need.
-MAX_JSON_BYTES = 16 * 2**20
+# Limits of what a record says. A record may come from a stranger; docs/adapter-format.md lists them all.
+MOST_CLASSES, MOST_TOKENS, MOST_WIDTH, MOST_LAYERS = 2**20, 2**24, 2**24, 2**16
+COLDEST, HOTTEST = 1e-3, 1e3  # temperatures; a fit gives 0.1 to 10
+
+Name = Annotated[str, Field(max_length=4096)]
+Label = Annotated[str, Field(max_length=LONGEST_LABEL)]
+Words = Annotated[str, Field(max_length=10_000)]
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,12 @@ class BackboneNote(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    name: str | None = Field(description="Folder, python:PACKAGE or Hub id of the backbone.")
-    revision: str | None = None
-    model_type: str | None = Field(None, description="transformers' model_type.")
-    layers: int | None = Field(None, description="L, layers.")
-    width: int | None = Field(None, description="H, width of the hidden states.")
-    fingerprint: str | None = Field(None, description="See Backbone.fingerprint.")
+    name: Name | None = Field(description="Folder, python:PACKAGE or Hub id of the backbone.")
+    revision: Name | None = None
+    model_type: Name | None = Field(None, description="transformers' model_type.")
+    layers: int | None = Field(None, ge=0, le=MOST_LAYERS, description="L, layers.")
+    width: int | None = Field(None, ge=1, le=MOST_WIDTH, description="H, width of the hidden states.")
+    fingerprint: Name | None = Field(None, description="See Backbone.fingerprint.")
 
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneNote:
@@ -84,42 +90,52 @@ class Record(BaseModel):
         description="As trained. The stored prompt is folded, so its encoder is no longer there."
     )
     backbone: BackboneNote
-    labels: list[str] | None = Field(
-        min_length=1, description="Label names in index order; None: those of the backbone."
+    labels: list[Label] | None = Field(
+        min_length=1, max_length=MOST_CLASSES, description="Label names in index order; None: those of the backbone."
     )
-    classes: int = Field(ge=1, description="C, number of classes; 1 for a regression.")
+    classes: int = Field(ge=1, le=MOST_CLASSES, description="C, number of classes; 1 for a regression.")
     problem_type: ProblemType = Field(SINGLE, description="What the C outputs mean, in transformers' terms.")
     members: int = Field(
         1, ge=1, le=100, description="M, number of prompts. For an ensemble, every tensor is stacked: [M, ...]."
     )
     temperature: float = Field(
-        1.0, gt=0, description="Divisor of the logits before the softmax, fitted on the validation split."
+        1.0,
+        ge=COLDEST,
+        le=HOTTEST,
+        allow_inf_nan=False,
+        description="Divisor of the logits before the softmax, fitted on the validation split.",
     )
     thresholds: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
         None,
+        max_length=MOST_CLASSES,
         description="Multi-label: for each of the C labels, the probability above which it applies; None: 0.5 for all.",
     )
     at_least_one: bool = Field(
         False, description="Multi-label: whether the most probable label applies where no other does."
     )
     max_length: int | None = Field(
-        None, ge=1, description="Length in tokens that texts were cut to, special tokens included."
+        None, ge=1, le=MOST_TOKENS, description="Length in tokens that texts were cut to, special tokens included."
     )
-    pair_separator: str = Field("", description="Text in front of the second text of a pair.")
+    pair_separator: Words = Field("", description="Text in front of the second text of a pair.")
     data: Origin | None = Field(None, description="Where the training data come from.")
     columns: dict[str, str | None] = Field(
         default_factory=dict,
         description="Names of the columns `text`, `text_pair` and `label` in the training data.",
     )
-    label_separator: str | None = Field(
+    label_separator: Words | None = Field(
         None, min_length=1, description="Text between the labels of a row in the training data; None: there was none."
     )
     metrics: dict[str, int | float] = Field(default_factory=dict, description="Validation metrics of the best epoch.")
     training: dict[str, Any] = Field(default_factory=dict, description="Settings of the training run.")
     versions: dict[str, str] = Field(default_factory=dict, description="Versions of the packages used in training.")
-    weights_sha256: str | None = Field(
+    weights_sha256: Name | None = Field(
         None, description="SHA-256 of adapter_model.safetensors, to detect mixed-up files."
     )
+
+    @field_validator("data", "columns", "metrics", "training", "versions", mode="before")
+    @classmethod
+    def _check_size(cls, value: Any) -> Any:
+        return check_plain(value)
 
     @model_validator(mode="after")
     def _check(self) -> Record:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from ptune.adapter.layout import BackboneNote, Record
 from ptune.data.targets import REGRESSION, SINGLE
-from ptune.errors import AdapterError
+from ptune.errors import AdapterError, describe_problems, short
 from ptune.model.backbone import Backbone
 from ptune.model.config import MAX_VIRTUAL_TOKENS, PromptConfig
 from ptune.model.head import head_parts
@@ -97,27 +99,31 @@ def from_peft(content: dict[str, Any], classes: int, where: str) -> Record:
     """
     peft_type = content.get("peft_type")
     if not isinstance(peft_type, str) or peft_type not in _METHODS:
-        raise AdapterError(f"{where}: peft_type is {peft_type!r}; ptune reads {', '.join(_METHODS)}")
+        raise AdapterError(f"{where}: peft_type is {short(peft_type)}; ptune reads {', '.join(_METHODS)}")
     if content.get("task_type") not in ("SEQ_CLS", None):
-        raise AdapterError(f"{where}: task_type is {content['task_type']!r}; ptune reads only SEQ_CLS, classification")
+        raise AdapterError(
+            f"{where}: task_type is {short(content['task_type'])}; ptune reads only SEQ_CLS, classification"
+        )
     tokens = _positive(content, "num_virtual_tokens", where)
     for key in ("base_model_name_or_path", "revision"):
         if not isinstance(content.get(key), str | None):
-            raise AdapterError(f"{where}: {key} is {content[key]!r}; text is expected")
+            raise AdapterError(f"{where}: {key} is {short(content[key])}; text is expected")
     if tokens > MAX_VIRTUAL_TOKENS:
         raise AdapterError(f"{where}: num_virtual_tokens is {tokens}; at most {MAX_VIRTUAL_TOKENS} are expected")
     fixed = {"encoder": "none", "pooling": "peft", "softmax": "shared", "init": "normal"}
     prompt = PromptConfig(method=_METHODS[peft_type], virtual_tokens=tokens, **fixed)  # type: ignore[arg-type]
-    note = BackboneNote(
-        name=content.get("base_model_name_or_path"),
-        revision=content.get("revision"),
-        layers=_positive(content, "num_layers", where),
-    )
+    layers = _positive(content, "num_layers", where)
     versions = {"peft": str(content["peft_version"])} if content.get("peft_version") else {}
     problem_type = REGRESSION if classes == 1 else SINGLE  # transformers' default for one output
-    return Record(
-        prompt=prompt, backbone=note, labels=None, classes=classes, problem_type=problem_type, versions=versions
-    )
+    try:
+        note = BackboneNote(
+            name=content.get("base_model_name_or_path"), revision=content.get("revision"), layers=layers
+        )
+        return Record(
+            prompt=prompt, backbone=note, labels=None, classes=classes, problem_type=problem_type, versions=versions
+        )
+    except ValidationError as err:
+        raise AdapterError(f"{where} cannot be used: {describe_problems(err)}") from err
 
 
 def prompt_shape(content: dict[str, Any], where: str) -> tuple[int, int]:
@@ -135,5 +141,5 @@ def prompt_shape(content: dict[str, Any], where: str) -> tuple[int, int]:
 def _positive(content: dict[str, Any], key: str, where: str) -> int:
     value = content.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 2**24:
-        raise AdapterError(f"{where}: {key} is {value!r}; a positive whole number is expected")
+        raise AdapterError(f"{where}: {key} is {short(value)}; a positive whole number is expected")
     return value

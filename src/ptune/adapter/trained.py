@@ -11,14 +11,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ptune.adapter.layout import MAX_JSON_BYTES, STATE_FILE, Record
-from ptune.errors import AdapterError, describe_problems
+from ptune.adapter.layout import STATE_FILE, Record
+from ptune.adapter.reading import MAX_JSON_BYTES, check_plain, exists
+from ptune.errors import AdapterError, cut, describe_problems, short
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
+from ptune.model.config import PromptConfig
 from ptune.model.extra_state import KEY, unpack_facts
+from ptune.model.head import head_shapes
+from ptune.model.start import make_encoder
 from ptune.model.tokenizer import load_tokenizer
 
 Trained = tuple[Record, dict[str, tuple[int, ...]], bool, dict[str, Any]]
@@ -36,7 +41,7 @@ def read_trained(folder: Path) -> Trained | None:
     from safetensors import SafetensorError, safe_open
 
     path = folder / STATE_FILE
-    if not path.is_file():
+    if not exists(path):
         return None
     try:
         with safe_open(path, framework="pt") as file:
@@ -47,11 +52,14 @@ def read_trained(folder: Path) -> Trained | None:
                 raise AdapterError(f"{path}: tensor '{KEY}' has shape {list(shapes[KEY])}; bytes of JSON are expected")
             facts = unpack_facts(file.get_tensor(KEY))
         del shapes[KEY]
-        return Record(**facts["record"]), shapes, False, facts
+        check_plain({name: facts[name] for name in ("target_scale", "target_shift")})
+        return Record.model_validate(facts["record"]), shapes, False, facts
     except ValidationError as err:
         raise AdapterError(f"{path} holds no valid record of a classifier: {describe_problems(err)}") from err
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as err:
-        raise AdapterError(f"{path} is not a complete state of a classifier: {err}; copy it again") from err
+        raise AdapterError(
+            f"{path} is not a complete state of a classifier: {cut(str(err), 500)}; copy it again"
+        ) from err
 
 
 def build_trained(
@@ -68,12 +76,18 @@ def build_trained(
     Raises:
         AdapterError: the tensors are not those of such a classifier.
     """
-    broken = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
-    if broken:
-        raise AdapterError(f"'{where}': tensor '{broken[0]}' holds numbers that are not finite; train it again")
     # Where prompt and head started no longer matters.
     started = {"init": "normal", "init_text": None, "head": "linear", "verbalizer": None}
     config = record.prompt.model_copy(update=started)
+    expected = _expected_shapes(record, config, backbone)
+    wrong = sorted(
+        name for name in {*expected, *tensors} if name not in tensors or expected.get(name) != tensors[name].shape
+    )
+    if wrong:
+        raise AdapterError(
+            f"'{where}': {STATE_FILE} is not the state of the classifier that it describes: tensor {short(wrong[0])} "
+            "is missing, unknown or of another shape; copy the folder again"
+        )
     tokenizer = load_tokenizer(backbone.location) if config.tie_first else None
     model = PromptClassifier(backbone, config, record.labels or [], tokenizer, problem_type=record.problem_type)
     try:
@@ -87,3 +101,12 @@ def build_trained(
         ) from err
     model.fresh_head = False
     return model.eval()
+
+
+def _expected_shapes(record: Record, config: PromptConfig, backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of such a classifier. Allocates none of them, because sizes are not trusted."""
+    with torch.device("meta"):
+        encoder = make_encoder(config.model_copy(update={"tie_first": False}), backbone, None).state_dict()
+    head = head_shapes(backbone, config.pooling or "mean", record.classes)
+    shapes = {f"prompt_encoder.{name}": tuple(tensor.shape) for name, tensor in encoder.items()}
+    return shapes | {f"head.{name}": shape for name, shape in head.items()}

@@ -18,7 +18,7 @@ from ptune.cli.config_file import apply_config_file
 from ptune.cli.options import SETTINGS
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import log_to_stderr, wrong_values
-from ptune.errors import PtuneError
+from ptune.errors import PtuneError, cut, printable
 
 # Silences other libraries: ptune reports their errors and warnings itself, once each.
 _QUIET = {
@@ -64,5 +64,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"ptune: error: {message}", file=sys.stderr)
+    print(f"ptune: error: {printable(cut(message))}", file=sys.stderr)
     sys.exit(2)

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions, Threshold
 from ptune.cli.spelling import spell
-from ptune.cli.terminal import Terminal
+from ptune.cli.terminal import Terminal, one_line
 from ptune.data.targets import MULTI, REGRESSION, ProblemType
 from ptune.errors import ConfigError, DataError
 
@@ -167,7 +167,7 @@ def _predict_file(
         labels = () if classifier.model.problem_type == REGRESSION else classifier.labels
         open_writer(output)(rows, output, labels, partial(classifier.blank_row, file))
     seconds = time.perf_counter() - started
-    print(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}", file=sys.stderr)
+    print(one_line(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}"), file=sys.stderr)
     if output is not None:
         terminal.answer({"rows": tally.rows, **tally.answer(), "output": str(output), "seconds": round(seconds, 3)})
 

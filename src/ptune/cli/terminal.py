@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ptune.cli.options import SETTINGS
 from ptune.cli.spelling import option, spell
-from ptune.errors import describe_problems
+from ptune.errors import cut, describe_problems, printable
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -32,13 +32,16 @@ class Terminal:
         self.as_json = as_json
 
     def say(self, text: str = "") -> None:
-        """Print a line for people."""
-        print(text, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+        """Print a line for people.
+
+        Labels and names may come from files of others. Characters that would control the terminal become escapes.
+        """
+        print(one_line(text), file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
     def answer(self, content: Mapping[str, Any]) -> None:
         """Print the result as one line of JSON, if `as_json` is set."""
         if self.as_json:
-            print(json.dumps(content, ensure_ascii=False, default=str), flush=True)
+            print(printable(json.dumps(content, ensure_ascii=False, default=str)), flush=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Print rows as a table for people, with the first column aligned left and the others right."""
@@ -72,6 +75,11 @@ def progress_bar(epochs: int, enabled: bool = True) -> Iterator[OnStep]:
         yield on_step
 
 
+def one_line(text: str) -> str:
+    """Return a text whose line breaks and other control characters are escaped."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def log_to_stderr() -> None:
     """Send the library's log messages to stderr, one line each."""
     handler = logging.StreamHandler()
@@ -85,7 +93,7 @@ def log_to_stderr() -> None:
 class _Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return f"ptune: {level}{spell(record.getMessage(), SETTINGS)}"
+        return f"ptune: {level}{one_line(cut(spell(record.getMessage(), SETTINGS)))}"
 
 
 def wrong_values(err: CycloptsError) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ptune.data.template import Template
-from ptune.errors import ConfigError, DataError
+from ptune.errors import ConfigError, DataError, short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -101,7 +101,7 @@ class TextEncoder:
     ) -> list[Encoded]:
         """Return each row as one sequence, written into the template. Only the texts of a long row are cut."""
         if pairs is None and "text_pair" in template.fields:
-            raise DataError(f"template {template.text!r} has {{text_pair}}, but these are single texts")
+            raise DataError(f"template {short(template.text)} has {{text_pair}}, but these are single texts")
         texts_and_pairs = [(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
         rows = self._tokenize_with_template(template, texts_and_pairs)
         for number, (text, pair) in enumerate(texts_and_pairs):
@@ -160,8 +160,8 @@ class TextEncoder:
     def _check_template(self, template: Template) -> None:
         if "mask" in template.fields and self.tokenizer.mask_token is None:
             raise ConfigError(
-                f"template {template.text!r} has {{mask}}, but the backbone's tokenizer has no mask token; only masked "
-                "language models have one. Leave {mask} out",
+                f"template {short(template.text)} has {{mask}}, but the backbone's tokenizer has no mask token; only "
+                "masked language models have one. Leave {mask} out",
                 field="template",
                 value=template.text,
                 expected="a template without {mask}",
@@ -169,8 +169,8 @@ class TextEncoder:
         (empty,) = self._tokenize_with_template(template, [("", "")])
         if len(empty) >= self.max_length:
             raise ConfigError(
-                f"template {template.text!r} has {len(empty)} tokens without a text, which leaves no room for text in "
-                f"{self.max_length} tokens; give a shorter template or a larger `max_length`",
+                f"template {short(template.text)} has {len(empty)} tokens without a text, which leaves no room for "
+                f"text in {self.max_length} tokens; give a shorter template or a larger `max_length`",
                 field="template",
                 value=template.text,
                 expected=f"fewer than {self.max_length} tokens",

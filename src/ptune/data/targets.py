@@ -26,6 +26,7 @@ Target = int | float | tuple[int, ...]
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,999}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+LONGEST_LABEL = 10_000  # characters; a longer one is a text in the wrong column
 LARGEST = 1e15  # the largest target of a regression; its square has to fit float32
 
 
@@ -86,7 +87,7 @@ def label_of(value: Any, column: str, where: str) -> str | int:
         where: file and row, for error messages.
 
     Raises:
-        DataError: the cell is missing or empty, or holds a list, an object or a fraction.
+        DataError: the cell is missing or empty, or holds a list, an object, a fraction or a very long text.
     """
     if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], (list, tuple)):
         value = value[0]
@@ -111,6 +112,11 @@ def label_of(value: Any, column: str, where: str) -> str | int:
     if isinstance(value, int):
         return value
     name = str(value).strip()
+    if len(name) > LONGEST_LABEL:
+        raise DataError(
+            f"{where}: column '{column}' holds a label of {len(name)} characters; at most {LONGEST_LABEL} are "
+            "expected. Name the column of the labels with `label`"
+        )
     return int(name) if _WHOLE.fullmatch(name) else name
 
 

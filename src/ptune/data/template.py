@@ -8,7 +8,10 @@ themselves have no meaning.
 
 from __future__ import annotations
 
+from collections import Counter
 from string import Formatter
+
+from ptune.errors import cut, short
 
 FIELDS = ("text", "text_pair", "mask")
 
@@ -25,10 +28,10 @@ def fields_of(template: str) -> set[str]:
     """
     fields = [field for _, field in parse(template) if field is not None]
     if "text" not in fields:
-        raise ValueError(f"template {template!r} has no {{text}}, so the model would not read the text")
-    repeated = sorted({field for field in fields if fields.count(field) > 1})
+        raise ValueError(f"template {short(template)} has no {{text}}, so the model would not read the text")
+    repeated = sorted(field for field, count in Counter(fields).items() if count > 1)
     if repeated:
-        raise ValueError(f"template {template!r} has {{{repeated[0]}}} more than once")
+        raise ValueError(f"template {short(template)} has {{{repeated[0]}}} more than once")
     return set(fields)
 
 
@@ -42,11 +45,13 @@ def parse(template: str) -> Parts:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as err:
-        raise ValueError(f"template {template!r}: {err}; it may contain {known}, and {{{{ or }}}} for a brace") from err
+        raise ValueError(
+            f"template {short(template)}: {err}; it may contain {known}, and {{{{ or }}}} for a brace"
+        ) from err
     for _, field, format_spec, conversion in parts:
         if field is not None and (field not in FIELDS or format_spec or conversion):
             written = field + (f"!{conversion}" if conversion else "") + (f":{format_spec}" if format_spec else "")
-            raise ValueError(f"template {template!r} has {{{written}}}; it may contain {known}")
+            raise ValueError(f"template {short(template)} has {{{cut(written, 200)}}}; it may contain {known}")
     return [(literal, field) for literal, field, _, _ in parts]
 
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 from ptune.atomic import make_folder, written_file
 from ptune.data.columns import kept_names
 from ptune.data.readers import Row
-from ptune.errors import ConfigError, DataError
+from ptune.errors import ConfigError, DataError, printable
 
 Blank = Callable[[], Row]
 Writer = Callable[[Iterable[Row], Path, Sequence[str], Blank], None]
@@ -70,7 +70,8 @@ def open_writer(path: Path) -> Writer:
 def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
     """Write each row as a JSON object on a line of its own.
 
-    NaN and infinities become null, because JSON has neither. Half a surrogate pair is written as its JSON escape.
+    NaN and infinities become null, because JSON has neither. Half a surrogate pair, and characters that would control
+    a terminal, are written as JSON escapes.
     """
     for row in rows:
         try:
@@ -78,7 +79,7 @@ def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
         except ValueError:
             line = json.dumps(_with_nulls(row), ensure_ascii=False, default=str)
         try:
-            file.write(line + "\n")
+            file.write(printable(line) + "\n")
         except UnicodeEncodeError:
             file.write(json.dumps(json.loads(line)) + "\n")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ptune.data.batch import collate, filled_batches, ordered_batches, pack
 from ptune.data.encode import Encoded
-from ptune.errors import ConfigError
+from ptune.errors import AdapterError, ConfigError
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.memory import memory_errors, ways_out
@@ -57,12 +57,31 @@ def run_model(
 ) -> tuple[Tensor, int | None]:
     """Return the logits [N, C] of encoded rows, and the bound on tokens to use for the next call.
 
-    Arguments and errors are those of `compute_logits`.
+    Arguments and errors are those of `compute_logits` and `check_finite`.
     """
     members = [*model.members] if isinstance(model, PromptEnsemble) else [model]
     wanted = [(row, member) for row in range(len(encoded)) for member in range(len(members))]
     outcome = compute_logits(members, encoded, wanted, pad_id, batch_size, most_tokens)  # type: ignore[arg-type]
-    return combine(torch.stack(outcome.logits), model.problem_type), outcome.most_tokens
+    logits = combine(torch.stack(outcome.logits), model.problem_type)
+    return check_finite(logits, model), outcome.most_tokens
+
+
+def check_finite(logits: Tensor, model: Model) -> Tensor:
+    """Return logits [N, C] that are all finite.
+
+    Raises:
+        AdapterError: some are not, so that the answers would mean nothing.
+    """
+    broken = int((~logits.isfinite().all(dim=1)).sum())
+    if broken:
+        backbone = model.backbone
+        half = backbone.dtype == torch.float16
+        hint = "`dtype='float32'` has a wider range; otherwise train it again" if half else "train it again"
+        raise AdapterError(
+            f"the model gives no finite numbers for {broken} of {len(logits)} texts: the adapter's weights are damaged "
+            f"or too large for backbone '{backbone.name}' in {str(backbone.dtype).removeprefix('torch.')}; {hint}"
+        )
+    return logits
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from ptune.data.encode import Encoded, warn_of_cuts
 from ptune.data.texts import Text, unzip
 from ptune.inference.answers import Prediction
 from ptune.inference.classifier import TextClassifier
-from ptune.inference.engine import compute_logits
+from ptune.inference.engine import check_finite, compute_logits
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble, combine
 
@@ -65,7 +65,8 @@ def _predict(requests: Sequence[Request], numbers: Sequence[int], batch_size: in
     predictions: dict[int, Prediction] = {}
     for classifier, rows in rows_of.items():
         stacked = torch.stack([next(logits) for _ in _members(classifier)])
-        answers = classifier.answers(combine(stacked, classifier.model.problem_type))
+        combined = check_finite(combine(stacked, classifier.model.problem_type), classifier.model)
+        answers = classifier.answers(combined)
         predictions.update(zip(rows, answers, strict=True))
     return [predictions[row] for row in range(len(requests))]
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ptune.data.splits import TextData
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
-from ptune.errors import ConfigError, DataError
+from ptune.data.targets import LONGEST_LABEL, MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.errors import ConfigError, DataError, short
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
 
@@ -26,6 +26,7 @@ def check_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
     Raises:
         ConfigError: the problem type is unknown.
         ConfigError: there are no labels, two labels have the same name, or a regression has more than one label.
+        ConfigError: a label is longer than adapters can store.
     """
     if problem_type not in (SINGLE, MULTI, REGRESSION):
         raise ConfigError(
@@ -55,6 +56,14 @@ def check_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
             field="labels",
             value=labels,
             expected="a different name for each class",
+        )
+    longest = max(labels, key=len)
+    if len(longest) > LONGEST_LABEL:
+        raise ConfigError(
+            f"label {short(longest)} has {len(longest)} characters; at most {LONGEST_LABEL} are expected",
+            field="labels",
+            value=labels,
+            expected=f"names of at most {LONGEST_LABEL} characters",
         )
     return list(labels)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ptune.data.template import fields_of
-from ptune.errors import ConfigError, describe_problems
+from ptune.errors import ConfigError, describe_problems, short
 from ptune.model.families import Family
 from ptune.model.words import parse_words
 
@@ -96,6 +96,7 @@ class PromptConfig(BaseModel):
     )
     template: str | None = Field(
         None,
+        max_length=10_000,
         description="Template that is filled in with each text, such as 'Review: {text}\\nSentiment:'. {text} and "
         "{text_pair} stand for the texts, {mask} for the mask token. Default: none; with a verbalizer "
         f"{DECODER_TEMPLATE!r} for decoders and {ENCODER_TEMPLATE!r} for encoders.",
@@ -119,7 +120,9 @@ class PromptConfig(BaseModel):
         "values for them. Default: normal for deep prompts and for p-tuning with encoder mlp or lstm, otherwise "
         "vocabulary. A verbalizer with few training rows starts from a description of the task.",
     )
-    init_text: str | None = Field(None, description="Text that the prompt starts from, for init text.")
+    init_text: str | None = Field(
+        None, max_length=100_000, description="Text that the prompt starts from, for init text."
+    )
     shift_text: bool | None = Field(
         None,
         description="Number the text's positions after a deep prompt, as if the prompt were text in front of it. "
@@ -178,7 +181,7 @@ class PromptConfig(BaseModel):
         fields = set() if self.template is None else fields_of(self.template)
         if self.pooling == "mask" and self.template is not None and "mask" not in fields:
             raise ValueError(
-                f"`pooling='mask'` reads the mask token, but `template` {self.template!r} has no {{mask}}; put "
+                f"`pooling='mask'` reads the mask token, but `template` {short(self.template)} has no {{mask}}; put "
                 "{mask} where the answer belongs"
             )
 

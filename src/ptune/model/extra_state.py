@@ -8,7 +8,7 @@ torch calls such a part of a state its extra state.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -49,7 +49,11 @@ def unpack_facts(packed: Tensor) -> dict[str, Any]:
     Raises:
         ValueError: it is not a JSON object.
     """
-    facts = json.loads(bytes(packed.cpu().to(torch.uint8).flatten().tolist()))
+    facts = json.loads(bytes(packed.cpu().to(torch.uint8).flatten().tolist()), parse_constant=_refuse_constant)
     if not isinstance(facts, dict):
         raise ValueError(f"the facts are a {type(facts).__name__}, not a JSON object")
     return facts
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"the facts hold {name}, which is not a JSON number")

@@ -61,6 +61,7 @@ def predict(
 
     Examples:
       ptune predict reviews --text "What a film."
+      ptune predict reviews --text "-5 degrees, and it was worth it."
       ptune predict mrpc --text "He left." --text-pair "He went away." --json
       ptune predict my-name/reviews --text "What a film."
       ptune predict reviews --input new.csv --output labelled.csv

@@ -113,6 +113,7 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
         label_separator=options.label_separator,
         seed=seed,
         max_train_rows=options.max_train_rows,
+        max_validation_rows=options.max_validation_rows,
         revision=options.data_revision,
         on_empty=options.on_empty,
         drop_rare=options.drop_rare,
@@ -155,7 +156,7 @@ def run(
     callbacks: Sequence[Any] = (),
 ) -> TrainResult:
     """Train with a progress bar, and print settings, metrics and results."""
-    from ptune.atomic import make_folder
+    from ptune.atomic import try_folder
     from ptune.evaluation.calibration import FEWEST_ROWS
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
@@ -163,7 +164,7 @@ def run(
     from ptune.training.train import train as train_model
 
     output = output.expanduser()
-    make_folder(output)  # so that a folder that cannot be written is reported before training
+    try_folder(output)  # so that a folder that cannot be written is reported before training
     training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)

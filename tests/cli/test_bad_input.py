@@ -503,7 +503,7 @@ class TestTraining:
 
         def fsync(number: int) -> None:
             syncs.append(number)
-            if len(syncs) == 3:  # metrics.jsonl, then the new weights, then the new record
+            if len(syncs) == 4:  # options.json, metrics.jsonl, then the new weights, then the new record
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             real(number)
 
@@ -513,7 +513,7 @@ class TestTraining:
         assert str(adapter) in message
         assert "No space left on device" in message
         after = {path.name: path.read_bytes() for path in adapter.iterdir()}
-        del files["metrics.jsonl"], after["metrics.jsonl"]
+        del files["metrics.jsonl"], after["metrics.jsonl"], after["options.json"]
         assert after == files
         assert load(adapter).predict("a good film") == before
 

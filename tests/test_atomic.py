@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ptune import atomic
-from ptune.atomic import make_folder, write_files, written_file
+from ptune.atomic import make_folder, try_folder, write_files, written_file
 from ptune.errors import OutputError
 
 OLD = {"a.bin": b"old a", "b.json": b"old b", "c.txt": b"old c"}
@@ -155,6 +155,28 @@ def test_an_output_error_from_within_is_passed_on_as_it_is(old: Path) -> None:
 def test_a_folder_that_exists_is_left_as_it_is(old: Path) -> None:
     make_folder(old)
     assert contents(old) == OLD
+
+
+def test_trying_a_folder_leaves_nothing_behind(old: Path) -> None:
+    try_folder(old / "x" / "y")
+    try_folder(old)
+    assert contents(old) == OLD
+    assert not (old / "x").exists()
+
+
+def test_what_is_not_written_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="no more"):
+        write_and_raise(tmp_path / "x" / "y" / "a.csv", ValueError("no more"))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(OutputError, match="No space"):
+        write_files(tmp_path / "x" / "y", {"a.bin": b"1"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_streamed_file_makes_its_folder(tmp_path: Path) -> None:
+    with written_file(tmp_path / "x" / "a.csv") as file:
+        file.write("a")
+    assert (tmp_path / "x" / "a.csv").read_text() == "a"
 
 
 def test_one_folder_is_checked_by_several_threads_at_once(old: Path) -> None:

@@ -2,6 +2,7 @@
 
 Content goes to temporary names in the same folder, which are renamed once all
 of it is written. After a full disk or a crash, existing files are intact.
+Folders that were made for files which were not written are removed again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] 
     Raises:
         OutputError: the folder or a file cannot be written. Existing files are intact.
     """
+    new = _missing_folders(folder)
     make_folder(folder)
     temporary = {name: folder / f".{name}{_SUFFIX}" for name in files}
     try:
@@ -47,6 +49,7 @@ def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] 
         for path in temporary.values():
             with suppress(OSError):
                 path.unlink()
+        _remove_empty(new)
 
 
 @contextmanager
@@ -54,12 +57,14 @@ def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
     """Open a file for streamed output. It gets its name only when the block ends without an error.
 
     Args:
-        path: the file to write, in an existing folder.
+        path: the file to write. Its folder is created if it does not exist.
         mode: "w" for UTF-8 text with line breaks as they are given, "wb" for bytes.
 
     Raises:
         OutputError: the file cannot be written. An existing file is intact.
     """
+    new = _missing_folders(path.parent)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}{_SUFFIX}")
     text_options = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
@@ -73,6 +78,7 @@ def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+        _remove_empty(new)
 
 
 def make_folder(folder: Path) -> None:
@@ -87,6 +93,31 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as err:
         raise _cannot_write(folder, err) from err
+
+
+def try_folder(folder: Path) -> None:
+    """Check that files can be written into a folder, which may not exist yet. Nothing is left behind.
+
+    Raises:
+        OutputError: the folder cannot be created or written into.
+    """
+    new = _missing_folders(folder)
+    try:
+        make_folder(folder)
+    finally:
+        _remove_empty(new)
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """Return a folder and its parents as far as they do not exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to the first one that is not empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _cannot_write(path: Path, err: OSError) -> OutputError:

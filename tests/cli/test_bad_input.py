@@ -161,6 +161,29 @@ class TestOptions:
         assert "--batch-size" in message
         assert size in message
 
+    @pytest.mark.parametrize(("split", "near"), [("tset", " (did you mean 'test'?)"), ("42", "")])
+    def test_a_split_of_one_file_is_none_of_the_known_names(
+        self, fails: Fails, adapter: Path, data: Any, split: str, near: str
+    ) -> None:
+        message = fails("evaluate", adapter, "--data", data(), "--split", split)
+        assert f"--split '{split}' is not the name of one{near}; leave --split out" in message.replace('"', "'")
+
+    @pytest.mark.parametrize(
+        "options",
+        [("--device", "abacus"), ("--virtual-tokens", 57, "--method", "p-tuning"), ("--backbone", "/none/such")],
+    )
+    def test_a_run_that_fails_leaves_no_folder(
+        self, fails: Fails, data: Any, tmp_path: Path, bert: Path, options: tuple[object, ...]
+    ) -> None:
+        given = {"--backbone": bert, "--data": data(), "--output": tmp_path / "new" / "o"}
+        given |= dict(zip(options[::2], options[1::2], strict=True))
+        fails("train", *(part for pair in given.items() for part in pair), notes=True)
+        assert not (tmp_path / "new").exists()
+
+    def test_a_prediction_that_fails_leaves_no_folder(self, fails: Fails, data: Any, tmp_path: Path) -> None:
+        fails("predict", tmp_path / "none", "--input", data(), "--output", tmp_path / "new" / "o.csv")
+        assert not (tmp_path / "new").exists()
+
 
 class TestConfigFile:
     """--config FILE."""
@@ -291,8 +314,9 @@ class TestData:
 
     def test_too_small_a_sample_is_refused(self, complains: Fails, data: Any) -> None:
         rows = "".join(f"text {n},{'abc'[n % 3]}\n" for n in range(18))
-        message = complains(data("text,label\n" + rows), "--max-train-rows", 2)
-        assert "3 classes" in message
+        for option in ("--max-train-rows", "--max-validation-rows"):
+            message = complains(data("text,label\n" + rows), option, 2)
+            assert f"3 classes; use {option} 3 or more" in message
 
 
 class TestProblemTypes:
@@ -479,7 +503,7 @@ class TestTraining:
 
         def fsync(number: int) -> None:
             syncs.append(number)
-            if len(syncs) == 3:  # metrics.jsonl, then the new weights, then the new record
+            if len(syncs) == 4:  # options.json, metrics.jsonl, then the new weights, then the new record
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             real(number)
 
@@ -489,7 +513,7 @@ class TestTraining:
         assert str(adapter) in message
         assert "No space left on device" in message
         after = {path.name: path.read_bytes() for path in adapter.iterdir()}
-        del files["metrics.jsonl"], after["metrics.jsonl"]
+        del files["metrics.jsonl"], after["metrics.jsonl"], after["options.json"]
         assert after == files
         assert load(adapter).predict("a good film") == before
 

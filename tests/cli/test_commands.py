@@ -103,6 +103,7 @@ def test_train_speaks_to_people_on_stdout(backbone_folder, reviews, tmp_path, ca
         ["--method", "prompt-tuning", "--init", "text", "--init-text", "good or bad"],
         ["--method", "deep", "--encoder", "residual", "--pooling", "peft"],
         ["--method", "p-tuning", "--tie-first", "--lr", "0.01", "--head-lr", "0.002", "--batch-size", "7"],
+        ["--max-train-rows", "20", "--max-validation-rows", "8"],
         ["--max-train-rows", "20", "--text", "text", "--label", "label", "--seed", "5", "--max-length", "9"],
         ["--accumulate", "2", "--schedule", "cosine", "--patience", "1", "--best", "loss"],
     ],
@@ -197,6 +198,8 @@ def test_evaluate_reads_one_file_whole_with_labels_as_numbers(trained, tmp_path,
     answer = last_json(capsys.readouterr().out)
     assert answer["count"] == 3
     assert [sum(row) for row in answer["confusion_matrix"]] == [2, 1]
+    main(["evaluate", str(trained), "--data", str(path), "--split", "test", "--json"])
+    assert last_json(capsys.readouterr().out)["count"] == 3
 
 
 def test_evaluate_an_adapter_of_pefts_whose_labels_the_backbone_knows(

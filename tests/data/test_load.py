@@ -182,6 +182,24 @@ def test_a_sample_of_the_training_rows_is_stratified_and_noted(write: Write, tmp
     assert data == load_data(tmp_path, max_train_rows=12, seed=6)
 
 
+def test_a_sample_of_the_validation_rows_is_stratified_and_noted(write: Write, tmp_path: Path) -> None:
+    write("train.csv", rows_of(*"abbb" * 5))
+    write("dev.csv", rows_of(*"abbb" * 20))
+    data = load_data(tmp_path, max_validation_rows=12, seed=6)
+    assert Counter(data.validation.labels) == {0: 3, 1: 9}
+    assert len(data.train) == 20
+    assert "sample: 12 of 80 validation rows, stratified, seed 6" in data.notes
+    assert len(load_data(tmp_path, max_validation_rows=80).validation) == 80
+
+
+def test_rows_that_were_held_back_are_sampled_too(write: Write) -> None:
+    path = write("a.csv", rows_of(*"ab" * 100))
+    assert load_data(path).held_back
+    data = load_data(path, max_validation_rows=4)
+    assert (len(data.train), len(data.validation)) == (180, 4)
+    assert not data.held_back  # the rows left out cannot be given back for cross-validation
+
+
 def test_a_sample_larger_than_the_data_is_the_data(write: Write, tmp_path: Path) -> None:
     write("train.csv", ABAB)
     write("dev.csv", rows_of("a"))
@@ -207,7 +225,11 @@ def test_every_label_stays_in_each_part_of_a_split(
 
 
 def test_too_small_a_sample_for_all_labels_is_refused(write: Write) -> None:
-    assert "every class" in message(write("a.csv", rows_of(*"abc" * 9)), max_train_rows=2)
+    path = write("a.csv", rows_of(*"abc" * 20))
+    assert "every class, because the training rows have 3 classes; use `max_train_rows=3`" in message(
+        path, max_train_rows=2
+    )
+    assert "use `max_validation_rows=3` or more" in message(path, max_validation_rows=2)
 
 
 def test_an_unseen_label_in_validation_is_named_by_file_and_row(write: Write, tmp_path: Path) -> None:

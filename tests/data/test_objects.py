@@ -306,3 +306,11 @@ def test_a_model_is_made_trained_and_measured_from_a_frame(backbone, tmp_path) -
     assert ptune.evaluate(result.classifier, splits, "test").metrics["count"] == 8
     with pytest.raises(DataError, match="label 'fair' is not among the known labels"):
         ptune.evaluate(result.classifier, [{"text": "a film", "label": "fair"}])
+
+
+def test_a_split_of_data_without_splits_is_none_of_the_known_names() -> None:
+    rows = {"text": ["a", "b"], "label": ["x", "y"]}
+    with pytest.raises(DataError, match=r"`split` 'tset' is not the name of one \(did you mean 'test'\?\)"):
+        ptune.load_data(rows, only="tset")
+    for known in ("train", "test", "dev", "validation_mismatched"):
+        assert len(ptune.load_data(rows, only=known).split(known)) == 2

@@ -232,9 +232,9 @@ def test_an_output_that_is_a_folder_is_refused(tmp_path: Path) -> None:
         check_output(tmp_path / "a.csv")
 
 
-def test_checking_an_output_makes_its_folder_and_nothing_else(tmp_path: Path) -> None:
+def test_checking_an_output_leaves_nothing_behind(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "deep" / "a.csv")
-    assert names(tmp_path / "new" / "deep") == []
+    assert names(tmp_path) == []
 
 
 def test_an_output_below_a_file_cannot_be_written(tmp_path: Path) -> None:

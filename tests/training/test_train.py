@@ -182,7 +182,7 @@ def test_a_finished_run_is_not_run_again(backbone, reviews, tmp_path) -> None:
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(backbone, reviews, tmp_path) -> None:
     run(backbone("bert"), reviews, tmp_path, epochs=1)
-    with pytest.raises(ConfigError, match=r"belongs to another run: .*training\.epochs was 1 and is now 4"):
+    with pytest.raises(ConfigError, match=r"belongs to another run: .*`epochs` was 1 and is now 4"):
         run(backbone("bert"), reviews, tmp_path, resume=True)
 
 

@@ -18,6 +18,7 @@ from ptune.cli.config_file import apply_config_file
 from ptune.cli.options import SETTINGS
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import log_to_stderr, wrong_values
+from ptune.cli.tokens import join_texts
 from ptune.errors import PtuneError, cut, printable
 
 # Silences other libraries: ptune reports their errors and warnings itself, once each.
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the command and its options; those of the process by default.
     """
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    tokens = join_texts(sys.argv[1:] if arguments is None else arguments)
     for variable, value in _QUIET.items():
         os.environ.setdefault(variable, value)
     log_to_stderr()

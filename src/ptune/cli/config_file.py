@@ -1,4 +1,7 @@
-"""`--config FILE`: options of `ptune train` from a YAML, TOML or JSON file. The command line takes precedence."""
+"""`--config FILE`: options of `ptune train` from a YAML, TOML or JSON file. The command line takes precedence.
+
+With `--resume`, options also come from the file that the run left in its output folder.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from cyclopts.config import Dict
 from pydantic import BaseModel, ValidationError
 
 from ptune.cli.options import TRAIN_MODELS
+from ptune.cli.recorded import OPTIONS_FILE, check_given
 from ptune.cli.spelling import option
 from ptune.errors import ConfigError, describe_problems
 
@@ -24,6 +28,8 @@ OWN_KEYS = ("backbone", "data", "output", "resume", "report-to", "json")
 def apply_config_file(app: App, tokens: Sequence[str]) -> None:
     """Let the file named by `--config` supply options that the command line does not give.
 
+    With `--resume`, what is still missing is taken from the output folder.
+
     Args:
         app: changed in place.
         tokens: the arguments of the command line.
@@ -33,12 +39,22 @@ def apply_config_file(app: App, tokens: Sequence[str]) -> None:
     """
     if not tokens or tokens[0] != "train":
         return
-    file = _config_argument(tokens)
+    file = _value("--config", tokens)
     if file == "":
         raise ConfigError("--config needs a file; give one that ends in .yaml, .toml or .json")
-    if file is not None:
-        values = read_config(Path(file))
-        app["train"].config = (Dict(values, source=file, use_commands_as_keys=False),)  # type: ignore[call-arg]
+    files = {} if file is None else {file: read_config(Path(file))}
+    given = next(iter(files.values()), {})
+    output = _value("--output", tokens) or given.get("output")
+    if isinstance(output, str) and ("--resume" in tokens or given.get("resume") is True):
+        folder = Path(output).expanduser()
+        needed = [name for name in ("backbone", "data") if name not in given and _value(f"--{name}", tokens) is None]
+        check_given(folder, needed)
+        if (folder / OPTIONS_FILE).is_file():
+            files[str(folder / OPTIONS_FILE)] = read_config(folder / OPTIONS_FILE)
+    app["train"].config = tuple(
+        Dict(values, source=name, use_commands_as_keys=False)  # type: ignore[call-arg]
+        for name, values in files.items()
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -62,13 +78,13 @@ def read_config(path: Path) -> dict[str, Any]:
     return values | {key: json.dumps(values[key]) for key in MAPPINGS if isinstance(values.get(key), dict)}
 
 
-def _config_argument(tokens: Sequence[str]) -> str | None:
-    """Return the value of `--config`: empty if it is missing, None without the option."""
+def _value(option: str, tokens: Sequence[str]) -> str | None:
+    """Return the value of an option: empty if it is missing, None without the option."""
     for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
-        if token == "--config":
+        if token == option:
             return following
-        if token.startswith("--config="):
-            return token.removeprefix("--config=")
+        if token.startswith(f"{option}="):
+            return token.removeprefix(f"{option}=")
     return None
 
 

@@ -89,6 +89,11 @@ class DataOptions(ColumnOptions):
     max_train_rows: int | None = Field(
         None, ge=2, description="Train on a stratified sample of at most so many rows. Default: all rows."
     )
+    max_validation_rows: int | None = Field(
+        None,
+        ge=2,
+        description="Measure each epoch on a stratified sample of at most so many validation rows. Default: all rows.",
+    )
     drop_rare: int | None = Field(
         None,
         ge=1,

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions, Threshold
+from ptune.cli.progress import rows_progress
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal, one_line
 from ptune.data.targets import MULTI, REGRESSION, ProblemType
@@ -61,6 +63,7 @@ def predict(
 
     Examples:
       ptune predict reviews --text "What a film."
+      ptune predict reviews --text "-5 degrees, and it was worth it."
       ptune predict mrpc --text "He left." --text-pair "He went away." --json
       ptune predict my-name/reviews --text "What a film."
       ptune predict reviews --input new.csv --output labelled.csv
@@ -160,16 +163,38 @@ def _predict_file(
     from ptune.data.writers import open_writer, print_json_lines
 
     started, tally = time.perf_counter(), _Tally(classifier.model.problem_type)
-    rows = map(tally.add, classifier.stream_file(file, columns.text, columns.text_pair, batch_size, on_empty))
-    if output is None:
-        print_json_lines(rows, sys.stdout)
-    else:
-        labels = () if classifier.model.problem_type == REGRESSION else classifier.labels
-        open_writer(output)(rows, output, labels, partial(classifier.blank_row, file))
+    shown_rows = output is None and sys.stdout.isatty()
+    with rows_progress(partial(_count_rows, file), bar=not shown_rows) as on_row:
+        rows = _counted(classifier.stream_file(file, columns.text, columns.text_pair, batch_size, on_empty), on_row)
+        rows = map(tally.add, rows)
+        if output is None:
+            print_json_lines(rows, sys.stdout)
+        else:
+            labels = () if classifier.model.problem_type == REGRESSION else classifier.labels
+            open_writer(output)(rows, output, labels, partial(classifier.blank_row, file))
     seconds = time.perf_counter() - started
     print(one_line(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}"), file=sys.stderr)
     if output is not None:
         terminal.answer({"rows": tally.rows, **tally.answer(), "output": str(output), "seconds": round(seconds, 3)})
+
+
+def _counted(rows: Iterable[dict[str, Any]], on_row: Callable[[int], None]) -> Iterator[dict[str, Any]]:
+    """Yield rows unchanged, and report their number."""
+    for number, row in enumerate(rows, 1):
+        on_row(number)
+        yield row
+
+
+def _count_rows(file: DataFile) -> int | None:
+    """Return the number of rows of a file; None if it would have to be downloaded again, or cannot be read."""
+    from ptune.data.readers import read_rows
+
+    if not isinstance(file.place, Path):
+        return None
+    try:
+        return sum(1 for _ in read_rows(file))
+    except DataError:
+        return None  # the error is raised where the rows are predicted
 
 
 class _Tally:

@@ -1,12 +1,11 @@
-"""Output of the commands: results on stdout, warnings and progress on stderr."""
+"""Output of the commands: results on stdout, warnings on stderr."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,8 +16,6 @@ from ptune.errors import cut, describe_problems, printable
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
-
-    from ptune.training.events import OnStep
 
 
 class Terminal:
@@ -49,30 +46,6 @@ class Terminal:
         for row in rows:
             cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
             self.say("  ".join(["  " + row[0].ljust(widths[0]), *cells]).rstrip())
-
-
-@contextmanager
-def progress_bar(epochs: int, enabled: bool = True) -> Iterator[OnStep]:
-    """Show a progress bar for each epoch on stderr, if stderr is a terminal.
-
-    Yields:
-        The function to call after each step.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    enabled = enabled and console.is_terminal  # elsewhere rich would still print an empty line at the end
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, TextColumn("loss {task.fields[loss]:.3f}"), console=console, disable=not enabled, transient=True
-    ) as bar:
-        task = bar.add_task("", total=None, loss=float("nan"))
-
-        def on_step(done: int, total: int, epoch: int, loss: float) -> None:
-            bar.update(task, description=f"epoch {epoch}/{epochs}", completed=done, total=total, loss=loss)
-
-        yield on_step
 
 
 def one_line(text: str) -> str:

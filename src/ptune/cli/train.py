@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +16,13 @@ from ptune.cli.options import (
     DataOptions,
     Json,
     Place,
+    PromptOptions,
     PromptSettings,
     TrainSettings,
 )
-from ptune.cli.terminal import Terminal, progress_bar
+from ptune.cli.progress import training_progress
+from ptune.cli.recorded import check_unchanged, options_of, write_options
+from ptune.cli.terminal import Terminal
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.evaluation.chance import interval
@@ -63,7 +67,7 @@ def train(
       ptune train --backbone ./my-bert --data topics.csv --output topics --label-separator "|"
       ptune train --backbone ./my-bert --data stars.csv --output stars --problem-type regression
       ptune train --config run.yaml --seed 1
-      ptune train --backbone ./my-bert --data reviews.csv --output reviews --resume
+      ptune train --resume --output reviews
       ptune train --backbone ./my-bert --data reviews.csv --output reviews --report-to tensorboard
 
     Parameters
@@ -77,7 +81,7 @@ def train(
         Folder for the adapter, its metrics and its checkpoint.
     resume
         Continue an interrupted run from the checkpoint in the output folder.
-        The result is the same as without the interruption.
+        The result is the same as without the interruption. The options are those that the run was begun with.
     report_to
         Service that receives losses and metrics during training. TensorBoard's files are written to the output folder.
     config
@@ -85,17 +89,25 @@ def train(
     """
     terminal = Terminal(json)
     training = training or TrainConfig()
+    data_options = data_options or DataOptions()
+    backbone_options = backbone_options or BackboneOptions()
+    prompt = prompt or PromptOptions()
+    output = output.expanduser()
+    options = options_of(backbone, data, report_to, (data_options, backbone_options, prompt, training))
+    if resume:
+        check_unchanged(output, options)
     callbacks = reporting_callbacks(report_to)
     result = run(
         terminal,
         backbone,
-        load(terminal, data, data_options or DataOptions(), training.seed),
+        load(terminal, data, data_options, training.seed),
         output,
-        backbone_options or BackboneOptions(),
-        prompt or PromptConfig(),
+        backbone_options,
+        prompt,
         training,
         resume,
         callbacks,
+        partial(write_options, output, options),
     )
     terminal.answer(summary(result))
 
@@ -113,6 +125,7 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
         label_separator=options.label_separator,
         seed=seed,
         max_train_rows=options.max_train_rows,
+        max_validation_rows=options.max_validation_rows,
         revision=options.data_revision,
         on_empty=options.on_empty,
         drop_rare=options.drop_rare,
@@ -153,9 +166,14 @@ def run(
     training: TrainConfig,
     resume: bool = False,
     callbacks: Sequence[Any] = (),
+    begun: Callable[[], None] | None = None,
 ) -> TrainResult:
-    """Train with a progress bar, and print settings, metrics and results."""
-    from ptune.atomic import make_folder
+    """Train with a progress bar, and print settings, metrics and results.
+
+    Args:
+        begun: called once training has begun, and not if something is wrong before.
+    """
+    from ptune.atomic import try_folder
     from ptune.evaluation.calibration import FEWEST_ROWS
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
@@ -163,14 +181,21 @@ def run(
     from ptune.training.train import train as train_model
 
     output = output.expanduser()
-    make_folder(output)  # so that a folder that cannot be written is reported before training
+    try_folder(output)  # so that a folder that cannot be written is reported before training
     training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)
     training = settle(training, model, data)
     terminal.say(_describe(model, training))
     terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))
-    with progress_bar(training.epochs) as on_step:
+    waiting = [begun] if begun is not None else []
+    with training_progress(training.epochs) as show:
+
+        def on_step(done: int, total: int, epoch: int, loss: float) -> None:
+            while waiting:
+                waiting.pop()()
+            show(done, total, epoch, loss)
+
         result = train_model(
             model,
             data,

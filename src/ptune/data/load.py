@@ -41,6 +41,7 @@ def load_data(
     trained: Mapping[str, str | None] | None = None,
     seed: int = 0,
     max_train_rows: int | None = None,
+    max_validation_rows: int | None = None,
     revision: str | None = None,
     on_empty: OnEmpty = "error",
     drop_rare: int | None = None,
@@ -63,8 +64,9 @@ def load_data(
         only: read only this split, for evaluation. A source without splits, such as a file, is this split.
         trained: columns of an adapter's training data by `text`, `text_pair` and `label`. They are used, if the data
             have them, unless other columns are named.
-        seed: seed of the validation split and of the sample for `max_train_rows`.
+        seed: seed of the validation split and of the samples for `max_train_rows` and `max_validation_rows`.
         max_train_rows: the size of a stratified sample of the training rows; None: use all rows.
+        max_validation_rows: the same for the validation rows.
         revision: branch, tag or commit of a Hub id.
         on_empty: what to do with rows without text or label: `error` reports them, `skip` leaves them out.
         drop_rare: leave out labels that fewer training rows have, and rows with no other label; None: keep all.
@@ -118,6 +120,7 @@ def load_data(
         return data
     _check_train(raw["train"], data)
     data = sample(hold_back(data, seed), seed, max_train_rows)
+    data = sample(data, seed, max_validation_rows, "validation")
     if data.problem_type == REGRESSION and len(set(data.train.labels or [])) < 2:
         raise DataError(f"{raw['train'].where}: all rows left to train on have the same number; give more rows")
     return data

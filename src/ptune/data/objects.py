@@ -17,7 +17,7 @@ import numpy as np
 
 from ptune.data.columns import Columns
 from ptune.data.readers import Row
-from ptune.data.sources import Found, Table, feature_names, split_named
+from ptune.data.sources import Found, Table, check_whole, feature_names, split_named
 from ptune.data.texts import Text
 from ptune.errors import DataError
 
@@ -52,8 +52,8 @@ def find_in_memory(source: Any, only: str | None) -> Found:
     """
     name = name_of(source)
     if not _has_splits(source):
-        wanted = only or "train"
-        return Found({wanted: _table(source, name)}, None, None)
+        check_whole(name, only)
+        return Found({only or "train": _table(source, name)}, None, None)
     tables: dict[str, Table] = {}
     for key, rows in source.items():
         split = split_named(str(key)) or str(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 from ptune.data.class_folders import find_classes, read_classes
 from ptune.data.files import STANDARD_INPUT, DataFile, as_file, as_place, has_ending
 from ptune.data.folders import SPLIT_NAMES, fits, folder_splits, has_split_files
-from ptune.data.glue import Task, local_tasks, named_task
+from ptune.data.glue import TASKS, Task, local_tasks, named_task
 from ptune.data.readers import Parsed, parse_rows, read_class_names
 from ptune.data.remote import is_url
 from ptune.data.saved import is_saved, load_saved
@@ -82,10 +83,35 @@ def split_named(name: str) -> str | None:
     return SPLIT_NAMES.get(name.lower())
 
 
+def check_whole(name: str, only: str | None) -> None:
+    """Check the name of the split that data without splits are to be read as.
+
+    Args:
+        name: what the data are called.
+        only: the name; None: train.
+
+    Raises:
+        DataError: splits do not have this name. It is a typing error, because data without splits are read as a whole.
+    """
+    known = {*SPLIT_NAMES, *(name for task in TASKS for name in (*task.splits, *task.splits.values()))}
+    if only is None or only in known:
+        return
+    near = difflib.get_close_matches(only, known, n=1)
+    raise DataError(
+        f"data '{name}' have no splits and are read as a whole, but `split` '{only}' is not the name of one"
+        + (f" (did you mean '{near[0]}'?)" if near else "")
+        + "; leave `split` out, or use train, validation or test",
+        field="split",
+        value=only,
+        expected="train, validation or test",
+    )
+
+
 def _find_files(source: str, only: str | None) -> Found:
     """Return the splits of a file or a folder, on disk or behind a URL."""
     place = as_place(source)
     if source == STANDARD_INPUT or not place.is_dir():
+        check_whole(source, only)
         file = as_file(source)
         folder = place.resolve().parent.name if isinstance(place, Path) else ""
         task = next((task for task in local_tasks(folder, [file]) if fits(task, file)), None)
@@ -98,6 +124,8 @@ def _find_files(source: str, only: str | None) -> Found:
     if is_saved(place):
         return Found(_split_tables(load_saved(place, only), source, SPLIT_NAMES, only), Origin(name), None)
     if not has_split_files(place) and (classes := find_classes(place)):
+        if "" in classes:
+            check_whole(source, only)
         tables = {
             split or only or "train": Table(where, read_classes(where, texts), {})
             for split, texts in classes.items()

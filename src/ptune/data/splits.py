@@ -198,22 +198,29 @@ def fold(data: TextData, number: int, folds: int, seed: int) -> TextData:
     return replace(data, splits=splits)
 
 
-def sample(data: TextData, seed: int, rows: int | None) -> TextData:
-    """Return data with a stratified sample of the training rows.
+def sample(data: TextData, seed: int, rows: int | None, name: str = "train") -> TextData:
+    """Return data with a stratified sample of the rows of a split.
 
     Args:
         seed: seed of the sample.
         rows: size of the sample; None, or as many as there are: keep all rows.
+        name: the split: train or validation.
 
     Raises:
         DataError: the sample is too small for every class to be in it.
     """
-    train = data.train
-    if rows is None or rows >= len(train):
+    split = data.split(name)
+    if rows is None or rows >= len(split):
         return data
-    kept, _ = _split_rows(data, rows, seed, both=False)
-    note = f"sample: {rows} of {len(train)} training rows, stratified, seed {seed}"
-    splits = {**data.splits, "train": train.select(kept)}
+    kind, classes = "training" if name == "train" else name, len(set(split.labels or []))
+    if data.problem_type == SINGLE and rows < classes:
+        raise DataError(
+            f"data '{data.source}': a sample of {rows} rows cannot have every class, because the {kind} rows have "
+            f"{classes} classes; use `max_{name}_rows={classes}` or more"
+        )
+    kept, _ = _split_rows(replace(data, splits={"train": split}), rows, seed, both=False)
+    note = f"sample: {rows} of {len(split)} {kind} rows, stratified, seed {seed}"
+    splits = {**data.splits, name: split.select(kept)}
     return replace(data, splits=splits, notes=(*data.notes, note), held_back=False)
 
 

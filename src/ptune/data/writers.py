@@ -21,7 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from ptune.atomic import make_folder, written_file
+from ptune.atomic import try_folder, written_file
 from ptune.data.columns import kept_names
 from ptune.data.readers import Row
 from ptune.errors import ConfigError, DataError, printable
@@ -33,7 +33,7 @@ LABEL_SEPARATOR = "|"
 
 
 def check_output(path: Path) -> None:
-    """Check that a file can be written, before any work is done. Its folder is created if needed.
+    """Check that a file can be written, before any work is done. Nothing is left behind.
 
     Raises:
         ConfigError: the file's ending is unknown, or the path is a folder.
@@ -47,7 +47,7 @@ def check_output(path: Path) -> None:
             value=str(path),
             expected="the name of a file",
         )
-    make_folder(path.parent)
+    try_folder(path.parent)
 
 
 def open_writer(path: Path) -> Writer:

@@ -352,14 +352,16 @@ class PromptClassifier(nn.Module):
             expected="False",
         )
 
-    def describe_parameters(self, members: int = 1) -> str:
+    def describe_parameters(self, members: int = 1, exact: bool = False) -> str:
         """Return the numbers of trained and of all parameters as a line of text, in PEFT's form.
 
         Args:
             members: number of classifiers of this size in an ensemble.
+            exact: give the share with all its digits, as early versions of PEFT did, and not with four.
         """
         trained, total = self.trainable_parameters(members)
-        return f"trainable params: {trained} || all params: {total} || trainable%: {100 * trained / total}"
+        share = 100 * trained / total
+        return f"trainable params: {trained} || all params: {total} || trainable%: {share if exact else f'{share:.4f}'}"
 
 
 def _leave_out_backbone(_module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:

@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT_VERSION = 3
+# What has changed if a fact of a run that is a hash has another value.
+_HASHES = {
+    "backbone": "the backbone has other weights",
+    "data": "the training or validation rows are not the same",
+}
 
 
 @dataclass
@@ -189,7 +194,10 @@ def _check_same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path)
     before, now = _flatten(saved), _flatten(json.loads(json.dumps(identity)))  # as in JSON, tuples become lists
     differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if differing:
-        differences = ", ".join(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}" for key in differing)
+        differences = ", ".join(
+            _HASHES.get(key) or f"`{key.split('.')[-1]}` was {before.get(key)!r} and is now {now.get(key)!r}"
+            for key in differing
+        )
         raise ConfigError(
             f"checkpoint '{path}' belongs to another run: {differences}; give the same options, or train without "
             "`resume`"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ptune.adapter.layout import TaskInfo
-from ptune.atomic import make_folder
+from ptune.atomic import try_folder
 from ptune.data.encode import warn_of_cuts
 from ptune.data.load import load_data
 from ptune.data.metric_table import choices
@@ -134,7 +134,7 @@ def train(
         config = config.model_copy(update={"objective": "labels"})
     config = _with_best(settle(config, model, data), best, metrics, model.problem_type)
     folder = Path(output).expanduser()
-    make_folder(folder)
+    try_folder(folder)
     known = None
     if config.folds:
         data = give_back(data)

@@ -1,0 +1,97 @@
+"""The options of a run, in its output folder, so that `ptune train --resume --output FOLDER` is enough to go on.
+
+The file has the form of a file for `--config`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ptune.cli.spelling import option
+from ptune.errors import ConfigError
+
+OPTIONS_FILE = "options.json"
+# Options that may change in the middle of a run. Whether backbone and rows are still the same is seen by themselves.
+_MAY_CHANGE = {"backbone", "data", "data_revision", "revision", "report_to", "device", "checkpoint_steps"}
+
+
+def options_of(backbone: str, data: str, report_to: str, models: Sequence[BaseModel]) -> dict[str, Any]:
+    """Return the options of a run by name, without those that have their default.
+
+    Places on this machine become absolute paths, so that a run can be resumed from another folder.
+    """
+    places = {"backbone": _absolute(backbone), "data": _absolute(data)}
+    options = {name: place for name, place in places.items() if place != "-"}  # standard input is read only once
+    if report_to != "none":
+        options["report_to"] = report_to
+    for model in models:
+        options |= model.model_dump(mode="json", exclude_defaults=True)
+    return options
+
+
+def write_options(folder: Path, options: Mapping[str, Any]) -> None:
+    """Write the options of a run to its folder.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from ptune.atomic import write_files
+
+    write_files(folder, {OPTIONS_FILE: (json.dumps(options, indent=2, ensure_ascii=False) + "\n").encode()})
+
+
+def check_unchanged(folder: Path, options: Mapping[str, Any]) -> None:
+    """Check that a run is resumed with the options that it was begun with.
+
+    Raises:
+        ConfigError: an option has another value. The message names each with both values.
+    """
+    path = folder / OPTIONS_FILE
+    if not path.is_file():
+        return  # a run that was not begun on the command line
+    before = json.loads(path.read_text(encoding="utf-8"))  # it has been checked like any file for --config
+    before = {name.replace("-", "_"): value for name, value in before.items()}
+    changed = [
+        f"{option(name)} {_shown(before, name)} and {_shown(options, name, now=True)}"
+        for name in sorted(before.keys() | options.keys())
+        if name not in _MAY_CHANGE and before.get(name) != options.get(name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"the run in '{folder}' cannot go on with other options: {', '.join(changed)}; give the same, or none but "
+            "--resume and --output, or train without --resume"
+        )
+
+
+def check_given(folder: Path, missing: Sequence[str]) -> None:
+    """Check that a run that is to be resumed has all the options it needs.
+
+    Args:
+        folder: the folder of the run.
+        missing: options that are needed, and that were not given.
+
+    Raises:
+        ConfigError: options are missing, and the folder does not hold them either.
+    """
+    if missing and not (folder / OPTIONS_FILE).is_file():
+        raise ConfigError(
+            f"there is no {OPTIONS_FILE} in '{folder}', so --resume does not know how the run there was begun; give "
+            + " and ".join(map(option, missing))
+            + " too, or check the folder's name"
+        )
+
+
+def _shown(options: Mapping[str, Any], name: str, now: bool = False) -> str:
+    if name not in options:
+        return "is not given now" if now else "was not given"
+    return f"{'is now' if now else 'was'} {options[name]!r}"
+
+
+def _absolute(place: str) -> str:
+    path = Path(place).expanduser()
+    return str(path.resolve()) if path.exists() else place

@@ -187,6 +187,12 @@ def run(
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)
     training = settle(training, model, data)
     terminal.say(_describe(model, training))
+    if training.folds:
+        rows = len(data.train) + len(data.validation)
+        terminal.say(
+            f"measured by {training.folds}-fold cross-validation, then trained on all {rows} rows"
+            f"{' by comparing them' if training.objective == 'contrastive' else ''}"
+        )
     terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))
     waiting = [begun] if begun is not None else []
     with training_progress(training.epochs) as show:

@@ -438,6 +438,9 @@ binary with two classes, and macro F1 with more. "Lowest" is the lowest validati
 Full fine-tuning runs four epochs with the best of three learning rates. Under the headings with bfloat16, ptune's
 frozen backbone is in bfloat16, and full fine-tuning and PEFT run under autocast to bfloat16. Trained parameters are
 always float32.
+
+The rows of ptune were measured with AdamW and without early stopping. The [log](log.md) has what has been measured since
+deep prompts are trained by Muon.
 """
 _SPEED_TEXT = """# Speed
 

@@ -45,7 +45,7 @@ def zipped(*members: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.csv.gz", gzip.compress(TABLE.encode())),
+        ("a.csv.gz", gzip.compress(TABLE.encode(), mtime=0)),
         ("a.csv.bz2", bz2.compress(TABLE.encode())),
         ("a.CSV.XZ", lzma.compress(TABLE.encode())),
         ("a.csv.zip", zipped("a.csv")),
@@ -77,12 +77,12 @@ def test_a_folder_may_hold_compressed_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv.gz", gzip.compress(TABLE.encode())[:-12], "not a complete .gz file"),
+        ("a.csv.gz", gzip.compress(TABLE.encode(), mtime=0)[:-12], "not a complete .gz file"),
         ("a.csv.gz", b"text,label\n", "cannot be read: Not a gzipped file"),
         ("a.csv.xz", lzma.compress(TABLE.encode())[:20], "not a complete .xz file"),
         ("a.zip", zipped("a.csv", "b.csv"), "holds a.csv, b.csv; unpack it"),
         ("a.csv.zip", zipped("a.txt.bak"), "holds none; unpack it"),
-        ("a.gz", gzip.compress(TABLE.encode()), "the ending '.gz' is unknown"),
+        ("a.gz", gzip.compress(TABLE.encode(), mtime=0), "the ending '.gz' is unknown"),
     ],
 )
 def test_damaged_and_unclear_archives_are_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
-"""What an id on the Hugging Face Hub looks like, and why a call to the Hub failed."""
+"""What an id on the Hugging Face Hub looks like, what is rather a mistyped place here, and why a call failed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 _ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?")
 MESSAGE = "Upload adapter"  # the default commit message
@@ -14,6 +16,63 @@ def parse_hub_id(name: str) -> tuple[str, str | None] | None:
     """Return (owner/name, revision) for `owner/name` or `owner/name@revision`, and None for anything else."""
     match = _ID.fullmatch(name)
     return (match[1], match[2]) if match else None
+
+
+def mistyped(name: str, kind: Literal["model", "dataset"]) -> str | None:
+    """Return the place that is meant by a name that looks like a Hub id; None if it may well be a Hub id.
+
+    The Hub should not be asked for a mistyped folder: without a network, the answer takes half a minute. A repository
+    that is in the Hub's cache is not mistyped.
+
+    Args:
+        name: a name that is not that of a file or folder.
+        kind: what the name would stand for on the Hub.
+    """
+    return None if _is_cached(name, kind) else near_place(name)
+
+
+def near_place(name: str) -> str | None:
+    """Return the file or folder here whose name is one typing error away from `name`; None if there is none."""
+    path = Path(name).expanduser()
+    near = [*_neighbours(path)]
+    if path.parent.name:
+        near += [folder / path.name for folder in _neighbours(path.parent) if (folder / path.name).exists()]
+    return str(near[0]) if near else None
+
+
+def hint(name: str) -> str:
+    """Return the end of a message about a place that does not exist: which one may be meant, if there is one."""
+    near = near_place(name)
+    return f"; did you mean '{near}'?" if near else ""
+
+
+def _is_cached(name: str, kind: str) -> bool:
+    from huggingface_hub import constants
+
+    repository = "--".join([f"{kind}s", *name.split("/")[:2]])
+    return (Path(constants.HF_HUB_CACHE) / repository).is_dir()
+
+
+def _neighbours(path: Path) -> list[Path]:
+    """Return what lies where a path would and has a name with one typing error less."""
+    try:
+        return sorted(other for other in path.parent.iterdir() if _is_typing_error(path.name, other.name))
+    except OSError:
+        return []
+
+
+def _is_typing_error(typed: str, meant: str) -> bool:
+    """Return whether two names differ by one letter, by two letters that changed places, or by upper and lower case.
+
+    Two names of less than four letters are too often alike.
+    """
+    typed, meant = typed.lower(), meant.lower()
+    if typed == meant or max(len(typed), len(meant)) < 4:
+        return typed == meant
+    same = next((i for i, (a, b) in enumerate(zip(typed, meant, strict=False)) if a != b), min(len(typed), len(meant)))
+    rest, other = typed[same:], meant[same:]
+    swapped = rest[1:2] + rest[:1] + rest[2:]
+    return other in (rest[1:], swapped) or other[1:] in (rest, rest[1:])
 
 
 def why(err: Exception) -> str:

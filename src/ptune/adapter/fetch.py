@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ptune.adapter.layout import ADAPTER_FILES
 from ptune.errors import AdapterError
-from ptune.hub import parse_hub_id, why
+from ptune.hub import hint, mistyped, parse_hub_id, why
 
 
 def locate_adapter(name: str | Path) -> Path:
@@ -27,7 +27,13 @@ def locate_adapter(name: str | Path) -> Path:
         return path
     hub_id = parse_hub_id(str(name))
     if hub_id is None or path.exists():
-        raise AdapterError(f"adapter '{name}': there is no such folder")
+        raise AdapterError(f"adapter '{name}': there is no such folder{hint(str(name))}")
+    near = None if hub_id[1] else mistyped(str(name), "model")
+    if near:
+        raise AdapterError(
+            f"adapter '{name}': there is no such folder; did you mean '{near}'? A Hub id with a revision, such as "
+            f"{name}@main, is not looked for here"
+        )
     return _fetch(str(name), *hub_id)
 
 

@@ -25,6 +25,7 @@ from typing import IO, Any
 from ptune.data.encoding import find_encoding
 from ptune.data.remote import RemotePath, is_url
 from ptune.errors import DataError
+from ptune.hub import hint
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,8 @@ class DataFile:
             DataError: it does not, or it is not.
         """
         if not self.place.is_file():
-            raise DataError(f"{self.where}: there is no such file")
+            near = hint(str(self.place)) if isinstance(self.place, Path) else ""
+            raise DataError(f"{self.where}: there is no such file{near}")
         if self.ending not in SUFFIXES:
             shown = self.ending or self.compression
             raise DataError(

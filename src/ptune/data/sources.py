@@ -19,7 +19,7 @@ from ptune.data.remote import is_url
 from ptune.data.saved import is_saved, load_saved
 from ptune.data.splits import Origin
 from ptune.errors import DataError
-from ptune.hub import why
+from ptune.hub import hint, mistyped, why
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,14 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
     """
     if is_url(source) or source == STANDARD_INPUT or has_ending(source) or Path(source).expanduser().exists():
         found = _find_files(source, only)
-    elif Path(source).expanduser().is_absolute() or source.startswith(("./", "../", "~")):
-        raise DataError(f"data '{source}': there is no such file or folder")
+    elif Path(source).expanduser().is_absolute() or source.startswith(("./", "../", "~")) or source.endswith("/"):
+        raise DataError(f"data '{source}': there is no such file or folder{hint(source)}")
     else:
+        if revision is None and named_task(source) is None and (near := mistyped(source, "dataset")):
+            raise DataError(
+                f"data '{source}': there is no such file or folder; did you mean '{near}'? For the Hub's data set of "
+                "this name, give its revision too: `data_revision='main'`"
+            )
         found = _find_on_hub(source, only, revision)
     wanted = only or "train"
     if wanted not in found.tables:

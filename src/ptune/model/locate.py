@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptune.errors import BackboneError
-from ptune.hub import why
+from ptune.hub import hint, mistyped, why
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +115,12 @@ def locate(name: str, revision: str | None = None) -> Location:
                 "backbone '%s' is on this machine, not on the Hub; its revision '%s' is ignored", name, revision
             )
         return location
+    near = None if revision else mistyped(name, "model")
+    if near:
+        raise BackboneError(
+            f"backbone '{name}': there is no such folder; did you mean '{near}'? For the Hub's model of this name, "
+            "give its revision too: `revision='main'`"
+        )
     return replace(location, revision=revision)
 
 
@@ -130,8 +136,11 @@ def _locate(name: str) -> Location:
         return _in_folder(name, path)
     if path.exists():
         raise BackboneError(f"backbone '{name}' is a file; give the folder with config.json and *.safetensors")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise BackboneError(f"backbone '{name}': there is no such folder; give a folder, python:PACKAGE or a Hub id")
+    if path.is_absolute() or name.startswith((".", "~")) or name.endswith("/") or name.count("/") > 1:
+        raise BackboneError(
+            f"backbone '{name}': there is no such folder; "
+            + (hint(name).removeprefix("; ") or "give a folder, python:PACKAGE or a Hub id")
+        )
     return Location(name, name)
 
 

@@ -316,7 +316,7 @@ class Run:
         if better:
             self._remember(measured)
             self.progress.best_rank = rank
-        if measured.collapse is not None:
+        if measured.collapse is not None and (self.known or not self.config.folds):  # a fold may have very few rows
             self._warn_of_collapse(measured.collapse)
         line = {
             "epoch": self.progress.epoch,

@@ -24,7 +24,7 @@ from ptune.model.config import PromptConfig
 from ptune.model.extra_state import KEY, unpack_facts
 from ptune.model.head import head_shapes
 from ptune.model.start import make_encoder
-from ptune.model.tokenizer import load_tokenizer
+from ptune.model.tokenizer import tokenizer_of
 
 Trained = tuple[Record, dict[str, tuple[int, ...]], bool, dict[str, Any]]
 
@@ -88,7 +88,7 @@ def build_trained(
             f"'{where}': {STATE_FILE} is not the state of the classifier that it describes: tensor {short(wrong[0])} "
             "is missing, unknown or of another shape; copy the folder again"
         )
-    tokenizer = load_tokenizer(backbone.location) if config.tie_first else None
+    tokenizer = tokenizer_of(backbone) if config.tie_first else None
     model = PromptClassifier(backbone, config, record.labels or [], tokenizer, problem_type=record.problem_type)
     try:
         model.load_trainable_state(tensors)

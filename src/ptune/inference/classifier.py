@@ -36,7 +36,7 @@ from ptune.model.config import Precision
 from ptune.model.ensemble import Model
 from ptune.model.room import text_room
 from ptune.model.shared_backbone import shared_backbone
-from ptune.model.tokenizer import load_tokenizer
+from ptune.model.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from transformers import TextClassificationPipeline
@@ -90,7 +90,7 @@ class TextClassifier:
         Raises:
             ConfigError: `max_length` is more than the backbone holds, or too small for the template.
         """
-        tokenizer = load_tokenizer(model.backbone.location)
+        tokenizer = tokenizer_of(model.backbone)
         room = text_room(model.config, model.backbone, tokenizer.model_max_length)
         if max_length is not None and not 3 <= max_length <= room:
             taken = model.config.positions_taken

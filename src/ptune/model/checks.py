@@ -101,6 +101,30 @@ def check_targets(targets: Tensor, logits: Tensor, problem_type: ProblemType) ->
     return targets.long()
 
 
+def check_ids(input_ids: Tensor, rows: int) -> None:
+    """Check that there is a word embedding for every token id. On a GPU the ids are not looked at.
+
+    Args:
+        input_ids: [B, T].
+        rows: the number of word embeddings.
+
+    Raises:
+        DataError: an id is beyond the embeddings.
+    """
+    if input_ids.device.type != "cpu" or not input_ids.numel():
+        return
+    least, most = (int(value) for value in input_ids.aminmax())
+    if least < 0 or most >= rows:
+        wrong = least if least < 0 else most
+        raise DataError(
+            f"a token id is {wrong}, but the backbone has word embeddings for ids 0 to {rows - 1}; use the backbone's "
+            "own tokenizer, and a padding token that it knows, such as tokenizer.pad_token = tokenizer.eos_token",
+            field="input_ids",
+            value=wrong,
+            expected=f"0 to {rows - 1}",
+        )
+
+
 def _expected_targets(problem_type: ProblemType, rows: int, classes: int) -> str:
     if problem_type == MULTI:
         return f"0 or 1 for each of the {classes} labels, as numbers of shape [{rows}, {classes}]"

@@ -16,7 +16,7 @@ from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model import extra_state
 from ptune.model.backbone import Backbone
-from ptune.model.checks import check_fit, check_labels, check_targets
+from ptune.model.checks import check_fit, check_ids, check_labels, check_targets
 from ptune.model.config import FEW_ROWS, TRAINED_SHARE, PromptConfig
 from ptune.model.entry import Entry
 from ptune.model.few_shot import few_shot_config
@@ -129,11 +129,11 @@ class PromptClassifier(nn.Module):
             ConfigError: the configuration does not work with the backbone, the labels or the problem type.
             BackboneError: the backbone is not found, not supported or incomplete.
         """
-        from ptune.model.tokenizer import load_tokenizer
+        from ptune.model.tokenizer import tokenizer_of
 
         if isinstance(backbone, str):
             backbone = load_backbone(backbone, revision, dtype, device)
-        config, tokenizer = config or PromptConfig(), load_tokenizer(backbone.location)
+        config, tokenizer = config or PromptConfig(), tokenizer_of(backbone)
         if rows is not None and rows <= FEW_ROWS and problem_type == SINGLE:
             config = few_shot_config(config, backbone, labels, tokenizer)
         return cls(backbone, config, labels, tokenizer, seed, problem_type)
@@ -208,12 +208,14 @@ class PromptClassifier(nn.Module):
         Raises:
             ValueError: a row is padded on the left.
             DataError: on the CPU, the labels do not suit the problem type, or one is beyond the classes.
+            DataError: on the CPU, a token id is beyond the word embeddings.
         """
         from transformers.modeling_outputs import SequenceClassifierOutput
 
         # On a GPU this check would make the host wait for the device.
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
+        check_ids(input_ids, len(self.backbone.word_embeddings.weight))
         inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position)
         logits = start_logits([self], [self.prompt()], [0] * len(inputs), inputs).result()[0]
         if labels is not None:

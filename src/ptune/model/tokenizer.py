@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptune.errors import BackboneError
+from ptune.model.backbone import Backbone
 from ptune.model.locate import Location
 from ptune.model.shared import Shared, stamps
+from ptune.model.vocabulary import check_vocabulary, settle_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,14 +21,27 @@ _FILES = ["*.json", "*.txt", "*.model", "*.tiktoken"]
 _tokenizers: Shared[PreTrainedTokenizerBase] = Shared()
 
 
-def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that is stored with a backbone. It is shared, so it must not be changed.
+def tokenizer_of(backbone: Backbone) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a backbone, checked against its word embeddings. It is shared and must not be changed.
+
+    Raises:
+        BackboneError: there is no tokenizer, or it does not suit the word embeddings; see `check_vocabulary`.
+    """
+    return load_tokenizer(backbone.location, len(backbone.word_embeddings.weight))
+
+
+def load_tokenizer(location: Location, rows: int | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that is stored at a location. It is shared and must not be changed.
 
     If it has no padding token, the end-of-text token is used. Padding is masked and
     on the right, so it does not matter which token it is.
 
+    Args:
+        location: where to load from.
+        rows: the number of word embeddings that the tokenizer has to suit; None: unknown.
+
     Raises:
-        BackboneError: there is no tokenizer, or it has no token that can be used for padding.
+        BackboneError: there is no tokenizer, or it does not suit the word embeddings.
     """
     from huggingface_hub.errors import HTTPError
 
@@ -36,29 +50,24 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
     except (HTTPError, OSError, ValueError) as err:
         raise location.failure(err) from err
     files = stamps(folder, [*_FILES, location.gguf_file] if location.gguf_file else _FILES)
-    return _tokenizers.get((folder, location.gguf_file, files), lambda: _load(location, folder))
+    return _tokenizers.get((folder, location.gguf_file, files, rows), lambda: _load(location, folder, rows))
 
 
-def _load(location: Location, folder: str) -> PreTrainedTokenizerBase:
+def _load(location: Location, folder: str, rows: int | None) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **location.load_options())
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise location.failure(err) from err
-    if tokenizer.pad_token_id is None:
-        substitute = tokenizer.eos_token or tokenizer.unk_token
-        if substitute is None:
-            raise BackboneError(
-                f"the tokenizer of backbone '{location.name}' has no padding token, and no end-of-text or unknown "
-                "token to use instead; add pad_token to its tokenizer_config.json"
-            )
-        tokenizer.pad_token = substitute
+    settle_tokens(tokenizer, rows)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # a tokenizer file may turn both on; turned off here, no later call has to do it
         backend.no_truncation()
         backend.no_padding()
+    if rows is not None:
+        check_vocabulary(tokenizer, rows, location.name)
     return tokenizer
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from ptune.backends.export import Variant, input_names, require
 from ptune.model.backbone import Backbone
 from ptune.model.loading import has_amx
-from ptune.model.tokenizer import load_tokenizer
+from ptune.model.tokenizer import tokenizer_of
 
 # Calibration inputs: number of rows, shortest and longest text in tokens; number of prompts and their length.
 ROWS, SHORTEST, LONGEST = 128, 4, 128
@@ -87,7 +87,7 @@ def _calibration_rows(backbone: Backbone, variant: Variant) -> list[dict[str, An
     """Return inputs of the graph, one row each. Their lengths are spread evenly on a logarithmic scale."""
     generator = torch.Generator().manual_seed(0)
     prompts = [_prompt(backbone, variant, generator) for _ in range(PROMPTS)]
-    special: list[int] = load_tokenizer(backbone.location)("")["input_ids"]
+    special: list[int] = tokenizer_of(backbone)("")["input_ids"]
     longest = min(LONGEST, (backbone.max_positions or LONGEST) - VIRTUAL_TOKENS - len(special))
     rows = []
     for number in range(ROWS):

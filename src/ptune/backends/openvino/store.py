@@ -44,6 +44,7 @@ SOURCES = (
     "ptune.model.tokenizer",
     "ptune.model.trunk",
     "ptune.model.trunk_positions",
+    "ptune.model.vocabulary",
 )
 
 

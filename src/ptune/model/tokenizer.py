@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ptune.errors import BackboneError
 from ptune.model.locate import Location
+from ptune.model.reading import reading
 from ptune.model.shared import Shared, stamps
 
 if TYPE_CHECKING:
@@ -29,12 +30,8 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
     Raises:
         BackboneError: there is no tokenizer, or it has no token that can be used for padding.
     """
-    from huggingface_hub.errors import HTTPError
-
-    try:
+    with reading(location):
         folder = _folder(location)
-    except (HTTPError, OSError, ValueError) as err:
-        raise location.failure(err) from err
     files = stamps(folder, [*_FILES, location.gguf_file] if location.gguf_file else _FILES)
     return _tokenizers.get((folder, location.gguf_file, files), lambda: _load(location, folder))
 
@@ -42,10 +39,8 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
 def _load(location: Location, folder: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    try:
+    with reading(location):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **location.load_options())
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise location.failure(err) from err
     if tokenizer.pad_token_id is None:
         substitute = tokenizer.eos_token or tokenizer.unk_token
         if substitute is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["PTUNE_TRACEBACK"] = "1"  # a test that meets an error nobody expects should show where it comes from
 
 import pytest
 import torch

@@ -110,8 +110,8 @@ def why(err: Exception) -> str:
     if missing or network_error is not None:
         detail = f" ({_first_line(network_error)})" if network_error is not None else ""
         return f"{constants.ENDPOINT} cannot be reached{detail}{cached}"
-    outer_and_inner = dict.fromkeys(map(_first_line, (chain[0], chain[-1])))
-    return ": ".join(outer_and_inner)
+    outer, inner = map(_first_line, (chain[0], chain[-1]))
+    return outer if inner in outer else f"{outer}: {inner}"
 
 
 def _describe_status(code: int, message: str | None) -> str:
@@ -132,5 +132,7 @@ def _chain(err: BaseException | None) -> Iterator[BaseException]:
 
 def _first_line(err: BaseException) -> str:
     """Return the first line of an error's message that is not empty, or else the name of its class."""
-    lines = (line.strip().rstrip(".") for line in str(err).splitlines())
-    return next(filter(None, lines), type(err).__name__)
+    lines = [*filter(None, (line.strip().rstrip(".") for line in str(err).splitlines()))]
+    if len(lines) > 1 and lines[0].endswith(":"):  # the reason is on the next one
+        return f"{lines[0]} {lines[1]}"
+    return lines[0] if lines else type(err).__name__

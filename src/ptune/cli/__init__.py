@@ -17,7 +17,7 @@ from ptune.cli.app import make_app
 from ptune.cli.config_file import apply_config_file
 from ptune.cli.options import SETTINGS
 from ptune.cli.spelling import spell
-from ptune.cli.terminal import log_to_stderr, wrong_values
+from ptune.cli.terminal import log_to_stderr, unknown_error, wrong_values
 from ptune.cli.tokens import join_texts
 from ptune.errors import PtuneError, cut, printable
 
@@ -35,7 +35,8 @@ _QUIET = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command.
 
-    Wrong input ends the process with exit code 2 and one message on stderr.
+    Wrong input ends the process with exit code 2 and one message on stderr. An error that ptune does not know ends it
+    with exit code 1 and one message, or with the whole traceback if PTUNE_TRACEBACK is set.
 
     Args:
         arguments: the command and its options; those of the process by default.
@@ -62,8 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         logging.getLogger("ptune").warning("interrupted")
         sys.exit(130)
+    except Exception as err:
+        if os.environ.get("PTUNE_TRACEBACK"):
+            raise
+        _fail(unknown_error(err), 1)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 2) -> None:
     print(f"ptune: error: {printable(cut(message))}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -73,3 +73,14 @@ def wrong_values(err: CycloptsError) -> str:
     """Return one sentence that names all wrong values of a command line, as the settings models found them."""
     cause = err.__cause__
     return spell(describe_problems(cause, option), SETTINGS) if isinstance(cause, ValidationError) else str(err)
+
+
+def unknown_error(err: Exception) -> str:
+    """Return one sentence about an error that another library raised, or ptune by mistake."""
+    line = cut(next(iter(str(err).strip().splitlines()), "").rstrip("."), 300)
+    shown = f"{type(err).__name__}: {line}" if line else type(err).__name__
+    if isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return f"there is not enough memory ({shown}); use smaller batches or a smaller backbone"
+    if isinstance(err, ImportError):
+        return f"a library is missing or does not go with the others: {shown}; install what it names"
+    return f"{shown}. This should not happen; to see where it does, set PTUNE_TRACEBACK=1 and run the command again"

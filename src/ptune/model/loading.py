@@ -20,6 +20,7 @@ from ptune.model.language import LanguageHead, head_of, no_head
 from ptune.model.locate import Location, locate
 from ptune.model.memory import memory_errors, ways_out
 from ptune.model.observed import check_config
+from ptune.model.reading import reading
 from ptune.model.selfcheck import accept
 
 # Lowest compute capability of GPUs with matrix units for bfloat16 (Ampere).
@@ -131,7 +132,7 @@ def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "f
     """Return a backbone with random weights for a configuration. The seed is 0. For tests and benchmarks."""
     from transformers import AutoModelForSequenceClassification
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), reading(location):
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=getattr(torch, dtype), **_attention(config)
@@ -164,7 +165,7 @@ def _random_language_head(location: Location, config: PretrainedConfig, family: 
     """Return a language-model head with random weights, for a backbone with random weights. The seed is 0."""
     import transformers
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), reading(location):
         torch.manual_seed(0)
         model = getattr(transformers, _language_model(family, location.name)).from_config(config)
     return head_of(model, set(), family, location.name)
@@ -269,10 +270,8 @@ def has_amx() -> bool:
 def _read_config(location: Location) -> PretrainedConfig:
     from transformers import AutoConfig
 
-    try:
+    with reading(location):
         return AutoConfig.from_pretrained(location.path, **location.load_options())
-    except (OSError, ValueError) as err:
-        raise location.failure(err) from err
 
 
 def _read_weights(
@@ -290,24 +289,20 @@ def _read_weights(
         BackboneError: the checkpoint cannot be read, or it lacks weights of the backbone.
     """
     import transformers
-    from safetensors import SafetensorError
 
     options = location.load_options()
     if location.gguf_file is None:
         options["use_safetensors"] = True
-    try:
-        with _quiet():
-            model, report = getattr(transformers, with_head).from_pretrained(
-                location.path,
-                config=config,
-                dtype=getattr(torch, dtype),
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # the checkpoint's head may have another number of labels
-                **_attention(config),
-                **options,
-            )
-    except (OSError, ValueError, ImportError, SafetensorError) as err:
-        raise location.failure(err) from err
+    with _quiet(), reading(location):
+        model, report = getattr(transformers, with_head).from_pretrained(
+            location.path,
+            config=config,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the checkpoint's head may have another number of labels
+            **_attention(config),
+            **options,
+        )
     missing = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     prefix = model.base_model_prefix + "."
     required = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)

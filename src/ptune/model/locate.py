@@ -14,6 +14,10 @@ from ptune.hub import hint, mistyped, why
 logger = logging.getLogger(__name__)
 
 _PACKAGE = "python:"
+# Errors whose messages say nothing to people, such as KeyError: 'geluu' for a mistyped activation.
+_RIDDLES = (LookupError, ArithmeticError, AttributeError, TypeError, AssertionError)
+_ADAPTER_ERROR = "create_and_replace"  # from PEFT, through which transformers loads adapters
+_ADAPTER_HINT = "give the model that the adapter was trained on (`ptune inspect` names it)"
 _DEPTH = 3  # levels of folders below a package that are searched for a model
 
 
@@ -80,21 +84,47 @@ class Location:
 
     def failure(self, err: Exception) -> BackboneError:
         """Return the error to raise if loading from here failed with `err`."""
-        reason = why(err)
+        reason, way_out = _reason(err), _way_out(err)
         if self.local:
-            hint = ""
             if self.gguf_file is None and not any(Path(self.path).glob("*.safetensors")):
-                hint = (
-                    "; it contains no *.safetensors file, and ptune opens no pickles (`random_weights=True` needs no "
+                way_out = (
+                    "it contains no *.safetensors file, and ptune opens no pickles (`random_weights=True` needs no "
                     "weights)"
                 )
-            return BackboneError(f"backbone '{self.name}' cannot be read from {self.path}: {reason}{hint}")
+            return BackboneError(f"backbone '{self.name}' cannot be read from {self.path}: {reason}; {way_out}")
+        if _is_about_files(err):
+            return BackboneError(f"backbone '{self.name}' cannot be read: {reason}; {way_out}")
         revision = f", revision '{self.revision}'," if self.revision else ""
         return BackboneError(
             f"backbone '{self.name}' is not a local folder, and as a Hub id{revision} it could not be loaded "
             f"({reason}); give a local folder, python:PACKAGE for a model in an installed package, or check the id and "
             "the network"
         )
+
+
+def _reason(err: Exception) -> str:
+    """Return in one line why a backbone cannot be read."""
+    if isinstance(err, _RIDDLES):
+        return f"{type(err).__name__}: {why(err)}"
+    return why(err)
+
+
+def _is_about_files(err: Exception) -> bool:
+    """Return whether an error has to do with what the files of a model hold, and not with the network."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return isinstance(err, (ImportError, RuntimeError, StrictDataclassError, *_RIDDLES)) or _ADAPTER_ERROR in str(err)
+
+
+def _way_out(err: Exception) -> str:
+    """Return what to do about an error that has to do with the files of a model."""
+    if isinstance(err, ImportError):
+        return "install what it needs, or use the model's original weights, which are not quantised"
+    if _ADAPTER_ERROR in str(err):
+        return f"it is an adapter of PEFT, or holds one; {_ADAPTER_HINT}"
+    return (
+        "its files are damaged, or of a model that transformers cannot build; download them again, or use another one"
+    )
 
 
 def locate(name: str, revision: str | None = None) -> Location:
@@ -151,11 +181,19 @@ def package_folder(package: str) -> Path | None:
 
 
 def _in_folder(name: str, folder: Path) -> Location:
+    adapter = next((file for file in ("adapter_config.json", "ptune.json") if (folder / file).is_file()), None)
     if (folder / "config.json").is_file():
+        if adapter == "adapter_config.json":
+            raise BackboneError(
+                f"backbone '{name}': the folder also holds an adapter of PEFT ({adapter}), which transformers would "
+                "put on the model; move the adapter's files to a folder of their own"
+            )
         return Location(name, str(folder.resolve()))
     gguf = sorted(folder.glob("*.gguf"))
     if len(gguf) == 1:
         return Location(name, str(folder.resolve()), gguf_file=gguf[0].name)
+    if adapter:
+        raise BackboneError(f"backbone '{name}': the folder is an adapter ({adapter}), not a backbone; {_ADAPTER_HINT}")
     raise BackboneError(f"backbone '{name}': the folder must contain config.json or exactly one .gguf file")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ptune.model.backbone import Backbone
 from ptune.model.locate import Location
+from ptune.model.reading import reading
 from ptune.model.shared import Shared, stamps
 from ptune.model.vocabulary import check_vocabulary, settle_tokens
 
@@ -43,12 +44,8 @@ def load_tokenizer(location: Location, rows: int | None = None) -> PreTrainedTok
     Raises:
         BackboneError: there is no tokenizer, or it does not suit the word embeddings.
     """
-    from huggingface_hub.errors import HTTPError
-
-    try:
+    with reading(location):
         folder = _folder(location)
-    except (HTTPError, OSError, ValueError) as err:
-        raise location.failure(err) from err
     files = stamps(folder, [*_FILES, location.gguf_file] if location.gguf_file else _FILES)
     return _tokenizers.get((folder, location.gguf_file, files, rows), lambda: _load(location, folder, rows))
 
@@ -56,10 +53,8 @@ def load_tokenizer(location: Location, rows: int | None = None) -> PreTrainedTok
 def _load(location: Location, folder: str, rows: int | None) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    try:
+    with reading(location):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **location.load_options())
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise location.failure(err) from err
     settle_tokens(tokenizer, rows)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -251,6 +251,7 @@ def test_a_verbalizer_with_a_prompt_from_a_text_gives_the_same_logits_in_peft(
     config = ptune.PromptConfig(
         head="verbalizer",
         verbalizer={"red": "bad", "green": "good", "blue": "fine"},
+        template="{text}",
         pooling="peft",
         init="text",
         init_text="the plot was",

@@ -33,8 +33,7 @@ def peft_reads(config: PromptConfig, backbone: Backbone, max_length: int | None)
         backbone: what the adapter was trained on.
         max_length: length in tokens that texts are cut to; None if it is unknown.
     """
-    # PEFT knows no template, so it would read another text than the one that the prompt was trained on.
-    if config.pooling != "peft" or config.template is not None or _names_clash(backbone):
+    if config.pooling != "peft" or changes_text(config) or _names_clash(backbone):
         return False
     if config.method == "deep":
         # In a sliding window shorter than prompt and text, PEFT hides the prompt from part of the text; ptune does not.
@@ -43,6 +42,11 @@ def peft_reads(config: PromptConfig, backbone: Backbone, max_length: int | None)
         same_positions = bool(config.shift_text) or backbone.family.positions == "none"
         return backbone.family.peft_prefix and prompt_in_window and same_positions
     return backbone.embedding_width == backbone.width  # PEFT's virtual tokens have the hidden width
+
+
+def changes_text(config: PromptConfig) -> bool:
+    """Return whether texts are written into a template, which PEFT does not know: it would read another text."""
+    return config.template not in (None, "{text}")
 
 
 def _names_clash(backbone: Backbone) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ptune.adapter.folder import AdapterFile
 from ptune.adapter.layout import PROMPT_KEY
+from ptune.adapter.peft_format import changes_text
 from ptune.data.targets import SINGLE
 from ptune.model.families import FAMILIES
 
@@ -44,7 +45,7 @@ def why_not_peft(file: AdapterFile) -> list[Reason]:
     if prompt.method == "deep" and prompt.softmax == "separate":
         # The pooling of PEFT's layout brings the shared softmax with it.
         reasons.append(Reason("its prompt has a softmax of its own", "`pooling='peft'`"))
-    if prompt.template is not None:
+    if changes_text(prompt):
         reasons.append(Reason("it writes texts into a template, which PEFT does not know", "no `template`"))
     if reasons:
         return reasons
@@ -84,8 +85,8 @@ def not_carried(file: AdapterFile) -> list[str]:
         lost.append(f"the thresholds of {len(record.thresholds)} labels: apply them to the probabilities")
     if record.at_least_one:
         lost.append("the rule of at least one label: take the most probable one where no other applies")
-    if record.prompt.template is not None:  # earlier versions wrote PEFT's file for such adapters
-        shown = record.prompt.template
+    if changes_text(record.prompt):  # earlier versions wrote PEFT's file for such adapters
+        shown = record.prompt.template or ""
         shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
         lost.append(f"the template {shown!r}: write each text into it")
     if record.pair_separator:

@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def is_plain_command(line: str) -> bool:
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs_in_its_order(page, here) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
+    for name in re.findall(r"^ptune train .*--output (\S+)", page.read_text(encoding="utf-8"), flags=re.M):
+        shutil.rmtree(name, ignore_errors=True)  # the page trains this adapter itself
     for block in blocks_of(page):
         if block.reason is None:
             run(block, names)

@@ -508,7 +508,7 @@ class TestTraining:
             real(number)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        options = ("--epochs", 1, "--virtual-tokens", 4, "--seed", 9, "--head-lr", 0.1)
+        options = ("--epochs", 1, "--virtual-tokens", 4, "--seed", 9, "--head-lr", 0.1, "--overwrite")
         message = fails("train", "--backbone", bert, "--data", reviews, "--output", adapter, *options, notes=True)
         assert str(adapter) in message
         assert "No space left on device" in message

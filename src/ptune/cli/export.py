@@ -41,8 +41,9 @@ def export(
     overwrite
         Replace an adapter that is in the output folder already.
     """
-    from ptune.adapter.export import check_target, copy_adapter, export_to_peft
+    from ptune.adapter.export import copy_adapter, export_to_peft
     from ptune.adapter.folder import read_adapter
+    from ptune.adapter.target import check_target
     from ptune.errors import ConfigError
     from ptune.inference.classifier import load
 
@@ -52,7 +53,7 @@ def export(
         raise ConfigError(
             f"'{output}' is the folder of the adapter itself; give another folder", field="output", value=str(output)
         )
-    check_target(output.expanduser(), overwrite)
+    check_target(output.expanduser(), overwrite, backbone or file.record.backbone.name)
     if file.facts is not None and to == "peft":
         raise ConfigError(
             f"'{adapter}' holds the state of a model that transformers' Trainer saved; make it an adapter first: "

@@ -47,6 +47,7 @@ def train(
     data: Place,
     output: Path,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
     report_to: Report = "none",
     config: Path | None = None,  # noqa: ARG001 (read before parsing, see config_file)
     json: Json = False,
@@ -82,11 +83,15 @@ def train(
     resume
         Continue an interrupted run from the checkpoint in the output folder.
         The result is the same as without the interruption. The options are those that the run was begun with.
+    overwrite
+        Replace an adapter that is in the output folder already.
     report_to
         Service that receives losses and metrics during training. TensorBoard's files are written to the output folder.
     config
         YAML, TOML or JSON file with any of these options. Options on the command line take precedence.
     """
+    from ptune.training.train import check_output
+
     terminal = Terminal(json)
     training = training or TrainConfig()
     data_options = data_options or DataOptions()
@@ -96,6 +101,7 @@ def train(
     options = options_of(backbone, data, report_to, (data_options, backbone_options, prompt, training))
     if resume:
         check_unchanged(output, options)
+    check_output(output, backbone, overwrite, resume)  # first, because reading data may take long
     callbacks = reporting_callbacks(report_to)
     result = run(
         terminal,
@@ -171,17 +177,15 @@ def run(
     """Train with a progress bar, and print settings, metrics and results.
 
     Args:
+        output: folder that has been checked, see `check_output`.
         begun: called once training has begun, and not if something is wrong before.
     """
-    from ptune.atomic import try_folder
     from ptune.evaluation.calibration import FEWEST_ROWS
     from ptune.model.classifier import PromptClassifier
     from ptune.model.loading import load_backbone
     from ptune.training.settle import settle
     from ptune.training.train import train as train_model
 
-    output = output.expanduser()
-    try_folder(output)  # so that a folder that cannot be written is reported before training
     training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)

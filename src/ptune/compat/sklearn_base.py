@@ -21,6 +21,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ptune.adapter.layout import ADAPTER_FILES
+from ptune.adapter.target import check_target
 from ptune.atomic import write_files
 from ptune.compat.sklearn_rows import text_columns, text_table
 from ptune.data.metric_table import shown
@@ -115,11 +116,14 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         NotFittedError: `fit` was not called.
+        ConfigError: the folder holds a model, or is inside the backbone's.
         OutputError: the folder cannot be written.
         """
         check_is_fitted(self)
         stale = [name for name in ADAPTER_FILES if name not in self._adapter]  # they would belong to another adapter
-        write_files(Path(folder).expanduser(), self._adapter, remove=stale)
+        target = Path(folder).expanduser()
+        check_target(target, backbone=str(self.backbone))
+        write_files(target, self._adapter, remove=stale)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_adapter")

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ptune.adapter.build import build_classifier
-from ptune.adapter.export import check_target, copy_adapter
+from ptune.adapter.export import copy_adapter
 from ptune.adapter.folder import AdapterFile, read_adapter, save_adapter
 from ptune.adapter.layout import Record, TaskInfo
 from ptune.adapter.push import push
+from ptune.adapter.target import check_target
 from ptune.backends.openvino.backbone import compiled
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_cuts
@@ -272,11 +273,11 @@ class TextClassifier:
         becomes an adapter.
 
         Raises:
-            ConfigError: the folder holds a model, such as the backbone.
+            ConfigError: the folder holds a model, or is inside the backbone's.
             OutputError: the folder cannot be written. An older adapter in it is left intact.
         """
         target = Path(folder).expanduser()
-        check_target(target)
+        check_target(target, backbone=self.model.backbone.location)
         file = None if self.folder is None else read_adapter(self.folder)
         if file is not None and file.facts is None and file.record.task == self.task:
             copy_adapter(file, target)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ptune.adapter.layout import TaskInfo
+from ptune.adapter.target import REPLACE, check_target
 from ptune.atomic import try_folder
 from ptune.data.encode import warn_of_cuts
 from ptune.data.load import load_data
@@ -24,7 +25,9 @@ from ptune.inference.classifier import TextClassifier
 from ptune.model.checks import check_task
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
+from ptune.model.locate import Location
 from ptune.training.callbacks import TrainerCallbacks
+from ptune.training.checkpoint import CHECKPOINT_FILE
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.events import Events, Listeners, OnEpoch, OnStep
 from ptune.training.folds import cross_validate
@@ -79,6 +82,7 @@ def train(
     output: str | Path,
     max_length: int | None = None,
     resume: bool = False,
+    overwrite: bool = True,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Any] = (),
@@ -101,6 +105,7 @@ def train(
         max_length: tokens to cut texts to. The default is also the maximum: as many as fit into the backbone together
             with the prompt.
         resume: continue from the checkpoint in `output`, if there is one, as if the run had never stopped.
+        overwrite: whether an adapter in `output` may be replaced. To `resume` the run that left it needs no permission.
         on_step: called after each step; see `ptune.training.events`.
         on_epoch: called after each epoch with its line of metrics.jsonl.
         metrics: more metrics to measure after each epoch, by name. They are functions (truth, predicted) that return a
@@ -114,6 +119,7 @@ def train(
         TrainingError: the device has no memory for a single row, or for the optimizer.
         ConfigError: model and data have different problem types or labels.
         ConfigError: a setting does not apply to the task.
+        ConfigError: `output` is the backbone's folder or inside it, or holds an adapter that is not to be replaced.
         ConfigError: `resume` finds a checkpoint of another run.
         ConfigError: `callbacks` holds something other than callbacks.
         ConfigError: `best` is not a metric, or one of `metrics` fails or gives no number.
@@ -134,7 +140,7 @@ def train(
         config = config.model_copy(update={"objective": "labels"})
     config = _with_best(settle(config, model, data), best, metrics, model.problem_type)
     folder = Path(output).expanduser()
-    try_folder(folder)
+    check_output(folder, model.backbone.location, overwrite, resume)
     known = None
     if config.folds:
         data = give_back(data)
@@ -158,6 +164,25 @@ def train(
             config.lr,
         )
     return result
+
+
+def check_output(folder: Path, backbone: str | Location, overwrite: bool, resume: bool) -> None:
+    """Check that a run may write to a folder, and can.
+
+    Args:
+        folder: it need not exist.
+        backbone: the backbone or its name. One that is not found is not checked.
+        overwrite: whether an adapter in the folder may be replaced.
+        resume: whether the run in the folder is to go on. If there is none, a new run begins.
+
+    Raises:
+        ConfigError: the folder is that of a model, or holds an adapter that is not to be replaced.
+        OutputError: the folder cannot be written to.
+    """
+    started = (folder / CHECKPOINT_FILE).exists()
+    instead = [REPLACE, "`resume=True` to go on with its run"] if started else [REPLACE]
+    check_target(folder, overwrite or (resume and started), backbone, instead)
+    try_folder(folder)
 
 
 def _new_run(

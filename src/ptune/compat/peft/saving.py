@@ -35,6 +35,7 @@ def save_adapters(
         state: state dict from which training resumes. None: no such file is written.
 
     Raises:
+        ConfigError: the folder is that of the backbone.
         OutputError: a file cannot be written.
     """
     from safetensors.torch import save

@@ -13,8 +13,8 @@ from ptune.adapter.folder import AdapterFile, expect_shape
 from ptune.adapter.layout import PROMPT_KEY, WEIGHTS_FILE, Record
 from ptune.adapter.own_memory import OwnMemory
 from ptune.adapter.peft_format import HEAD_PREFIXES
+from ptune.adapter.peft_task import labels_from
 from ptune.adapter.trained import build_trained
-from ptune.data.targets import default_labels
 from ptune.errors import AdapterError, cut
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
@@ -39,7 +39,7 @@ def build_classifier(file: AdapterFile, backbone: Backbone) -> Model:
     _check_backbone(file, backbone)
     if file.facts is not None:
         return build_trained(record, file.facts, file.tensors(), backbone, str(folder))
-    labels = record.labels or labels_from(backbone, record.classes)
+    labels = record.labels or labels_from(backbone.config, record.classes)
     # The files hold the trained prompt and head. How these were made and where they started no longer matters.
     stored = {
         "encoder": "none",
@@ -98,14 +98,6 @@ def _load_state(model: PromptClassifier, tensors: dict[str, Tensor]) -> None:
     model.fresh_head = False
     model.load_trainable_state(model.trainable_state() | state)
     model.eval()
-
-
-def labels_from(backbone: Backbone, classes: int) -> list[str]:
-    """Return the label names in the backbone's configuration, or LABEL_0, LABEL_1, ... if it has none."""
-    names = dict(getattr(backbone.config, "id2label", None) or {})
-    if len(names) == classes and all(index in names for index in range(classes)):
-        return [str(names[index]) for index in range(classes)]
-    return default_labels(classes)
 
 
 def _expected_shapes(record: Record, config: PromptConfig, backbone: Backbone) -> dict[str, tuple[int, ...]]:

@@ -51,6 +51,7 @@ class AdapterFile:
         peft: whether PEFT can load the adapter.
         facts: what was saved with the state of a model by transformers' Trainer (`ptune.adapter.trained`). The weights
             are then those of the prompt encoder and the head. None for an adapter, which has a folded prompt.
+        by_peft: whether PEFT wrote it, so that labels and problem type are not recorded (`ptune.adapter.peft_task`).
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class AdapterFile:
     shapes: dict[str, tuple[int, ...]]
     peft: bool
     facts: dict[str, Any] | None = None
+    by_peft: bool = False
 
     @property
     def bytes(self) -> int:
@@ -141,6 +143,7 @@ def read_adapter(folder: str | Path) -> AdapterFile:
             "that ptune or PEFT saved an adapter to"
         )
     shapes = _prompt_shapes(path)
+    by_peft = record is None
     if record is None:
         assert peft is not None
         record = from_peft(peft, _classes(shapes, peft, path), str(path / PEFT_FILE))
@@ -151,7 +154,7 @@ def read_adapter(folder: str | Path) -> AdapterFile:
         )
     if peft is not None:
         expect_shape(shapes, PROMPT_KEY, prompt_shape(peft, str(path / PEFT_FILE)), path)
-    return AdapterFile(path, record, shapes, peft is not None)
+    return AdapterFile(path, record, shapes, peft is not None, by_peft=by_peft)
 
 
 def _read_record(path: Path) -> Record:

@@ -11,12 +11,16 @@ from ptune.cli.options import (
     ColumnOptions,
     Columns,
     Json,
+    Labels,
     Place,
     Prediction,
     PredictionOptions,
+    ProblemOfPeft,
     Threshold,
 )
+from ptune.cli.peft_task import read_with_task
 from ptune.cli.terminal import Terminal
+from ptune.errors import DataError
 
 if TYPE_CHECKING:
     from ptune.evaluation.evaluate import Evaluation
@@ -35,6 +39,8 @@ def evaluate(
     backbone: Place | None = None,
     batch_size: BatchSize = None,
     threshold: Threshold = None,
+    labels: Labels = None,
+    problem_type: ProblemOfPeft = None,
     json: Json = False,
     columns: Columns = None,
     device: Prediction = None,
@@ -75,19 +81,24 @@ def evaluate(
     backbone
         The backbone. Default: the one recorded in the adapter.
     """
-    from ptune.adapter.folder import read_adapter
     from ptune.backends.openvino.backbone import CompiledBackbone
     from ptune.evaluation.evaluate import evaluate, load_evaluation_data
     from ptune.inference.classifier import load
 
     terminal = Terminal(json)
     options = device or PredictionOptions()
-    file = read_adapter(adapter)
+    file = read_with_task(adapter, backbone, labels, problem_type)
     source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
-    rows = load_evaluation_data(file.record, data, split, **source)  # first, because loading a backbone takes longer
+    try:
+        # First, because loading a backbone takes longer.
+        rows = load_evaluation_data(file.record, data, split, **source)
+    except DataError as err:
+        if not file.by_peft or labels is not None:
+            raise
+        raise DataError(
+            f"{err}. If labels are the cause: PEFT records none; name them in index order with --labels"
+        ) from err
     classifier = load(file, backbone, **options.model_dump())
-    if file.record.labels is None:  # an adapter written by PEFT has no labels; the backbone may know them
-        rows = load_evaluation_data(file.record, data, split, labels=classifier.labels, **source)
     if threshold is not None:
         classifier = classifier.with_threshold(threshold)
     terminal.say(rows.notes[0])

@@ -7,6 +7,8 @@ from typing import Any
 from ptune.cli.options import Adapter, Json
 from ptune.cli.terminal import Terminal
 
+_NOT_RECORDED = "not recorded by PEFT; as the backbone's configuration says, or by an option of predict and evaluate"
+
 
 def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
     """Show an adapter's method, backbone, labels, sizes and metrics, and whether PEFT can load it.
@@ -31,8 +33,8 @@ def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
     facts: dict[str, Any] = {
         "method": record.prompt.method,
         "backbone": record.backbone.name,
-        "problem_type": record.problem_type,
-        "labels": record.labels or default_labels(record.classes),
+        "problem_type": None if file.by_peft else record.problem_type,
+        "labels": None if file.by_peft else record.labels or default_labels(record.classes),
         "virtual_tokens": record.prompt.virtual_tokens,
         "pooling": record.prompt.pooling,
         "softmax": record.prompt.softmax,
@@ -50,7 +52,8 @@ def inspect(adapter: Adapter, /, *, json: Json = False) -> None:
         "peft": file.peft,
     }
     for name, value in facts.items():
-        terminal.say(f"{name:15} {_format(value)}")
+        unknown = file.by_peft and name in ("problem_type", "labels")
+        terminal.say(f"{name:15} {_NOT_RECORDED if unknown else _format(value)}")
     reasons = why_not_peft(file)
     if reasons:
         terminal.say(f"{'':15} {spell(describe_reasons(reasons), SETTINGS)}")

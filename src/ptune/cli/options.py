@@ -35,6 +35,23 @@ Threshold = Annotated[
     ),
 ]
 
+Labels = Annotated[
+    list[str] | None,
+    Parameter(
+        negative=(),
+        help="Names of the labels in index order, for adapters of PEFT, which record none: a,b,c. Default: those in "
+        "the backbone's configuration.",
+    ),
+]
+
+ProblemOfPeft = Annotated[
+    ProblemType | None,
+    Parameter(
+        help="What the outputs mean, for adapters of PEFT, which do not record it. Default: as the backbone's "
+        "configuration says."
+    ),
+]
+
 BatchSize = Annotated[
     int | None,
     Parameter(help="Rows per forward pass. Default: chosen for the device.", validator=validators.Number(gte=1)),

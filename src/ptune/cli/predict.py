@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ptune.cli.options import Adapter, BatchSize, ColumnOptions, Json, Place, Prediction, PredictionOptions, Threshold
+from ptune.cli.options import (
+    Adapter,
+    BatchSize,
+    ColumnOptions,
+    Json,
+    Labels,
+    Place,
+    Prediction,
+    PredictionOptions,
+    ProblemOfPeft,
+    Threshold,
+)
+from ptune.cli.peft_task import read_with_task
 from ptune.cli.progress import rows_progress
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal, one_line
@@ -44,6 +56,8 @@ def predict(
     backbone: Place | None = None,
     batch_size: BatchSize = None,
     threshold: Threshold = None,
+    labels: Labels = None,
+    problem_type: ProblemOfPeft = None,
     json: Json = False,
     device: Prediction = None,
 ) -> None:
@@ -112,7 +126,7 @@ def predict(
         if value is not None and not value.strip():
             raise ConfigError(f"{option} is empty; give the text to classify")
     file = None if input is None else _open_input(input, input_format)
-    classifier = load(adapter, backbone, **options.model_dump())
+    classifier = load(read_with_task(adapter, backbone, labels, problem_type), backbone, **options.model_dump())
     if threshold is not None:
         classifier = classifier.with_threshold(threshold)
     if text is not None:

@@ -16,6 +16,7 @@ from ptune.adapter.build import build_classifier
 from ptune.adapter.export import copy_adapter
 from ptune.adapter.folder import AdapterFile, read_adapter, save_adapter
 from ptune.adapter.layout import Record, TaskInfo
+from ptune.adapter.peft_task import with_task
 from ptune.adapter.push import push
 from ptune.adapter.target import check_target
 from ptune.backends.openvino.backbone import compiled
@@ -25,7 +26,7 @@ from ptune.data.files import DataFile, as_file
 from ptune.data.objects import as_texts
 from ptune.data.readers import Row, read_columns
 from ptune.data.splits import Split
-from ptune.data.targets import MULTI, REGRESSION
+from ptune.data.targets import MULTI, REGRESSION, ProblemType
 from ptune.data.texts import unzip
 from ptune.errors import AdapterError, ConfigError
 from ptune.hub import MESSAGE
@@ -279,11 +280,17 @@ class TextClassifier:
         target = Path(folder).expanduser()
         check_target(target, backbone=self.model.backbone.location)
         file = None if self.folder is None else read_adapter(self.folder)
-        if file is not None and file.facts is None and file.record.task == self.task:
+        if file is not None and file.facts is None and self._is_recorded(file):
             copy_adapter(file, target)
             return
         lengths = {"max_length": self.encoder.max_length, "pair_separator": self.encoder.pair_separator}
         save_adapter(target, self.model, Record.of(self.model, self.task, **lengths))  # type: ignore[arg-type]
+
+    def _is_recorded(self, file: AdapterFile) -> bool:
+        """Return whether an adapter would be loaded as this classifier."""
+        record = with_task(file, self.model.backbone).record
+        same_outputs = (record.labels or self.labels, record.problem_type) == (self.labels, self.model.problem_type)
+        return same_outputs and record.task == self.task
 
     def push_to_hub(
         self,
@@ -324,6 +331,8 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     precision: Precision | None = None,
+    labels: Sequence[str] | None = None,
+    problem_type: ProblemType | None = None,
 ) -> TextClassifier:
     """Load an adapter of ptune or PEFT, together with its backbone.
 
@@ -335,13 +344,17 @@ def load(
         backbone: a name (see `load_backbone`) or a loaded backbone. None: the one that the adapter names.
         device, dtype: see `load_backbone`.
         precision: run the backbone on the CPU with OpenVINO, see `ptune.backends.openvino.backbone`. None: use PyTorch.
+        labels, problem_type: names of the labels in index order, and what the outputs mean, for adapters of PEFT, which
+            do not record them. None: as the backbone's configuration says.
 
     Raises:
         AdapterError: the adapter is damaged, is for another backbone, or names no backbone and none was given.
         BackboneError: the backbone cannot be loaded.
         ConfigError: `precision` was given without OpenVINO being installed, or with an unsuitable `device` or `dtype`.
+        ConfigError: `labels` or `problem_type` does not suit the adapter, or the adapter records its own.
     """
     file = adapter if isinstance(adapter, AdapterFile) else read_adapter(adapter)
+    file = with_task(file, backbone, labels, problem_type)
     note = file.record.backbone
     if backbone is None:
         if not note.name:

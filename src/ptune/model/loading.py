@@ -52,6 +52,14 @@ def load_backbone(
     return load_at(locate(name, revision).pinned(), pick_dtype(dtype, target), target, random_weights)
 
 
+def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
+    """Return the configuration of a backbone, whose weights are not read.
+
+    Args and errors are those of `load_backbone`.
+    """
+    return _read_config(locate(name, revision).pinned())
+
+
 def load_at(location: Location, dtype: str, target: torch.device, random_weights: bool = False) -> Backbone:
     """Load a frozen backbone from a place that has been found; see `load_backbone`.
 

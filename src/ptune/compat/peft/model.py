@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ptune.adapter.build import labels_from
 from ptune.adapter.folder import read_adapter
 from ptune.adapter.peft_format import to_peft
+from ptune.adapter.peft_task import labels_from
 from ptune.adapter.push import push
 from ptune.compat.peft.base import check_options, let_learn, make_backbone, problem_type_of, text_first
 from ptune.compat.peft.config import PeftConfig, PeftType, PromptTuningConfig, from_content, peft_content
@@ -164,7 +164,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         tokenizer = None
         if isinstance(peft_config, PromptTuningConfig) and peft_config.tokenizer_name_or_path is not None:
             tokenizer = load_tokenizer(Location(*[str(peft_config.tokenizer_name_or_path)] * 2))
-        labels = labels_from(self.backbone, self.config.num_labels)
+        labels = labels_from(self.backbone.config, self.config.num_labels)
         classifier = PromptClassifier(
             self.backbone,
             peft_config.to_prompt(self.backbone),

@@ -327,7 +327,8 @@ def test_a_graphs_name_depends_on_every_module_that_takes_part_in_building_it(ba
         sys.setprofile(None)
     hashed = {str(Path(importlib.import_module(name).__file__)) for name in SOURCES}
     package = str(Path(ptune.__file__).parent)
-    names = {"errors.py", "locate.py", "loading.py", "shared.py"}  # for messages, file names and the type of CPU
+    # For messages, file names and the type of CPU.
+    names = {"errors.py", "locate.py", "loading.py", "memory.py", "reading.py", "shared.py"}
     assert {path for path in ran if path.startswith(package) and Path(path).name not in names} <= hashed
 
     before = GraphStore(plain, "int8")._name(variant)

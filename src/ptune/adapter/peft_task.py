@@ -46,7 +46,7 @@ def with_task(
     if not file.by_peft or record.labels is not None:
         _check_recorded(file, labels, problem_type)
         return file
-    config = _config_of(record, backbone)
+    config = _config_of(record, backbone) if labels is None or problem_type is None else None
     settled = problem_type or _problem_type(config, file)
     if settled not in get_args(ProblemType):
         check_labels(["label"], settled)  # raises the error

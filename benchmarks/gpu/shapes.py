@@ -20,6 +20,8 @@ import ptune
 from ptune.model.backbone import Backbone
 
 VOCABULARY = 20_000  # what lengths.json's rows are drawn from, and a little less than BERT has
+ADDED = 16  # embeddings left for the tokens that a family's tokenizer adds by itself
+USUAL = ("the", "of", "and", "to", "in", "is", "that", "it")  # ptune refuses a tokenizer that knows no usual word
 SHAPES: dict[str, dict[str, Any]] = {
     "minilm": {
         "model_type": "bert",
@@ -45,7 +47,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 # What --short makes of each: every part is run, none is measured.
 SMALL = {
-    "vocab_size": VOCABULARY,
+    "vocab_size": VOCABULARY + ADDED,
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
@@ -60,7 +62,7 @@ def save_shape(name: str, folder: Path, short: bool) -> Path:
     settings = SHAPES[name] | (SMALL if short else {})
     target = folder / name
     AutoConfig.for_model(**settings, pad_token_id=0).save_pretrained(target)
-    save_tokenizer(target, segments=settings["model_type"] == "bert")
+    save_tokenizer(target, settings["vocab_size"] - ADDED, segments=settings["model_type"] == "bert")
     return target
 
 
@@ -70,15 +72,15 @@ def load_shape(path: Path, dtype: str, device: torch.device) -> Backbone:
         return ptune.load_backbone(str(path), dtype=dtype, device=str(device), random_weights=True)
 
 
-def save_tokenizer(folder: Path, segments: bool) -> None:
-    """Write a WordPiece tokenizer with 20,000 words of two to four syllables."""
+def save_tokenizer(folder: Path, size: int, segments: bool) -> None:
+    """Write a WordPiece tokenizer with so many entries: words of two and three syllables, and a few usual ones."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     syllables = ["".join(pair) for pair in itertools.product("bdfgklmnprstv", "aeiou")]
     words = ("".join(parts) for count in (2, 3) for parts in itertools.product(syllables, repeat=count))
-    entries = [*special, *itertools.islice(words, VOCABULARY - len(special))]
+    entries = [*special, *itertools.islice(words, size - len(special) - len(USUAL)), *USUAL]
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(entries)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -34,7 +34,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "roberta-large": COMMON_SHAPES["roberta-large"],
     "qwen2-1.5b": {
-        "model_type": "qwen2",
+        # Of the same sizes as Qwen2, but for a `qwen2` transformers would put its own tokenizer in place of ours.
+        "model_type": "llama",
         "vocab_size": 151936,
         "hidden_size": 1536,
         "intermediate_size": 8960,

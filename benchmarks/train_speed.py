@@ -52,6 +52,7 @@ from ptune.model.backbone import Backbone
 from ptune.model.tokenizer import load_tokenizer
 from ptune.training.config import TrainConfig
 from ptune.training.defaults import Task
+from ptune.training.events import Listeners
 from ptune.training.run import Run
 from ptune.training.steps import Rows
 
@@ -140,7 +141,7 @@ def ptune_runner(
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            training = Run(classifier, [model], rows, rows, config, Path(folder), on_step=stop)
+            training = Run(classifier, [model], rows, rows, config, Path(folder), Listeners(stop))
             started = clock(backbone.device)
             with suppress(EnoughError):
                 training.go()

@@ -19,7 +19,7 @@ knows no other spelling. The command line shows such a setting as its own option
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -123,3 +123,11 @@ def describe_problems(err: ValidationError, spell: Callable[[str], str] = str) -
 def _is_key(part: str | int) -> bool:
     """Return whether a part of a path is a field or an index, and not the kind of value that pydantic tried."""
     return isinstance(part, int) or (part.isidentifier() and part not in _KINDS)
+
+
+def unknown_choice(field: str, value: str, choices: Sequence[str]) -> ConfigError:
+    """Return the error for a setting that is none of its choices."""
+    names = ", ".join(choices)
+    return ConfigError(
+        f"`{field}='{value}'` is unknown; use one of {names}", field=field, value=value, expected=f"one of {names}"
+    )

@@ -67,17 +67,6 @@ class Numbered(PTuningClassifier):
         return super()._texts(worded(X), y)
 
 
-@pytest.fixture
-def new(backbone_folder):
-    """Make a classifier over a tiny backbone."""
-
-    def make(kind=PTuningClassifier, **settings):
-        defaults = {"virtual_tokens": 4, "epochs": 1, "batch_size": 8, "device": "cpu"}
-        return kind(str(backbone_folder("bert")), **{**defaults, **settings})
-
-    return make
-
-
 def loads() -> int:
     return module._load.cache_info().misses
 

@@ -30,17 +30,6 @@ STARS = star_rows(40, seed=2)
 STAR_TEXTS, NUMBERS = [row["text"] for row in STARS], [row["stars"] for row in STARS]
 
 
-@pytest.fixture
-def new(backbone_folder):
-    """Make an estimator over a tiny backbone."""
-
-    def make(kind=PTuningClassifier, **settings):
-        defaults = {"virtual_tokens": 4, "epochs": 1, "batch_size": 8, "device": "cpu"}
-        return kind(str(backbone_folder("bert")), **{**defaults, **settings})
-
-    return make
-
-
 class NumberedRegressor(PTuningRegressor):
     """A regressor that reads rows of numbers as rows of words."""
 

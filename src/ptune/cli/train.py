@@ -25,7 +25,7 @@ from ptune.cli.recorded import check_unchanged, options_of, write_options
 from ptune.cli.terminal import Terminal
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
-from ptune.evaluation.chance import interval
+from ptune.evaluation.chance import describe_interval
 from ptune.model.config import PromptConfig
 from ptune.training.callbacks import Report, reporting_callbacks
 from ptune.training.config import TrainConfig
@@ -308,8 +308,8 @@ def _best_line(result: TrainResult, data: TextData) -> str:
     metrics = _metrics(result.metrics, data)
     if data.problem_type == SINGLE and "accuracy" in metrics:
         rows = int(result.metrics["count"])
-        low, high = interval(result.metrics["accuracy"], rows)
-        few = f", 95 % interval {low:.3f} to {high:.3f} on {rows} rows" if rows < FEW_VALIDATION_ROWS else ""
+        around = describe_interval(result.metrics["accuracy"], rows)
+        few = f", {around} on {rows} rows" if rows < FEW_VALIDATION_ROWS else ""
         metrics["accuracy"] += f" (majority class {result.majority:.4f}{few})"
     values = ", ".join(metrics.values())
     return f"best epoch {result.best_epoch}: validation {values}, loss {result.metrics['loss']:.4f}"

@@ -8,7 +8,6 @@ a Hub data set keep their order. See `targets` for the kinds of targets.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +22,7 @@ from ptune.data.raw import RawSplit, Wanted, read_labels, read_table
 from ptune.data.sources import Found, find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, settle_problem_type
-from ptune.errors import ConfigError, DataError
-
-logger = logging.getLogger(__name__)
+from ptune.errors import DataError, unknown_choice
 
 
 def load_data(
@@ -77,12 +74,7 @@ def load_data(
         ConfigError: `on_empty` is unknown.
     """
     if on_empty not in ON_EMPTY:
-        raise ConfigError(
-            f"`on_empty='{on_empty}'` is unknown; use one of {', '.join(ON_EMPTY)}",
-            field="on_empty",
-            value=on_empty,
-            expected=f"one of {', '.join(ON_EMPTY)}",
-        )
+        raise unknown_choice("on_empty", on_empty, ON_EMPTY)
     if label is not None and not isinstance(label, str):
         label = ",".join(label)
     in_memory = not is_place(source)

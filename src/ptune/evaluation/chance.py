@@ -18,6 +18,12 @@ def interval(share: float, rows: int) -> tuple[float, float]:
     return factor * (centre - spread), factor * (centre + spread)
 
 
+def describe_interval(share: float, rows: int) -> str:
+    """Return the 95 % interval of a share in words."""
+    low, high = interval(share, rows)
+    return f"95 % interval {low:.3f} to {high:.3f}"
+
+
 def is_chance(metrics: dict[str, float], problem_type: ProblemType) -> bool:
     """Return whether metrics of `evaluate_logits` could come from answers that have nothing to do with the texts.
 

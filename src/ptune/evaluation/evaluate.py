@@ -113,7 +113,9 @@ def evaluate(
     if problem_type in (SINGLE, MULTI):
         details["by_label"] = dict(zip(labels, by_label(logits, targets, decision), strict=True))
     if per_row:
-        outputs = logits if problem_type not in (SINGLE, MULTI) else _probabilities(logits, classifier)
+        outputs = logits
+        if problem_type in (SINGLE, MULTI):
+            outputs = probabilities(logits.double(), problem_type, classifier.temperature)
         losses = Objective(problem_type).row_losses(
             logits.double(), targets if problem_type == SINGLE else targets.double()
         )
@@ -121,11 +123,6 @@ def evaluate(
     rule = (problem_type, classifier.temperature, decision)
     values = evaluate_logits(logits, targets, *rule) | own_metrics(metrics or {}, logits, targets, *rule)
     return Evaluation(values, split, problem_type, list(labels), **details)
-
-
-def _probabilities(logits: Any, classifier: TextClassifier) -> Any:
-    """Return the calibrated probabilities [N, C] of logits, float64."""
-    return probabilities(logits.double(), classifier.model.problem_type, classifier.temperature)
 
 
 def load_evaluation_data(

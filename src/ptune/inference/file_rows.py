@@ -16,7 +16,7 @@ from ptune.data.files import DataFile
 from ptune.data.readers import Row, read_rows
 from ptune.data.targets import is_missing
 from ptune.data.texts import Text
-from ptune.errors import ConfigError
+from ptune.errors import unknown_choice
 from ptune.inference.answers import Prediction
 
 logger = logging.getLogger(__name__)
@@ -44,12 +44,7 @@ class FileRows:
         self, file: DataFile, choose: Callable[[list[str], str], Columns], keys: Sequence[str], on_empty: OnEmpty
     ) -> None:
         if on_empty not in _ON_EMPTY:
-            raise ConfigError(
-                f"`on_empty='{on_empty}'` is unknown; use one of {', '.join(_ON_EMPTY)}",
-                field="on_empty",
-                value=on_empty,
-                expected=f"one of {', '.join(_ON_EMPTY)}",
-            )
+            raise unknown_choice("on_empty", on_empty, _ON_EMPTY)
         self.file = file
         self.choose = choose
         self.keys = keys

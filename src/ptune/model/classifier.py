@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +31,6 @@ from ptune.model.words import label_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from transformers.modeling_outputs import SequenceClassifierOutput
-
-logger = logging.getLogger(__name__)
 
 
 class PromptClassifier(nn.Module):

@@ -30,6 +30,7 @@ from ptune.training.defaults import (
     SMALL_ROWS,
     VERBALIZER_RATE,
     Task,
+    batches_per_epoch,
     default_average,
     default_decay,
     default_epochs,
@@ -37,7 +38,6 @@ from ptune.training.defaults import (
     default_optimizer,
     default_rate,
     default_warmup,
-    steps_per_epoch,
 )
 
 
@@ -220,8 +220,7 @@ class TrainConfig(BaseModel):
         epochs = self.epochs or (FEW_ROWS_EPOCHS if few_shot else default_epochs(prompt, task))
         if objective == "contrastive":
             lr, batch, epochs = CONTRASTIVE_RATE * lr, self.batch_size or CONTRASTIVE_BATCH, self.epochs or 1
-        batches = steps_per_epoch(rows) if objective == "contrastive" else math.ceil(rows / batch)
-        steps = epochs * math.ceil(batches / self.accumulate)
+        steps = epochs * math.ceil(batches_per_epoch(objective, rows, batch) / self.accumulate)
         average = FEW_ROWS_AVERAGE if few_shot else default_average(steps)
         metrics = task.metrics or choices(task.problem_type)
         # A handful of validation rows cannot tell whether one epoch is better than another.

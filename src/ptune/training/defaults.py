@@ -84,9 +84,11 @@ def default_objective(prompt: PromptConfig, task: Task) -> Literal["labels", "co
     return "contrastive" if few and task.encoder and prompt.softmax == "separate" else "labels"
 
 
-def steps_per_epoch(rows: int) -> int:
-    """Return the number of batches of an epoch with the contrastive objective; see docs/log.md."""
-    return round(80 * max(1.0, rows / CONTRASTIVE_BATCH) ** 0.4)
+def batches_per_epoch(objective: Literal["labels", "contrastive"], rows: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch. With the contrastive objective rows are repeated; see docs/log.md."""
+    if objective == "contrastive":
+        return round(80 * max(1.0, rows / CONTRASTIVE_BATCH) ** 0.4)
+    return math.ceil(rows / batch_size)
 
 
 def default_patience(epochs: int) -> int:
@@ -103,8 +105,8 @@ def default_rate(prompt: PromptConfig, task: Task, optimizer: Literal["muon", "a
     """Return the peak learning rate of the prompt.
 
     A step of a deep prompt should move the vectors that the head reads equally far in every backbone. Muon's steps move
-    them in proportion to the gain. Those of AdamW also add up over the layers and numbers, about with its square. The
-    rate is rounded, so that it does not depend on the machine.
+    them in proportion to the gain, so its rate is divided by it. The rate is rounded, so that it does not depend on the
+    machine. The rates of AdamW are fixed for each method.
     """
     if optimizer == "muon":
         rate = MUON_RATE * MUON_GAIN / (task.gain or MUON_GAIN)

@@ -32,7 +32,7 @@ from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progres
 from ptune.training.choice import out_of_patience, sort_key
 from ptune.training.config import SettledConfig
 from ptune.training.contrastive import fit_heads, mean_length
-from ptune.training.defaults import steps_per_epoch
+from ptune.training.defaults import batches_per_epoch
 from ptune.training.events import Listeners, RunInfo
 from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
@@ -90,7 +90,7 @@ class Run:
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
         self.validation = Validation(models, validation_rows, classifier.pad_id, config, train_rows, metrics or {})
-        self.total = config.epochs * math.ceil(len(self._batches(0, 1)) / config.accumulate)
+        self.total = config.epochs * math.ceil(self._batch_count / config.accumulate)
         self.rescue = Rescue.never()
         if isinstance(self.objective, Objective):
             self.rescue = Rescue.of(self.objective, train_rows, len(self.kept.labels), self.total)
@@ -101,11 +101,16 @@ class Run:
         """True if the prompts learn by comparing rows, and the heads are fitted afterwards."""
         return self.config.objective == "contrastive"
 
+    @property
+    def _batch_count(self) -> int:
+        """Number of batches of an epoch."""
+        return batches_per_epoch(self.config.objective, len(self.train_rows.labels), self.config.batch_size)
+
     def _batches(self, seed: int, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch for a member with this seed."""
         rows, size = self.train_rows, self.config.batch_size
         if self.contrastive:
-            return class_batches(rows.labels.tolist(), size, seed, epoch, steps_per_epoch(len(rows.labels)))
+            return class_batches(rows.labels.tolist(), size, seed, epoch, self._batch_count)
         return training_batches(rows.lengths, size, seed, epoch)
 
     def _objective(self, models: Sequence[PromptClassifier]) -> Objective | PairLoss:
@@ -175,7 +180,9 @@ class Run:
     def info(self) -> RunInfo:
         """Facts for listeners that stay the same during the run."""
         encoder, optimizer = self.classifier.encoder, self.members[0].optimizer
-        rows = sum(map(len, self._batches(self.config.seed, 1)))
+        rows = len(self.train_rows.labels)
+        if self.contrastive:  # an epoch repeats them
+            rows = sum(map(len, self._batches(self.config.seed, 1)))
         return RunInfo(
             self.config, self.validation.metric, self.folder, self.total, rows, self.kept, encoder, optimizer
         )

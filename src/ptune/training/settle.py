@@ -19,6 +19,8 @@ GAIN_ROWS, FEWEST_GAIN_ROWS, GAIN_TOKENS = 32, 4, 2048
 
 def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
     """Return the settings with every default filled in for a model and its data; see `TrainConfig.settle`."""
+    # Only Muon's default rate depends on it.
+    needs_gain = config.lr is None and config.optimizer != "adamw" and model.config.softmax == "separate"
     task = Task(
         rows=len(data.train),
         validation_rows=len(data.validation),
@@ -31,7 +33,7 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> Sett
         gpu=model.backbone.device.type == "cuda",
         encoder=not model.backbone.family.decoder,
         held_back=data.held_back,
-        gain=_gain(model, data) if config.lr is None and model.config.softmax == "separate" else None,
+        gain=_gain(model, data) if needs_gain else None,
     )
     return config.settle(model.config, task)
 

@@ -19,7 +19,7 @@ from ptune.data.metric_table import choices
 from ptune.data.splits import TextData, give_back
 from ptune.data.targets import ProblemType
 from ptune.errors import ConfigError
-from ptune.evaluation.chance import interval, is_chance
+from ptune.evaluation.chance import describe_interval, is_chance
 from ptune.evaluation.own_metrics import OwnMetrics, check_metrics, try_metrics
 from ptune.inference.classifier import TextClassifier
 from ptune.model.checks import check_task
@@ -227,11 +227,8 @@ def _describe_chance(result: TrainResult) -> str:
         return f"the correlation with the targets is {metrics['pearson']:.3f}"
     if "matthews" not in metrics:
         return "no label is predicted correctly"
-    low, high = interval(metrics["accuracy"], int(metrics["count"]))
-    return (
-        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.3f} to {high:.3f}), majority class "
-        f"{result.majority:.4f}"
-    )
+    around = describe_interval(metrics["accuracy"], int(metrics["count"]))
+    return f"accuracy {metrics['accuracy']:.4f} ({around}), majority class {result.majority:.4f}"
 
 
 def _new_model_like(model: PromptClassifier, seed: int) -> PromptClassifier:

@@ -34,6 +34,7 @@ class Packed:
     starts: Tensor  # [N], index of each row's first token
     lengths: Tensor  # [N], tokens
     mask_positions: Tensor | None  # [N], position of the mask token in each row; None without {mask} in the template
+    pair_positions: Tensor | None = None  # [N], position of the second text in each row; None for single texts
 
 
 def pack(encoded: Sequence[Encoded]) -> Packed:
@@ -47,6 +48,7 @@ def pack(encoded: Sequence[Encoded]) -> Packed:
         lengths.cumsum(0) - lengths,
         lengths,
         None if first.mask_position is None else torch.tensor([row.mask_position for row in encoded]),
+        None if first.pair_position is None else torch.tensor([row.pair_position for row in encoded]),
     )
 
 
@@ -58,6 +60,7 @@ class Inputs:
     attention_mask: Tensor | None = None  # [B, T], 1 for text, 0 for padding; None if no row is padded
     token_type_ids: Tensor | None = None  # [B, T], segments of a pair; None if the tokenizer has no segments
     mask_position: Tensor | None = None  # [B], position of the mask token; None without {mask} in the template
+    pair_position: Tensor | None = None  # [B], position of the second text's first token; None for single texts
 
     def __len__(self) -> int:
         """Return B, the number of rows."""
@@ -112,6 +115,7 @@ def collate(packed: Packed, rows: Sequence[int], pad_id: int, multiple: int = 1)
         None if multiple == 1 and is_text.all() else is_text.long(),
         None if segments is None else segments[sources].long().masked_fill_(~is_text, 0),
         None if packed.mask_positions is None else packed.mask_positions[indices],
+        None if packed.pair_positions is None else packed.pair_positions[indices],
     )
 
 

@@ -30,15 +30,16 @@ from ptune.model.hidden import Hidden
 # Which hidden states of each row a head reads: the mean over the text, this mean and those of a pair's two texts, those
 # at one position, or all.
 Reads = Literal["mean", "pair", "position", "all"]
-# What the cosine of a pair's two texts is multiplied by: cosines of texts differ by about 0.2, hidden states by more.
-COSINE_SCALE = 5.0
+# What the cosine of a pair's two texts is multiplied by, unless it was measured (`TextHead.standardise`): in one pass
+# over both texts their cosines have a standard deviation of about 0.08.
+COSINE_SCALE = 12.0
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
     """Pool hidden states over the positions of the text: [B, offset + T, H] -> [B, H], or [B, H + 1] for a pair."""
     if pooling == "pair":
         row, first, second = (hidden if hidden.picked else hidden.averaged("pair")).states.unbind(dim=1)
-        return torch.cat([row, COSINE_SCALE * torch.cosine_similarity(first, second)[:, None]], dim=1)
+        return torch.cat([row, torch.cosine_similarity(first, second)[:, None]], dim=1)
     if hidden.picked:
         return hidden.states[:, 0]
     if pooling == "mean":
@@ -93,6 +94,9 @@ class TextHead(nn.Module):
         transform: applied to the pooled vector first. It is frozen and not part of the head.
     """
 
+    cosine_scale: Tensor
+    cosine_shift: Tensor
+
     def __init__(
         self,
         width: int,
@@ -107,6 +111,9 @@ class TextHead(nn.Module):
         self.linear = nn.Linear(width, classes)
         nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
+        if pooling == "pair":  # not trained and not saved: `folded` makes them part of the linear layer
+            self.register_buffer("cosine_scale", torch.tensor(COSINE_SCALE), persistent=False)
+            self.register_buffer("cosine_shift", torch.zeros(()), persistent=False)
 
     @property
     def reads(self) -> Reads:
@@ -117,9 +124,37 @@ class TextHead(nn.Module):
         """Return the position that is read in each row, [B], counted with `offset` virtual tokens in front."""
         return offset + _text_positions(self.pooling, inputs)
 
-    def forward(self, hidden: Hidden) -> Tensor:
+    def vectors(self, hidden: Hidden) -> Tensor:
+        """Return the vectors that the linear layer reads, before a transform, [B, H] or [B, H + 1] for a pair."""
         pooled = pool(hidden, self.pooling).float()
-        return self.linear(pooled if self.transform is None else self.transform(pooled))
+        if self.pooling != "pair":
+            return pooled
+        return torch.cat([pooled[:, :-1], (pooled[:, -1:] - self.cosine_shift) * self.cosine_scale], dim=1)
+
+    def forward(self, hidden: Hidden) -> Tensor:
+        vectors = self.vectors(hidden)
+        return self.linear(vectors if self.transform is None else self.transform(vectors))
+
+    @torch.no_grad()
+    def standardise(self, cosines: Tensor) -> None:
+        """Let the linear layer read cosines with mean 0 and deviation 1, instead of those that it reads now.
+
+        Args:
+            cosines: [N], of training rows, as `vectors` returns them now.
+        """
+        deviation = cosines.std()
+        if len(cosines) > 1 and deviation > 0:
+            self.cosine_shift += cosines.mean().to(self.cosine_shift) / self.cosine_scale
+            self.cosine_scale /= deviation.to(self.cosine_scale)
+
+    def folded(self) -> dict[str, Tensor]:
+        """Return the tensors of a head with the usual scale of cosines that gives the same logits."""
+        state = dict(self.state_dict())
+        if self.pooling == "pair":
+            last = self.linear.weight[:, -1] * self.cosine_scale
+            state["linear.weight"] = torch.cat([self.linear.weight[:, :-1], last[:, None] / COSINE_SCALE], dim=1)
+            state["linear.bias"] = self.linear.bias - last * self.cosine_shift
+        return state
 
 
 class PeftHead(nn.Module):

@@ -45,4 +45,7 @@ class PooledVectors:
         self.model.eval()
 
     def read(self, hidden: Hidden) -> Tensor:
+        head = self.model.head
+        if isinstance(head, TextHead):
+            return head.vectors(hidden)
         return pool(hidden, self.model.config.pooling or "mean").float()

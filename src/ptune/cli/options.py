@@ -64,8 +64,8 @@ class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ColumnOptions(_Options):
-    """Which columns to read."""
+class ColumnNames(_Options):
+    """The columns of text and label."""
 
     text: str | None = Field(
         None, description="Column of the text. Default: guessed in training; the same column in evaluation."
@@ -84,14 +84,19 @@ class ColumnOptions(_Options):
         description="Separator of the labels in a cell, such as |, if rows may have several labels. Default: none in "
         "training; the same separator in evaluation.",
     )
-    on_empty: Literal["error", "skip"] = Field(
-        "error", description="What to do with rows without text or label: report them all, or leave them out."
-    )
 
     @field_validator("label", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+
+class ColumnOptions(ColumnNames):
+    """Which columns to read."""
+
+    on_empty: Literal["error", "skip"] = Field(
+        "error", description="What to do with rows without text or label: report them all, or leave them out."
+    )
 
 
 class DataOptions(ColumnOptions):
@@ -171,6 +176,8 @@ class PromptOptions(PromptConfig):
         return value.replace("\\n", "\n") if isinstance(value, str) else value  # a shell passes \n as two characters
 
 
+Names = Annotated[ColumnNames | None, Parameter(name="*", group="Data")]
+Device = Annotated[DeviceOptions | None, Parameter(name="*", group="Backbone")]
 Columns = Annotated[ColumnOptions | None, Parameter(name="*", group="Data")]
 Data = Annotated[DataOptions | None, Parameter(name="*", group="Data")]
 Prediction = Annotated[PredictionOptions | None, Parameter(name="*", group="Backbone")]
@@ -184,5 +191,6 @@ TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, Promp
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
     {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision", "input_format"}
+    | {"fix", "ignore"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}
 )

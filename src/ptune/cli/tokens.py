@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 # For each command, the options that take the next argument as it is.
 FREE_TEXT = {
+    "check": ("--label-separator",),
     "train": ("--template", "--init-text", "--label-separator"),
     "evaluate": ("--label-separator",),
     "predict": ("--text", "--text-pair"),

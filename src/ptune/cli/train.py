@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from ptune.cli.check import say_findings
 from ptune.cli.options import (
     BackboneOptions,
     BackboneSettings,
@@ -139,6 +140,7 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
         drop_rare=options.drop_rare,
     )
     say_data(terminal, data)
+    say_findings(terminal, data)
     return data
 
 

@@ -87,7 +87,7 @@ def load_data(
     notes = [f"columns: {columns}"]
     reference = raw[only or "train"]
     task_type = task.problem_type if task is not None and label == task.label else None
-    settled, reason = _problem_type(problem_type, task_type, label_separator, reference)
+    settled, reason = settle_type(problem_type, task_type, label_separator, reference)
     notes.append(f"problem type: {settled} ({reason})")
     metrics: tuple[str, ...] = ()
     if task is not None and settled == task_type:
@@ -130,7 +130,7 @@ def _read_splits(located: Found, wanted: Wanted, only: str | None) -> tuple[dict
     return raw, columns
 
 
-def _problem_type(
+def settle_type(
     asked: ProblemType | None, of_task: ProblemType | None, separator: str | None, raw: RawSplit
 ) -> tuple[ProblemType, str]:
     """Return the problem type that the caller or the task says, or that the labels show, and the reason in words."""

@@ -1,0 +1,151 @@
+"""ptune check"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ptune.cli.options import ColumnNames, Device, DeviceOptions, Json, Names, Place
+from ptune.cli.terminal import Terminal
+from ptune.data.targets import ProblemType
+
+if TYPE_CHECKING:
+    from ptune.analysis.check import DataCheck
+    from ptune.data.splits import TextData
+
+
+def check(
+    data: Annotated[
+        Place, Parameter(help="Labelled data: a folder with train, validation and test files, a file, or a Hub id.")
+    ],
+    /,
+    *,
+    adapter: Place | None = None,
+    backbone: Place | None = None,
+    fix: Path | None = None,
+    strict: Annotated[bool, Parameter(negative=())] = False,
+    ignore: Annotated[list[str] | None, Parameter(negative=())] = None,
+    problem_type: ProblemType | None = None,
+    data_revision: str | None = None,
+    json: Json = False,
+    columns: Names = None,
+    device: Device = None,
+) -> None:
+    """Find what is wrong with labelled data, and name the rows.
+
+    Texts: repeats and near-repeats, texts that are in two splits, empty and very long texts, texts without words,
+    damaged characters, HTML, other languages than that of most rows.
+
+    Labels: missing, different for the same text, spelled in two ways, with few rows, without training rows, very
+    unequal in number. Columns and words that give the label away.
+
+    With --backbone: texts that the backbone would cut. With --adapter also likely label errors and texts unlike all
+    others. Training rows are judged by models that have not seen them.
+
+    Rows are numbered from 1 in their file, without the header.
+
+    --fix writes the data again without what can be repaired without judgement: rows without text or label and repeats
+    are left out, training rows whose text is also a validation or test row too; labels get their most frequent
+    spelling, and characters are decoded again that were decoded with the wrong encoding.
+
+    Examples:
+      ptune check reviews.csv
+      ptune check folder/ --strict --ignore imbalance,near_repeats
+      ptune check reviews.csv --fix repaired.csv
+      ptune check reviews.csv --adapter reviews
+      ptune check glue/mrpc --json
+
+    Parameters
+    ----------
+    adapter
+        An adapter that was trained on such data: a folder or a Hub id.
+    backbone
+        The backbone that will be trained, or that of the adapter. Default: the one recorded in the adapter.
+    fix
+        File for the repaired rows: .csv, .tsv, .jsonl or .parquet. For data with several splits a folder.
+    strict
+        End with exit code 1 if anything is found.
+    ignore
+        Kinds of findings that are not looked for: a,b,c.
+    problem_type
+        What the labels mean. Default: guessed as in training.
+    data_revision
+        Branch, tag or commit of a Hub data set.
+    """
+    from ptune.analysis.check import check_data
+    from ptune.data.check.run import check_kinds
+    from ptune.data.writers import check_output
+
+    terminal = Terminal(json)
+    ignored = [kind.strip() for part in ignore or () for kind in part.split(",")]
+    check_kinds(ignored)  # this and what follows first, because reading data and loading a backbone take longer
+    if fix is not None and fix.suffix:
+        check_output(fix)
+    classifier = None
+    if adapter is not None:
+        from ptune.inference.classifier import load
+
+        classifier = load(adapter, backbone, **(device or DeviceOptions()).model_dump())
+    found = check_data(
+        data,
+        **(columns or ColumnNames()).model_dump(),
+        problem_type=problem_type,
+        revision=data_revision,
+        ignore=ignored,
+        backbone=backbone,
+        classifier=classifier,
+    )
+    fixed: dict[str, Any] = {}
+    if fix is not None:
+        fixed = {"fixed": {"output": str(fix), "rows": found.fix(fix)}}
+    _print(terminal, found)
+    if fixed:
+        _print_fixed(terminal, fixed["fixed"])
+    terminal.answer({**found.to_dict(), **fixed})
+    if strict and found.findings:
+        sys.exit(1)
+
+
+def say_findings(terminal: Terminal, data: TextData) -> None:
+    """Print in a line each what is wrong with data that will be trained on: what is found quickly and is rarely meant."""
+    from ptune.data.check.rows import rows_of_data
+    from ptune.data.check.run import NOT_IN_SHORT, check_rows
+
+    findings = check_rows(rows_of_data(data), NOT_IN_SHORT)
+    for finding in findings:
+        terminal.say(f"check: {finding.message}")
+    if findings:
+        terminal.say(f"check: for the rows, ptune check {data.source}")
+
+
+def _print(terminal: Terminal, found: DataCheck) -> None:
+    from ptune.cli.options import SETTINGS
+    from ptune.cli.spelling import spell
+    from ptune.data.check.findings import describe_rows
+
+    sizes = ", ".join(f"{split} {rows:,}" for split, rows in found.splits.items())
+    terminal.say(f"{found.source}: {sizes} rows; {found.columns}; {found.problem_type}")
+    for finding in found.findings:
+        terminal.say()
+        terminal.say(f"{finding.title}: {finding.message}")
+        if finding.rows:
+            terminal.say(f"  {describe_rows(finding.rows)}")
+        repair = "; --fix does" if finding.fixable else ""
+        terminal.say(f"  {spell(finding.advice, SETTINGS)}{repair}")
+    terminal.say()
+    if not found.findings:
+        terminal.say("nothing found")
+        return
+    rows = len({id(row) for finding in found.findings for row in finding.rows})
+    number = len(found.findings)
+    terminal.say(f"{number} {'finding' if number == 1 else 'findings'}, about {rows:,} rows")
+
+
+def _print_fixed(terminal: Terminal, fixed: dict[str, Any]) -> None:
+    from ptune.data.check.findings import KINDS
+
+    done = ", ".join(f"{KINDS[kind]} {count:,}" for kind, count in fixed["rows"].items() if count)
+    terminal.say(f"written to {fixed['output']}; rows repaired or left out: {done or 'none'}")

@@ -1,0 +1,117 @@
+"""Repair what needs no judgement, and write the rows to a file.
+
+Rows without text or label are left out, labels get their most frequent spelling, wrongly decoded characters are
+repaired, and of several copies of a text one stays. A text that occurs in several splits stays in the last of train,
+validation and test. Copies with different labels stay, as someone has to decide.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ptune.data.check.copies import leaked_rows, same_label_copies, text_groups
+from ptune.data.check.labels import same_names
+from ptune.data.check.mojibake import repaired
+from ptune.data.check.rows import Label, Row, Rows
+from ptune.data.targets import MULTI, REGRESSION, SINGLE
+from ptune.data.writers import check_output, open_writer
+from ptune.errors import ConfigError
+
+ENDING = ".jsonl"  # of the files of a data set with several splits
+
+
+def repair(rows: Rows) -> tuple[Rows, dict[str, int]]:
+    """Return the repaired rows, without those that are left out, and how many rows each repair concerned."""
+    counts = {"missing": 0, "unreadable": 0, "label_spellings": 0, "encoding": 0, "repeats": 0, "leaks": 0}
+    spelling: dict[str, str] = {}
+    if rows.problem_type != REGRESSION and not rows.named:
+        spelling = same_names(Counter(label for row in rows.labelled for label in row.labels))
+    kept = []
+    for row in rows.all:
+        if row.problem is not None:
+            counts["missing" if row.lacking else "unreadable"] += 1
+            continue
+        new = _with_texts(_with_label(row, spelling, rows), rows)
+        counts["label_spellings"] += new.label != row.label
+        counts["encoding"] += new.texts != row.texts
+        kept.append(new)
+    groups = text_groups(replace(rows, all=kept))
+    leaked = {id(row) for group in groups if len({row.split for row in group}) > 1 for row in leaked_rows(group)}
+    repeated = {id(row) for group in groups for copies in same_label_copies(group) for row in copies[1:]} - leaked
+    counts |= {"repeats": len(repeated), "leaks": len(leaked)}
+    return replace(rows, all=[row for row in kept if id(row) not in leaked | repeated]), counts
+
+
+def check_fixed_output(path: Path, splits: Mapping[str, int]) -> None:
+    """Check where repaired rows are to be written: a file, or a folder if there are several splits.
+
+    Raises:
+        ConfigError: it is the other of file and folder, or the file's ending is unknown.
+        OutputError: it cannot be written.
+    """
+    if len(splits) > 1 and path.suffix:
+        raise ConfigError(
+            f"the data have {len(splits)} splits ({', '.join(splits)}), which do not fit into one file, '{path}'; give "
+            f"the name of a folder to `fix`: `fix='{path.with_suffix('')}'`",
+            field="fix",
+            value=str(path),
+            expected="the name of a folder",
+        )
+    check_output(path / f"train{ENDING}" if len(splits) > 1 else path)
+
+
+def write_rows(rows: Rows, path: Path) -> list[Path]:
+    """Write rows to a file, or to one file for each split in a folder. Return the files.
+
+    Raises:
+        ConfigError, OutputError: see `check_fixed_output`.
+        DataError: the format cannot hold a value.
+    """
+    splits = rows.splits
+    check_fixed_output(path, splits)
+    files = {split: path / f"{split}{ENDING}" if len(splits) > 1 else path for split in splits}
+    for split, file in files.items():
+        cells = [_cells(row, rows) for row in rows.all if row.split == split]
+        open_writer(file)(cells, file, (), lambda: cells[0])  # noqa: B023 (called at once)
+    return [*files.values()]
+
+
+def _with_texts(row: Row, rows: Rows) -> Row:
+    text, pair = repaired(row.text), None if row.pair is None else repaired(row.pair)
+    if (text, pair) == (row.text, row.pair):
+        return row
+    cells = {**row.cells, rows.columns.text: text}
+    if rows.columns.text_pair is not None:
+        cells[rows.columns.text_pair] = pair
+    return replace(row, text=text, pair=pair, cells=cells)
+
+
+def _with_label(row: Row, spelling: Mapping[str, str], rows: Rows) -> Row:
+    column = rows.columns.label
+    if not any(label in spelling for label in row.labels) or column not in row.cells:
+        return row
+    names = [*dict.fromkeys(spelling.get(label, label) for label in row.labels)]
+    cell, label = row.cells[column], _label(names, rows)
+    if rows.problem_type == SINGLE:
+        return replace(row, label=label, cells={**row.cells, column: names if isinstance(cell, list) else names[0]})
+    if isinstance(cell, str):
+        if rows.label_separator is None:
+            return row  # a list that is written as text
+        return replace(row, label=label, cells={**row.cells, column: rows.label_separator.join(names)})
+    return replace(row, label=label, cells={**row.cells, column: names})
+
+
+def _label(names: list[str], rows: Rows) -> Label:
+    return tuple(sorted(names)) if rows.problem_type == MULTI else names[0]
+
+
+def _cells(row: Row, rows: Rows) -> dict[str, Any]:
+    """Return the cells of a row, with names in place of indices, because only Parquet and the Hub keep both."""
+    column = rows.columns.label
+    if rows.named and row.label is not None and column in row.cells:
+        return {**row.cells, column: list(row.label) if isinstance(row.label, tuple) else row.label}
+    return dict(row.cells)

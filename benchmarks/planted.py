@@ -133,7 +133,7 @@ def plant_language(data: Data, rows: list[int], _random: random.Random) -> set[P
 
 
 def plant_giveaways(data: Data, _rows: list[int], _random: random.Random) -> set[Place]:
-    """Add a column with a source for each label, an id with the label in it, numbers in the order of labels, and a word.
+    """Add a source for each label, an id with the label in it, numbers in the order of labels, and a word.
 
     What is found has no rows; the places stand for the four.
     """

@@ -17,7 +17,7 @@ from ptune.model.vectors import PooledVectors
 def unit_vectors(
     classifier: TextClassifier, texts: Sequence[str], pairs: Sequence[str] | None, batch_size: int | None = None
 ) -> NDArray[np.float32]:
-    """Return the pooled vectors [N, H] of texts, scaled to length 1. Of an ensemble, the first member reads the texts."""
+    """Return the pooled vectors [N, H] of texts, scaled to length 1. Of an ensemble they are the first member's."""
     model = classifier.model
     member = model.first if isinstance(model, PromptEnsemble) else model
     assert isinstance(member, PromptClassifier)

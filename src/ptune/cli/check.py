@@ -110,7 +110,7 @@ def check(
 
 
 def say_findings(terminal: Terminal, data: TextData) -> None:
-    """Print in a line each what is wrong with data that will be trained on: what is found quickly and is rarely meant."""
+    """Print what is wrong with data that will be trained on, as far as it is found quickly and is rarely meant."""
     from ptune.data.check.rows import rows_of_data
     from ptune.data.check.run import NOT_IN_SHORT, check_rows
 

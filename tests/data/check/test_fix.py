@@ -35,7 +35,7 @@ def test_what_needs_no_judgement_is_repaired(tmp_path) -> None:
 def test_repaired_rows_have_nothing_left_to_repair(tmp_path) -> None:
     words = ["red", "blue", "warm", "cold", "slow", "quick"]
     train = [{"text": f"{one} {two}", "label": "a" if one < two else "b"} for one in words for two in words]
-    data = {"train": [*train, *train[:5]], "validation": train[:3] + [{"text": "new", "label": "a"}]}
+    data = {"train": [*train, *train[:5]], "validation": [*train[:3], {"text": "new", "label": "a"}]}
     ptune.check_data(data).fix(tmp_path / "fixed")
     again = ptune.check_data(tmp_path / "fixed")
     assert again.splits == {"train": 33, "validation": 4}

@@ -92,7 +92,7 @@ def _with_texts(row: Row, rows: Rows) -> Row:
 
 def _with_label(row: Row, spelling: Mapping[str, str], rows: Rows) -> Row:
     column = rows.columns.label
-    if not any(label in spelling for label in row.labels) or column not in row.cells:
+    if column is None or column not in row.cells or not any(label in spelling for label in row.labels):
         return row
     names = [*dict.fromkeys(spelling.get(label, label) for label in row.labels)]
     cell, label = row.cells[column], _label(names, rows)
@@ -112,6 +112,6 @@ def _label(names: list[str], rows: Rows) -> Label:
 def _cells(row: Row, rows: Rows) -> dict[str, Any]:
     """Return the cells of a row, with names in place of indices, because only Parquet and the Hub keep both."""
     column = rows.columns.label
-    if rows.named and row.label is not None and column in row.cells:
+    if rows.named and row.label is not None and column is not None and column in row.cells:
         return {**row.cells, column: list(row.label) if isinstance(row.label, tuple) else row.label}
     return dict(row.cells)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ptune.data.check.findings import Finding
@@ -39,7 +40,7 @@ def columns(rows: Rows) -> Iterator[Finding]:
             if share >= SURE and share >= majority + min(ABOVE, (1 - majority) / 2):
                 yield Finding(
                     "giveaways",
-                    f"column '{column}' gives the label away: {how} tells the label of {share:.1%} of the training rows",
+                    f"column '{column}' gives the label away: {how} tells the label of {share:.1%} of training rows",
                     "only texts are read, so it does no harm by itself; look whether the texts of the labels come from "
                     "different sources",
                     details={"column": column, "how": how, "share": share, "majority": majority},
@@ -86,8 +87,8 @@ def order(rows: Rows) -> Iterator[Finding]:
         if share >= SURE and share >= expected + min(ABOVE, (1 - expected) / 2):
             yield Finding(
                 "giveaways",
-                f"column '{column}' gives the label away: in its order, {share:.1%} of the training rows have the label "
-                "of the row before",
+                f"column '{column}' gives the label away: in its order, {share:.1%} of training rows have the label of "
+                "the row before",
                 "rows of different labels may come from different sources; look whether anything else tells them apart",
                 details={"column": column, "how": "its order", "share": share, "majority": expected},
             )
@@ -96,7 +97,7 @@ def order(rows: Rows) -> Iterator[Finding]:
 def _neighbours(rows: Sequence[Row], numbers: Sequence[float]) -> tuple[float, float]:
     """Return the share of rows that have the label of the row before, and the share to expect by chance."""
     ordered = [str(rows[index].label) for index in sorted(range(len(rows)), key=numbers.__getitem__)]
-    same = sum(one == other for one, other in zip(ordered, ordered[1:], strict=False))
+    same = sum(one == other for one, other in pairwise(ordered))
     expected = sum((count / len(rows)) ** 2 for count in Counter(ordered).values())
     return same / max(1, len(rows) - 1), expected
 

@@ -51,7 +51,7 @@ def same_names(counts: Counter[str]) -> dict[str, str]:
     alike: dict[str, list[str]] = defaultdict(list)
     for name in counts:
         alike[_folded(name)].append(name)
-    same = {}
+    same: dict[str, str] = {}
     for names in alike.values():
         best = max(names, key=lambda name: (counts[name], name))
         same |= {name: best for name in names if same_label(name) != same_label(best)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def near_groups(rows: Sequence[Row]) -> list[list[Row]]:
             buckets[key.tobytes()].append(index)
         for bucket in buckets.values():
             # With the first row and the one before it, so that the time is linear also for large buckets.
-            for before, index in zip(bucket, bucket[1:], strict=False):
+            for before, index in pairwise(bucket):
                 for other in {bucket[0], before}:
                     if root(index) != root(other) and _similar(texts[index], texts[other], size):
                         parents[root(index)] = root(other)

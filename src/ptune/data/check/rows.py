@@ -185,8 +185,8 @@ def _rows_of(split: str, entries: list[Any], raw: RawSplit, problem_type: Proble
     for index, cells in enumerate(entries):
         if index in starts:
             file, start = starts[index], index
-        flaw = problems.get(index)
-        label = None if raw.labels is None or flaw else _label(raw.labels[index], problem_type)
+        problem = problems.get(index)
+        label = None if raw.labels is None or problem else _label(raw.labels[index], problem_type)
         yield Row(
             split,
             file,
@@ -195,7 +195,7 @@ def _rows_of(split: str, entries: list[Any], raw: RawSplit, problem_type: Proble
             raw.pairs[index] or "" if raw.pairs is not None else None,
             label,
             {} if isinstance(cells, DataError) else cells,
-            flaw.reason if flaw else None,
+            problem.reason if problem else None,
             only_lacking.get(index, False),
         )
 

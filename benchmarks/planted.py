@@ -5,7 +5,7 @@
 For each kind of finding some rows are made wrong, one kind at a time, in a sample of the training and validation rows.
 The table has for each kind how many rows were planted, how many of them are found, how many rows were reported before
 anything was planted (what the data set has by itself), and how many are reported now that are neither (false alarms).
-With --backbone an adapter is trained on rows with wrong labels and foreign texts, and these are looked for with it.
+With --backbone an adapter is trained on rows with wrong labels and odd texts, and these are looked for with it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,20 @@ FOREIGN = (
     "поезд уже ушёл, и свободных мест больше нет",
     "火车已经开走了，没有座位了",
     "電車はもう出てしまって席がありません",
+)
+ODD = (
+    "def f(x): return [y ** 2 for y in x if y % 2]",
+    "0x7f 0x45 0x4c 0x46 0x02 0x01 0x01 0x00 0x00",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "lorem ipsum dolor sit amet consectetur adipiscing elit",
+    "SELECT name, SUM(price) FROM orders GROUP BY name HAVING SUM(price) > 10;",
+    "qwz plk vbn xcf rty ghj mnb zxc",
+    "mitochondrial ribosomes translate thirteen polypeptides of the respiratory chain",
+    "preheat the oven, whisk four egg whites and fold in the flour",
+    "1. e4 e5 2. Nf3 Nc6 3. Bb5 a6 4. Ba4 Nf6",
+    "the integral of a holomorphic function along a closed curve is zero",
+    "поезд уже ушёл, и свободных мест больше нет",
+    "🙂 🎉 🚀 🙂 🎉 🚀 🙂",
 )
 ACCENTED = ("café", "naïve", "déjà vu", "Zürich", "señor", "it’s", "“so”", "– yes –", "crème brûlée", "50 €")
 
@@ -70,7 +84,7 @@ def plant_near_leaks(data: Data, rows: list[int], rand: random.Random) -> set[Pl
 
 
 def plant_conflicts(data: Data, rows: list[int], rand: random.Random) -> set[Place]:
-    new = [{**data["train"][row], "label": _other(data, row, rand)} for row in rows]
+    new = [{**data["train"][row], "label": _other(data, data["train"][row], rand)} for row in rows]
     return _append(data, new) | {("train", row + 1) for row in rows}
 
 
@@ -197,48 +211,40 @@ def _without_a_word(data: Data, row: int, rand: random.Random) -> str:
     return " ".join(words)
 
 
-def _other(data: Data, row: int, rand: random.Random) -> str:
-    labels = sorted({other["label"] for other in data["train"]})
-    return rand.choice([label for label in labels if label != data["train"][row]["label"]])
+def _other(data: Data, cells: dict[str, Any], rand: random.Random) -> str:
+    return rand.choice(sorted({other["label"] for other in data["train"]} - {cells["label"]}))
 
 
 def measure_with_adapter(data: Data, backbone: str, share: float, seed: int = 0) -> list[dict[str, Any]]:
-    """Give some training and validation rows a wrong label or a foreign text, train on them, and look for them."""
+    """Give some rows a wrong label, and some training rows an odd text, train on them, and look for them."""
     import ptune
 
     rand = random.Random(seed)
     planted = {split: [dict(row) for row in rows] for split, rows in data.items()}
     wrong: set[Place] = set()
-    foreign: set[Place] = set()
+    odd: set[Place] = set()
     for split, rows in planted.items():
-        chosen = rand.sample(range(len(rows)), int(share * len(rows)) + len(FOREIGN))
+        chosen = rand.sample(range(len(rows)), int(share * len(rows)) + len(ODD))
         for number, row in enumerate(chosen):
-            if number < len(FOREIGN):
-                rows[row]["text"] = f"lorem ipsum dolor {number} sit amet consectetur {FOREIGN[number]} xx{number}"
-                foreign.add((split, row + 1))
-            else:
-                rows[row]["label"] = (
-                    _other(planted, row, rand) if split == "train" else _other_in(planted, rows[row], rand)
-                )
+            if number >= len(ODD):
+                rows[row]["label"] = _other(planted, rows[row], rand)
                 wrong.add((split, row + 1))
+            elif split == "train":
+                rows[row]["text"] = ODD[number]
+                odd.add((split, row + 1))
     with tempfile.TemporaryDirectory() as folder:
         loaded = ptune.load_data(planted)
         model = ptune.PromptClassifier.for_data(backbone, loaded)
         result = ptune.train(model, loaded, ptune.TrainConfig(epochs=4), output=Path(folder) / "adapter")
     check = ptune.check_data(planted, classifier=result.classifier)
     lines = []
-    for kind, places in (("label_errors", wrong), ("outliers", foreign)):
+    for kind, places in (("label_errors", wrong), ("outliers", odd)):
         found = _found(check, kind)
         lines.append(
             {"kind": kind, "planted": len(places), "found": len(places & found), "already there": None,
              "false alarms": len(found - places)}
         )  # fmt: skip
     return lines
-
-
-def _other_in(data: Data, cells: dict[str, Any], rand: random.Random) -> str:
-    labels = sorted({other["label"] for other in data["train"]} - {cells["label"]})
-    return rand.choice(labels)
 
 
 def read(source: str, most: int, seed: int = 0) -> Data:

@@ -27,6 +27,7 @@ LAYERS = (
     "inference",
     "evaluation",
     "analysis",
+    "pages",
     "training",
     "compat",
     "cli",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ptune.adapter.folder import read_adapter as read_adapter
     from ptune.analysis.check import DataCheck as DataCheck
     from ptune.analysis.check import check_data as check_data
+    from ptune.analysis.compare import Comparison as Comparison
+    from ptune.analysis.compare import compare as compare
     from ptune.compat.sklearn import PTuningClassifier as PTuningClassifier
     from ptune.compat.sklearn import PTuningRegressor as PTuningRegressor
     from ptune.data.load import load_data as load_data
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ptune.training.train import train as train
 
 _HOME = {
+    "Comparison": "ptune.analysis.compare",
     "DataCheck": "ptune.analysis.check",
     "Evaluation": "ptune.evaluation.evaluate",
     "PTuningClassifier": "ptune.compat.sklearn",
@@ -49,6 +52,7 @@ _HOME = {
     "TrainConfig": "ptune.training.config",
     "TrainResult": "ptune.training.train",
     "check_data": "ptune.analysis.check",
+    "compare": "ptune.analysis.compare",
     "evaluate": "ptune.evaluation.evaluate",
     "load": "ptune.inference.classifier",
     "load_backbone": "ptune.model.loading",

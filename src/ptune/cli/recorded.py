@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ptune.cli.options import DataOptions
 from ptune.cli.spelling import option
 from ptune.errors import ConfigError
 
@@ -95,3 +96,19 @@ def _shown(options: Mapping[str, Any], name: str, now: bool = False) -> str:
 def _absolute(place: str) -> str:
     path = Path(place).expanduser()
     return str(path.resolve()) if path.exists() else place
+
+
+def data_options(folder: Path) -> dict[str, Any] | None:
+    """Return the arguments with which `load_data` reads the data of a run as in its training.
+
+    None if the folder does not say on which data the run was trained.
+    """
+    path = folder / OPTIONS_FILE
+    if not path.is_file():
+        return None
+    options = {name.replace("-", "_"): value for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    if "data" not in options:
+        return None
+    known = {name: value for name, value in options.items() if name in DataOptions.model_fields}
+    known["revision"] = known.pop("data_revision", None)
+    return {"source": options["data"], "seed": options.get("seed", 0), **known}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 FREE_TEXT = {
     "check": ("--label-separator",),
     "train": ("--template", "--init-text", "--label-separator"),
+    "compare": ("--label-separator",),
     "evaluate": ("--label-separator",),
     "predict": ("--text", "--text-pair"),
     "push": ("--message",),

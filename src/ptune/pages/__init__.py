@@ -1,0 +1,1 @@
+"""Show results as HTML: one file for each, which needs no network."""

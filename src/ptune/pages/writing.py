@@ -1,0 +1,36 @@
+"""Write pages to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ptune.atomic import try_folder, written_file
+from ptune.errors import ConfigError
+
+
+def check_page(path: Path) -> None:
+    """Check that a page can be written, before any work is done. Nothing is left behind.
+
+    Raises:
+        ConfigError: the path is a folder, or its ending is not .html.
+        OutputError: the folder cannot be created or written into.
+    """
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise ConfigError(
+            f"`html='{path}'` is not the name of an .html file; give one, such as "
+            f"`html='{path.with_suffix('.html') if path.name else 'page.html'}'`",
+            field="html",
+            value=str(path),
+            expected="the name of an .html file",
+        )
+    try_folder(path.expanduser().parent)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page.
+
+    Raises:
+        OutputError: the file cannot be written. An older one is left intact.
+    """
+    with written_file(path.expanduser()) as file:
+        file.write(page.encode("utf-8", "replace").decode("utf-8"))  # type: ignore[call-overload]

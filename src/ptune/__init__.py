@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ptune.analysis.check import check_data as check_data
     from ptune.analysis.compare import Comparison as Comparison
     from ptune.analysis.compare import compare as compare
+    from ptune.analysis.explain import Explanation as Explanation
+    from ptune.analysis.explain import explain as explain
     from ptune.compat.sklearn import PTuningClassifier as PTuningClassifier
     from ptune.compat.sklearn import PTuningRegressor as PTuningRegressor
     from ptune.data.load import load_data as load_data
@@ -42,6 +44,7 @@ _HOME = {
     "Comparison": "ptune.analysis.compare",
     "DataCheck": "ptune.analysis.check",
     "Evaluation": "ptune.evaluation.evaluate",
+    "Explanation": "ptune.analysis.explain",
     "PTuningClassifier": "ptune.compat.sklearn",
     "PTuningRegressor": "ptune.compat.sklearn",
     "PromptClassifier": "ptune.model.classifier",
@@ -54,6 +57,7 @@ _HOME = {
     "check_data": "ptune.analysis.check",
     "compare": "ptune.analysis.compare",
     "evaluate": "ptune.evaluation.evaluate",
+    "explain": "ptune.analysis.explain",
     "load": "ptune.inference.classifier",
     "load_backbone": "ptune.model.loading",
     "load_data": "ptune.data.load",

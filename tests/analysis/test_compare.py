@@ -16,7 +16,6 @@ from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
 from ptune.evaluation.metrics import evaluate_logits
 
-
 GOOD = ("--method", "p-tuning")  # learns the task in six epochs
 
 

@@ -11,6 +11,7 @@ from ptune.cli.check import check
 from ptune.cli.compare import compare
 from ptune.cli.demo import demo
 from ptune.cli.evaluate import evaluate
+from ptune.cli.explain import explain
 from ptune.cli.export import export
 from ptune.cli.inspect import inspect
 from ptune.cli.predict import predict
@@ -44,7 +45,7 @@ def make_app() -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,  # `main` handles it
     )
-    for command in (check, train, evaluate, compare, predict, inspect, export, push, demo, completion):
+    for command in (check, train, evaluate, compare, predict, explain, inspect, export, push, demo, completion):
         text, examples = _split_docstring(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

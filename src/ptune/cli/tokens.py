@@ -15,6 +15,7 @@ FREE_TEXT = {
     "compare": ("--label-separator",),
     "evaluate": ("--label-separator",),
     "predict": ("--text", "--text-pair"),
+    "explain": ("--text", "--text-pair"),
     "push": ("--message",),
 }
 

@@ -133,18 +133,34 @@ class TextEncoder:
         second = None if pair is None else _second_text(row.sequence_ids)
         return Encoded(row.ids, row.type_ids if has_segments else None, pair_position=second, cut=True)
 
+    def written(self, text: str, pair: str | None = None) -> tuple[str, list[tuple[int, int, int]]]:
+        """Return a row as it is written into the template, cut to what fits, and where its texts are.
+
+        Returns:
+            The row, and for each text its first character in the row, the number of characters that were removed in
+            front of it, and the number that is left of it.
+        """
+        assert self.template is not None
+        (row,) = self._tokenize_with_template(self.template, [(text, pair)])
+        limit = None if len(row) <= self.max_length else self._fitting(self.template, text, pair)
+        return self.template.write(text, pair, limit)[0], self.template.places(text, pair, limit)
+
     def _cut_with_template(self, template: Template, text: str, pair: str | None) -> Encoded:
-        """Return the row with as many characters of each text as fit. Their number is found by bisection."""
+        """Return the row with as many characters of each text as fit."""
+        (row,) = self._tokenize_with_template(template, [(text, pair)], self._fitting(template, text, pair))
+        return replace(row, cut=True)
+
+    def _fitting(self, template: Template, text: str, pair: str | None) -> int:
+        """Return how many characters of each text fit. Their number is found by bisection."""
         fits, too_many = 0, max(len(text), len(pair or ""))
-        (best,) = self._tokenize_with_template(template, [(text, pair)], limit=0)
         while too_many - fits > 1:
             limit = (fits + too_many) // 2
             (row,) = self._tokenize_with_template(template, [(text, pair)], limit)
             if len(row) <= self.max_length:
-                fits, best = limit, row
+                fits = limit
             else:
                 too_many = limit
-        return replace(best, cut=True)
+        return fits
 
     def _tokenize_with_template(
         self, template: Template, rows: Sequence[tuple[str, str | None]], limit: int | None = None

@@ -108,3 +108,30 @@ class Template:
                 masks_before = written.count(self._mask_token)
             written += values[field] if field else ""
         return written, masks_before
+
+    def places(self, text: str, pair: str | None = None, limit: int | None = None) -> list[tuple[int, int, int]]:
+        """Return where the texts are in what `write` returns.
+
+        Returns:
+            For each text its first character in the row, the number of blanks that were removed in front of it, and
+            the number of characters that are left of it.
+        """
+        texts = [text] if pair is None else [text, pair]
+        removed = [len(one) - len(one.lstrip()) for one in texts]
+        lengths = [len(one.strip()[:limit]) for one in texts]
+        starts: dict[str, int] = {}
+        position = 0
+        for literal, field in self._parts:
+            position += len(literal)
+            if field == "mask":
+                position += len(self._mask_token)
+            elif field is not None:
+                starts[field] = position
+                position += lengths[1] if field == "text_pair" and pair is not None else 0
+                if field == "text":
+                    both = pair is not None and "text_pair" not in self.fields
+                    position += lengths[0] + (1 + lengths[1] if both else 0)
+        if pair is not None and "text_pair" not in starts:
+            starts["text_pair"] = starts["text"] + lengths[0] + 1
+        names = ("text", "text_pair")[: len(texts)]
+        return [(starts[name], removed[part], lengths[part]) for part, name in enumerate(names)]

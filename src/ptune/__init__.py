@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ptune.analysis.compare import compare as compare
     from ptune.analysis.explain import Explanation as Explanation
     from ptune.analysis.explain import explain as explain
+    from ptune.analysis.suggest import Suggestion as Suggestion
+    from ptune.analysis.suggest import suggest as suggest
     from ptune.compat.sklearn import PTuningClassifier as PTuningClassifier
     from ptune.compat.sklearn import PTuningRegressor as PTuningRegressor
     from ptune.data.load import load_data as load_data
@@ -50,6 +52,7 @@ _HOME = {
     "PromptClassifier": "ptune.model.classifier",
     "PromptConfig": "ptune.model.config",
     "PtuneError": "ptune.errors",
+    "Suggestion": "ptune.analysis.suggest",
     "TextClassifier": "ptune.inference.classifier",
     "TextData": "ptune.data.splits",
     "TrainConfig": "ptune.training.config",
@@ -62,6 +65,7 @@ _HOME = {
     "load_backbone": "ptune.model.loading",
     "load_data": "ptune.data.load",
     "read_adapter": "ptune.adapter.folder",
+    "suggest": "ptune.analysis.suggest",
     "train": "ptune.training.train",
 }
 __all__ = [*_HOME, "__version__"]

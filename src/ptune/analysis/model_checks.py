@@ -1,14 +1,15 @@
 """Checks of data that need a model: texts that are cut, likely label errors, and texts unlike all others.
 
 Label errors are found by confident learning (Northcutt et al., arXiv 1911.00068), as cleanlab implements it. It needs
-probabilities of models that have not seen a row's label. Rows that are not for training get the adapter's. Training
-rows get those of a logistic regression over the adapter's vectors, fitted on the other rows (cross-validation).
+probabilities that do not come from a row's own label. Rows that are not for training get the adapter's. A training row
+gets those of its nearest neighbours among the other training rows, by the adapter's vectors (leave-one-out): after a
+few epochs an adapter knows the wrong labels of its training rows by heart (benchmarks/planted.py).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,11 @@ from ptune.inference.classifier import TextClassifier
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 
-FOLDS = 5
 FEWEST = 20  # rows of a split below which nothing is said about label errors or outliers
-NEIGHBOURS = 5
+NEIGHBOURS = 10
 MOST_NEIGHBOURS = 20_000  # rows among which neighbours are looked for
-FAR = 6.0  # robust standard deviations from the median from which a distance or an error is far
+FAR = 3.5  # robust standard deviations from which a text is far from all others,
+WRONG = 6.0  # and an error of a number is too large
 Floats = NDArray[np.float64]
 
 
@@ -105,9 +106,8 @@ def _label_errors(rows: Rows, classifier: TextClassifier, vectors: NDArray[np.fl
         members = [row for row in rows.labelled if row.split == split and known.issuperset(row.labels)]
         if len(members) < FEWEST:
             continue
-        features = vectors[[places[id(row)] for row in members]]
-        judged = _JUDGES[rows.problem_type](members, features, classifier, held_out=split != "train")
-        for index, suggestion in judged:
+        near = neighbours(vectors[[places[id(row)] for row in members]]) if split == "train" else None
+        for index, suggestion in _JUDGES[rows.problem_type](members, classifier, near):
             found.append(members[index])
             suggestions.append({**members[index].place(), "given": members[index].label, **suggestion})
     if found:
@@ -121,77 +121,51 @@ def _label_errors(rows: Rows, classifier: TextClassifier, vectors: NDArray[np.fl
         )
 
 
-def _judge_single(
-    rows: Sequence[Row], features: NDArray[np.float32], classifier: TextClassifier, held_out: bool
-) -> list[tuple[int, dict[str, Any]]]:
-    """Return the rows whose label is probably wrong, the least credible first, with the label that fits better."""
+Judged = list[
+    tuple[int, dict[str, Any]]
+]  # rows that are probably wrong, the least credible first, and what fits better
+
+
+def _judge_single(rows: Sequence[Row], classifier: TextClassifier, near: Neighbours | None) -> Judged:
     names = classifier.labels
     given = np.array([names.index(str(row.label)) for row in rows])
-    counts = Counter(given.tolist())
-    classes = sorted(label for label, count in counts.items() if count > 1 or held_out)
-    kept = [index for index in range(len(rows)) if given[index] in classes]
+    classes = np.unique(given)
     if len(classes) < 2:
         return []
-    if held_out:
-        scores = _probabilities(classifier, [rows[index] for index in kept])[:, classes]
-        scores = scores / scores.sum(axis=1, keepdims=True)
-    else:
-        folds = min(FOLDS, *(counts[label] for label in classes))
-        scores = _cross_validated(features[kept], given[kept], folds)
-    labels = np.searchsorted(classes, given[kept])
+    hot = (given[:, None] == np.arange(len(names))).astype(float)
+    scores = (near.average(hot) if near else _probabilities(classifier, rows))[:, classes] + 1e-3
+    scores /= scores.sum(axis=1, keepdims=True)
+    labels = np.searchsorted(classes, given)
     found = _cleanlab("filter").find_label_issues(labels, scores, return_indices_ranked_by="self_confidence", n_jobs=1)
+    best = scores.argmax(axis=1)
     return [
-        (
-            kept[index],
-            {
-                "suggested": names[classes[int(scores[index].argmax())]],
-                "probability": round(float(scores[index].max()), 4),
-            },
-        )
-        for index in found.tolist()
+        (row, {"suggested": names[classes[best[row]]], "probability": round(float(scores[row].max()), 4)})
+        for row in found.tolist()
+        if best[row] != labels[row]
     ]
 
 
-def _judge_multi(
-    rows: Sequence[Row], features: NDArray[np.float32], classifier: TextClassifier, held_out: bool
-) -> list[tuple[int, dict[str, Any]]]:
+def _judge_multi(rows: Sequence[Row], classifier: TextClassifier, near: Neighbours | None) -> Judged:
     names = classifier.labels
     given = np.array([[name in row.labels for name in names] for row in rows])
-    scores = _probabilities(classifier, rows)
-    if not held_out:
-        for label in range(len(names)):
-            least = int(min(given[:, label].sum(), (~given[:, label]).sum()))
-            if least >= 2:
-                scores[:, label] = _cross_validated(features, given[:, label], min(FOLDS, least))[:, 1]
+    scores = near.average(given.astype(float)) if near else _probabilities(classifier, rows)
     found = _cleanlab("multilabel_classification.filter").find_label_issues(
         [np.flatnonzero(row).tolist() for row in given],
-        scores,
+        scores.clip(1e-3, 1 - 1e-3),
         return_indices_ranked_by="self_confidence",
         n_jobs=1,
     )
     fitting = [[name for name, score in zip(names, row, strict=True) if score > 0.5] for row in scores]
-    return [(index, {"suggested": fitting[index]}) for index in found.tolist()]
+    return [(row, {"suggested": fitting[row]}) for row in found.tolist() if fitting[row] != list(rows[row].labels)]
 
 
-def _judge_numbers(
-    rows: Sequence[Row], features: NDArray[np.float32], classifier: TextClassifier, held_out: bool
-) -> list[tuple[int, dict[str, Any]]]:
-    from sklearn.linear_model import Ridge
-    from sklearn.model_selection import KFold, cross_val_predict
-
+def _judge_numbers(rows: Sequence[Row], classifier: TextClassifier, near: Neighbours | None) -> Judged:
     given = np.array([float(row.label) for row in rows])  # type: ignore[arg-type]
-    if held_out:
-        predicted = classifier.logits(*_texts(rows))[:, 0].double().numpy()
-    else:
-        folds = KFold(FOLDS, shuffle=True, random_state=0)
-        predicted = cross_val_predict(Ridge(0.1), features, given, cv=folds)
+    predicted = near.average(given[:, None])[:, 0] if near else classifier.logits(*_texts(rows))[:, 0].double().numpy()
     errors = np.abs(given - predicted)
-    far = _far(errors)
-    return [
-        (int(index), {"suggested": round(float(predicted[index]), 6)})
-        for index in np.argsort(-errors)
-        if errors[index] > far
-    ]
+    limit = _far(errors, WRONG)
+    order = np.argsort(-errors, kind="stable").tolist()
+    return [(row, {"suggested": round(float(predicted[row]), 6)}) for row in order if errors[row] > limit]
 
 
 _JUDGES = {SINGLE: _judge_single, MULTI: _judge_multi, REGRESSION: _judge_numbers}
@@ -201,58 +175,69 @@ def _outliers(rows: Rows, vectors: NDArray[np.float32]) -> Iterator[Finding]:
     """Find texts whose nearest neighbours are much farther away than usual."""
     if len(rows.usable) < FEWEST:
         return
-    distances = neighbour_distances(vectors)
-    far = _far(distances)
-    found = [row for row, distance in zip(rows.usable, distances, strict=True) if distance > far]
-    if found:
-        ranked = sorted(zip(distances.tolist(), map(id, rows.usable), rows.usable, strict=True), reverse=True)
+    distances = 1 - neighbours(vectors).likeness.mean(axis=1)
+    limit = _far(distances, FAR)
+    order = np.argsort(-distances, kind="stable").tolist()
+    far = [place for place in order if distances[place] > limit]
+    if far:
+        found = [rows.usable[place] for place in sorted(far)]
         yield Finding(
             "outliers",
             f"{count_rows(found)} {many(len(found), 'is', 'are')} unlike all other texts",
             "look whether they belong to the data",
             found,
             details={
-                "ranked": [{**row.place(), "distance": round(value, 4)} for value, _, row in ranked[: len(found)]]
+                "ranked": [
+                    {**rows.usable[place].place(), "distance": round(float(distances[place]), 4)} for place in far
+                ]
             },
         )
 
 
-def neighbour_distances(vectors: NDArray[np.float32]) -> Floats:
-    """Return the mean distance [N] of unit vectors [N, H] from their nearest neighbours, by the cosine."""
-    generator = np.random.default_rng(0)
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest neighbours of N rows among each other.
+
+    indices: [N, K], rows.
+    likeness: [N, K], cosines.
+    """
+
+    indices: NDArray[np.int64]
+    likeness: NDArray[np.float32]
+
+    def average(self, values: Floats) -> Floats:
+        """Return the mean [N, C] of the neighbours' values [N, C]. Near neighbours weigh more."""
+        weights = np.exp(5 * (self.likeness - 1))
+        return np.einsum("nk,nkc->nc", weights, values[self.indices]) / weights.sum(axis=1, keepdims=True)
+
+
+def neighbours(vectors: NDArray[np.float32]) -> Neighbours:
+    """Return the nearest neighbours of unit vectors [N, H] by the cosine; a vector is not its own neighbour."""
     others = np.arange(len(vectors))
     if len(vectors) > MOST_NEIGHBOURS:
-        others = np.sort(generator.choice(len(vectors), MOST_NEIGHBOURS, replace=False))
+        others = np.sort(np.random.default_rng(0).choice(len(vectors), MOST_NEIGHBOURS, replace=False))
     nearest = min(NEIGHBOURS, len(others) - 1)
-    distances = np.empty(len(vectors))
+    indices = np.empty((len(vectors), nearest), np.int64)
+    likeness = np.empty((len(vectors), nearest), np.float32)
     for start in range(0, len(vectors), 1024):
-        likeness = vectors[start : start + 1024] @ vectors[others].T
-        own = others[None, :] == np.arange(start, start + len(likeness))[:, None]
-        likeness[own] = -np.inf
-        distances[start : start + 1024] = 1 - np.partition(likeness, -nearest, axis=1)[:, -nearest:].mean(axis=1)
-    return distances
+        cosines = vectors[start : start + 1024] @ vectors[others].T
+        cosines[others[None, :] == np.arange(start, start + len(cosines))[:, None]] = -np.inf
+        best = np.argpartition(cosines, -nearest, axis=1)[:, -nearest:]
+        indices[start : start + 1024] = others[best]
+        likeness[start : start + 1024] = np.take_along_axis(cosines, best, axis=1)
+    return Neighbours(indices, likeness)
 
 
-def _far(values: Floats) -> float:
-    """Return the value from which values are far from the median, in units of their robust standard deviation."""
+def _far(values: Floats, deviations: float) -> float:
+    """Return the value that is so many robust standard deviations above the median."""
     median = float(np.median(values))
     deviation = 1.4826 * float(np.median(np.abs(values - median)))
-    return median + FAR * max(deviation, 1e-9)
+    return median + deviations * max(deviation, 1e-6)
 
 
 def _probabilities(classifier: TextClassifier, rows: Sequence[Row]) -> Floats:
     texts = [row.text if row.pair is None else (row.text, row.pair) for row in rows]
     return classifier.predict_proba(texts).numpy()
-
-
-def _cross_validated(features: NDArray[np.float32], labels: NDArray[Any], folds: int) -> Floats:
-    """Return probabilities [N, C] for each row by a logistic regression that was fitted on other rows."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    model = LogisticRegression(C=10, max_iter=300)
-    splits = StratifiedKFold(folds, shuffle=True, random_state=0)
-    return cross_val_predict(model, features, labels, cv=splits, method="predict_proba")
 
 
 def _cleanlab(module: str) -> Any:

@@ -16,6 +16,7 @@ from ptune.cli.export import export
 from ptune.cli.inspect import inspect
 from ptune.cli.predict import predict
 from ptune.cli.push import push
+from ptune.cli.suggest import suggest
 from ptune.cli.train import train
 from ptune.version import __version__
 
@@ -45,7 +46,20 @@ def make_app() -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,  # `main` handles it
     )
-    for command in (check, train, evaluate, compare, predict, explain, inspect, export, push, demo, completion):
+    for command in (
+        check,
+        train,
+        evaluate,
+        compare,
+        predict,
+        explain,
+        suggest,
+        inspect,
+        export,
+        push,
+        demo,
+        completion,
+    ):
         text, examples = _split_docstring(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

@@ -95,7 +95,8 @@ def _in_pair(encoder: TextEncoder, text: str, pair: str | None, encoded: Encoded
         lengths = [parts.count(part) for part in range(1 if pair is None else 2)]
         special = len(parts) - sum(lengths)
         kept = kept_lengths(lengths, encoder.max_length - special)
-    seen, places = [0, 0], []
+    seen = [0, 0]
+    places: list[Word | None] = []
     for part, (start, end) in zip(parts, offsets, strict=True):
         if part is None:
             places.append(None)

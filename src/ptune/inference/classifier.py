@@ -190,7 +190,7 @@ class TextClassifier:
         """
         if self.model.problem_type == REGRESSION:
             raise ConfigError("a regression gives a number and no probabilities; call predict instead")
-        first, second = unzip(list(as_texts(texts, self._choose_columns)))
+        first, second = unzip(list(as_texts(texts, self.choose_columns)))
         logits = self.logits(first, second, batch_size)
         return probabilities(logits.double(), self.model.problem_type, self.temperature)
 
@@ -220,7 +220,7 @@ class TextClassifier:
 
         `texts` is what `predict` takes, or any other iterable of texts, such as a generator.
         """
-        iterator, seen, cut = iter(as_texts(texts, self._choose_columns)), 0, 0
+        iterator, seen, cut = iter(as_texts(texts, self.choose_columns)), 0, 0
         most_tokens: int | None = None
         while window := list(islice(iterator, WINDOW)):
             encoded = self.encode(*unzip(window, seen))
@@ -257,7 +257,7 @@ class TextClassifier:
         """
 
         def choose(names: list[str], where: str) -> Columns:
-            return self._choose_columns(names, where, text, text_pair)
+            return self.choose_columns(names, where, text, text_pair)
 
         rows = FileRows(as_file(path), choose, PREDICTION_KEYS[self.model.problem_type], on_empty)
         return rows.answered(self.stream(rows.texts(), batch_size))
@@ -311,10 +311,19 @@ class TextClassifier:
             raise ConfigError("this classifier has no files to push; load an adapter's folder with ptune.load")
         return push(self.folder, repository, private=private, token=token, revision=revision, message=message)
 
-    def _choose_columns(
+    def choose_columns(
         self, names: list[str], where: str, text: str | None = None, text_pair: str | None = None
     ) -> Columns:
-        """Return the columns asked for, or those of the training data if the file has them, or a guess."""
+        """Return the columns of texts: those asked for, or those of the training data if they are there, or a guess.
+
+        Args:
+            names: all columns.
+            where: what the data are called, for error messages.
+            text, text_pair: the columns that the caller names.
+
+        Raises:
+            DataError: there is no such column, or they hold pairs for an adapter of single texts, or the reverse.
+        """
         text, text_pair = as_trained(names, text, text_pair, self.task.columns)
         columns = choose_columns(names, text, text_pair, None, where=where, need_label=False)
         check_pairs(columns.text_pair is not None, self.task.columns, f"{where}, {columns}: ")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test test-long wheel-test lint format docs families bench bench-check gpu-check clean
+.PHONY: install demo test test-long wheel-test lint format docs outputs families bench bench-check gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -43,6 +43,10 @@ format: install
 # Pages that are made from the code: the command line's help, the table of families.
 docs: install
 	$(BIN)/python docs/generate.py
+
+# What the commands of some pages print, with a real backbone: a few minutes.
+outputs: install
+	$(BIN)/python docs/outputs.py
 
 # Try tiny models of all families, print which work, and make docs/families.md of it.
 families: install

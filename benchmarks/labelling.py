@@ -90,7 +90,9 @@ def _first_rows(train: Any, pool: list[int], count: int) -> list[int]:
 
 def _trained(ptune: Any, data: Any, rows: Any, backbone: Any, seed: int, epochs: int | None) -> Any:
     labels = [data.labels[label] for label in rows.labels]
-    sample = ptune.load_data({"text": rows.texts, "label": labels}, seed=seed)
+    # All labelled rows are trained on. They are the validation rows too, so that none are held back for them.
+    table = {"text": rows.texts, "label": labels}
+    sample = ptune.load_data({"train": table, "validation": table}, seed=seed)
     model = ptune.PromptClassifier.for_data(backbone, sample, seed=seed)
     config = ptune.TrainConfig(seed=seed, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:

@@ -215,7 +215,7 @@ def _other(data: Data, cells: dict[str, Any], rand: random.Random) -> str:
     return rand.choice(sorted({other["label"] for other in data["train"]} - {cells["label"]}))
 
 
-def measure_with_adapter(data: Data, backbone: str, share: float, seed: int = 0) -> list[dict[str, Any]]:
+def measure_with_adapter(data: Data, backbone: str, share: float, epochs: int, seed: int = 0) -> list[dict[str, Any]]:
     """Give some rows a wrong label, and some training rows an odd text, train on them, and look for them."""
     import ptune
 
@@ -235,7 +235,7 @@ def measure_with_adapter(data: Data, backbone: str, share: float, seed: int = 0)
     with tempfile.TemporaryDirectory() as folder:
         loaded = ptune.load_data(planted)
         model = ptune.PromptClassifier.for_data(backbone, loaded)
-        result = ptune.train(model, loaded, ptune.TrainConfig(epochs=4), output=Path(folder) / "adapter")
+        result = ptune.train(model, loaded, ptune.TrainConfig(epochs=epochs), output=Path(folder) / "adapter")
     check = ptune.check_data(planted, classifier=result.classifier)
     lines = []
     for kind, places in (("label_errors", wrong), ("outliers", odd)):
@@ -271,6 +271,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60, help="rows to plant of each kind")
     parser.add_argument("--backbone", help="also train an adapter, and look for label errors and outliers")
     parser.add_argument("--share", type=float, default=0.05, help="share of wrong labels with --backbone")
+    parser.add_argument("--adapter-rows", type=int, default=3000, help="training rows of that adapter")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of that adapter")
     parser.add_argument("--report", action="store_true", help="write the dated results file")
     options = parser.parse_args()
     lines = []
@@ -281,7 +283,8 @@ def main() -> None:
             lines.append({"data": name, **measure(data, kind, options.count)})
             print(json.dumps(lines[-1]), flush=True)
         if options.backbone:
-            for line in measure_with_adapter(data, options.backbone, options.share):
+            data = read(source, options.adapter_rows)
+            for line in measure_with_adapter(data, options.backbone, options.share, options.epochs):
                 lines.append({"data": name, **line})
                 print(json.dumps(lines[-1]), flush=True)
     if options.report:

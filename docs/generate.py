@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-COMMANDS = ("train", "evaluate", "predict", "inspect", "export", "push", "demo", "completion")
+COMMANDS = ("check", "train", "evaluate", "compare", "predict", "explain", "suggest", "inspect", "export", "push", "demo", "completion")
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"
@@ -75,10 +75,11 @@ def api_page() -> str:
 
 # Public names in the order in which a user meets them.
 API = {
-    "Data": ("load_data", "TextData"),
+    "Data": ("load_data", "TextData", "check_data", "DataCheck"),
     "Models": ("load_backbone", "PromptClassifier", "PromptConfig"),
     "Training": ("train", "TrainConfig", "TrainResult"),
     "Prediction and evaluation": ("load", "TextClassifier", "evaluate", "Evaluation", "read_adapter"),
+    "Looking at answers": ("compare", "Comparison", "explain", "Explanation", "suggest", "Suggestion"),
     "Other libraries": ("PTuningClassifier", "PTuningRegressor"),
     "Errors": ("PtuneError",),
 }
@@ -614,6 +615,51 @@ adapter for such a task, write your texts in the same way:
 """
 
 
+TABLES = {DOCS / "data-checks.md": "planted", DOCS / "understand.md": "labelling"}
+
+
+def with_tables(page: Path) -> str:
+    """Return a page with the table of the newest results of its benchmark."""
+    name = TABLES[page]
+    begin, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    results = sorted(RESULTS.glob(f"{name}-*.json"))
+    table = {"planted": planted_table, "labelling": labelling_table}[name]
+    lines = table(json.loads(results[-1].read_text(encoding="utf-8"))) if results else []
+    return f"{before}{begin}\n" + "".join(f"{line}\n" for line in lines) + end + rest.partition(end)[2]
+
+
+def planted_table(results: dict[str, Any]) -> list[str]:
+    """Return what is found of planted problems: kinds as rows, data sets as columns."""
+    lines = results["table"]
+    names = list(dict.fromkeys(line["data"] for line in lines))
+    rows = ["| kind | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for kind in dict.fromkeys(line["kind"] for line in lines):
+        cells = []
+        for name in names:
+            line = next((line for line in lines if (line["data"], line["kind"]) == (name, kind)), None)
+            cells.append(_planted_cell(line) if line else "")
+        rows.append(f"| `{kind}` | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _planted_cell(line: dict[str, Any]) -> str:
+    already = f", already there {line['already there']}" if line["already there"] else ""
+    wrong = f", false alarms {line['false alarms']}" if line["false alarms"] else ""
+    return f"{line['found']} of {line['planted']}{already}{wrong}"
+
+
+def labelling_table(results: dict[str, Any]) -> list[str]:
+    """Return the accuracy by number of labelled rows, of suggested and of random rows."""
+    rows = ["| task | labelled rows | suggested | random |", "|---|---|---|---|"]
+    for line in results["summary"]:
+        for count in line["random"]:
+            both = (f"{100 * line[way][count]:.1f}" if count in line[way] else "" for way in ("suggested", "random"))
+            rows.append(f"| {line['task']} | {count} | " + " | ".join(both) + " |")
+    return rows
+
+
 if __name__ == "__main__":
     (DOCS / "api.md").write_text(api_page(), encoding="utf-8")
     (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
@@ -623,3 +669,5 @@ if __name__ == "__main__":
     (DOCS / "speed.md").write_text(speed_page(), encoding="utf-8")
     for readme in READMES:
         readme.write_text(with_quality_table(readme), encoding="utf-8")
+    for page in TABLES:
+        page.write_text(with_tables(page), encoding="utf-8")

@@ -28,7 +28,7 @@ from ptune.training.train import train
 
 Fails = Callable[..., str]
 # What a command may have printed on stdout before it failed.
-NOTES = ("data: ", "columns: ", "problem type: ", "split: ", "sample: ", "method ", "trainable params: ")
+NOTES = ("data: ", "check: ", "columns: ", "problem type: ", "split: ", "sample: ", "method ", "trainable params: ")
 WORDS = ("--verbalizer", "neg=bad;pos=good")
 START = ("--init", "text", "--init-text", "a film")
 GOOD = "text,label\na good film,pos\na bad film,neg\na fine plot,pos\na poor plot,neg\n"

@@ -43,7 +43,7 @@ def check(
     unequal in number. Columns and words that give the label away.
 
     With --backbone: texts that the backbone would cut. With --adapter also likely label errors and texts unlike all
-    others. Training rows are judged by models that have not seen them.
+    others. Training rows are judged by the rows most like them, as the adapter has seen their labels.
 
     Rows are numbered from 1 in their file, without the header.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import ColumnNames, Device, DeviceOptions, Json, Names, Place
+from ptune.cli.options import ColumnNames, DataOptions, Device, DeviceOptions, Json, Names, Place
+from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import ProblemType
 
@@ -109,7 +111,7 @@ def check(
         sys.exit(1)
 
 
-def say_findings(terminal: Terminal, data: TextData) -> None:
+def say_findings(terminal: Terminal, data: TextData, options: DataOptions) -> None:
     """Print what is wrong with data that will be trained on, as far as it is found quickly and is rarely meant."""
     from ptune.data.check.rows import rows_of_data
     from ptune.data.check.run import NOT_IN_SHORT, check_rows
@@ -118,7 +120,19 @@ def say_findings(terminal: Terminal, data: TextData) -> None:
     for finding in findings:
         terminal.say(f"check: {finding.message}")
     if findings:
-        terminal.say(f"check: for the rows, ptune check {data.source}")
+        terminal.say(f"check: for the rows, {_command(data.source, options)}")
+
+
+def _command(source: str, options: DataOptions) -> str:
+    """Return the command that checks the same data."""
+    if source == "-":
+        return "save the data to a file and run ptune check"
+    words = ["ptune", "check", source]
+    for name in (*ColumnNames.model_fields, "problem_type", "data_revision"):
+        value = getattr(options, name)
+        if value is not None:
+            words += [option(name), ",".join(value) if isinstance(value, list) else value]
+    return shlex.join(words)
 
 
 def _print(terminal: Terminal, found: DataCheck) -> None:

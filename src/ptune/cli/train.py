@@ -140,7 +140,7 @@ def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> Te
         drop_rare=options.drop_rare,
     )
     say_data(terminal, data)
-    say_findings(terminal, data)
+    say_findings(terminal, data, options)
     return data
 
 

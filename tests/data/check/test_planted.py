@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -62,14 +61,3 @@ def test_what_is_planted_is_found_and_nothing_else(kind, planted, sound) -> None
     assert counts["planted"] >= 4
     assert counts["found"] == counts["planted"]
     assert counts["already there"] == counts["false alarms"] == 0
-
-
-@pytest.mark.long
-def test_two_hundred_thousand_rows_are_checked_within_a_minute() -> None:
-    rand = random.Random(1)
-    words = [f"w{number}" for number in range(5000)]
-    rows = [{"text": " ".join(rand.choices(words, k=20)), "label": rand.choice("ab")} for _ in range(200_000)]
-    started = time.monotonic()
-    check = ptune.check_data(rows)
-    assert time.monotonic() - started < 60
-    assert check.findings == []

@@ -37,7 +37,7 @@ _SCRIPTS = {
 }
 _PATTERNS = {script: re.compile(f"[{characters}]") for script, characters in _SCRIPTS.items()}
 _WIDE = ("Chinese", "Japanese", "Korean")
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"\b[^\W\d_]+\b")
 _LANGUAGES = {language: frozenset(words.split()) for language, words in FUNCTION_WORDS.items()}
 
 

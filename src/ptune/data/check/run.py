@@ -29,8 +29,10 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Rows], Iterator[Finding]]], ...]
     (("language",), languages),
 )
 _COPIES = {"repeats": repeats, "leaks": leaks, "conflicts": conflicts}
-# What takes long, or what may well be meant: left out of the short form.
-NOT_IN_SHORT = frozenset({"near_repeats", "near_leaks", "imbalance", "rare_labels", "markup", "language"})
+# Left out of the short form: what takes long, what may well be meant, and what reading the data warns of anyway.
+NOT_IN_SHORT = frozenset(
+    {"label_spellings", "near_repeats", "near_leaks", "imbalance", "rare_labels", "markup", "language"}
+)
 
 
 def check_rows(rows: Rows, ignore: Collection[str] = ()) -> list[Finding]:

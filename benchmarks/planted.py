@@ -1,17 +1,19 @@
 """Plant problems into real data sets, and count what `ptune check` finds of them.
 
-    python benchmarks/planted.py --task sms=DATA --task clinc=DATA --task trec6=DATA [--backbone NAME] [--report]
+    python benchmarks/planted.py --task sms=DATA --task clinc=DATA --cells FILE [--backbone NAME] [--report]
 
 For each kind of finding some rows are made wrong, one kind at a time, in a sample of the training and validation rows.
 The table has for each kind how many rows were planted, how many of them are found, how many rows were reported before
 anything was planted (what the data set has by itself), and how many are reported now that are neither (false alarms).
+One JSON line a kind is added to --cells, and a kind that is there is not repeated. --report writes the dated results
+file from the cells.
+
 With --backbone an adapter is trained on rows with wrong labels and odd texts, and these are looked for with it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import tempfile
@@ -263,32 +265,32 @@ def read(source: str, most: int, seed: int = 0) -> Data:
 
 
 def main() -> None:
-    from common import facts, write_results
+    from common import add_cell, facts, finished, write_results
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", action="append", required=True, metavar="NAME=DATA")
+    parser.add_argument("--task", action="append", default=[], metavar="NAME=DATA")
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--count", type=int, default=60, help="rows to plant of each kind")
     parser.add_argument("--backbone", help="also train an adapter, and look for label errors and outliers")
     parser.add_argument("--share", type=float, default=0.05, help="share of wrong labels with --backbone")
     parser.add_argument("--adapter-rows", type=int, default=3000, help="training rows of that adapter")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of that adapter")
-    parser.add_argument("--report", action="store_true", help="write the dated results file")
+    parser.add_argument("--cells", type=Path, required=True)
+    parser.add_argument("--report", action="store_true", help="write the results file and run nothing")
     options = parser.parse_args()
-    lines = []
+    if options.report:
+        write_results("planted", {"facts": facts(), "table": finished(options.cells)})
+        return
     for task in options.task:
         name, _, source = task.partition("=")
+        done = {cell["kind"] for cell in finished(options.cells) if cell["data"] == name}
         data = read(source, options.rows)
-        for kind in PLANTS:
-            lines.append({"data": name, **measure(data, kind, options.count)})
-            print(json.dumps(lines[-1]), flush=True)
-        if options.backbone:
+        for kind in (kind for kind in PLANTS if kind not in done):
+            add_cell(options.cells, {"data": name, **measure(data, kind, options.count)})
+        if options.backbone and not {"label_errors", "outliers"} <= done:
             data = read(source, options.adapter_rows)
             for line in measure_with_adapter(data, options.backbone, options.share, options.epochs):
-                lines.append({"data": name, **line})
-                print(json.dumps(lines[-1]), flush=True)
-    if options.report:
-        write_results("planted", {"facts": facts(), "table": lines})
+                add_cell(options.cells, {"data": name, **line})
 
 
 if __name__ == "__main__":

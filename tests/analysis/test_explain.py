@@ -9,9 +9,11 @@ import pytest
 import torch
 
 import ptune
+from ptune.analysis.explain import ExplainedWord
 from ptune.analysis.gradients import integrated_gradients
 from ptune.backends.openvino.backbone import CompiledBackbone
 from ptune.cli import main
+from ptune.cli.explain import _coloured
 from ptune.data.encode import TextEncoder
 from ptune.data.words import token_words, words_of
 from ptune.errors import ConfigError, DataError
@@ -213,3 +215,13 @@ def test_wrong_input_of_the_command(trained, tmp_path, capsys) -> None:
             main(["explain", adapter, *arguments])
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_terminal_shows_words_on_coloured_ground() -> None:
+    words = [
+        ExplainedWord("good", 0, 2, 6, 2.0),
+        ExplainedWord("plot", 0, 7, 11, -1.0),
+        ExplainedWord("x", 0, 12, 13, 0.0),
+    ]
+    shown = _coloured("a good plot x\x1b[2J", words, 2.0)
+    assert shown == "a \x1b[48;5;40;38;5;231mgood\x1b[0m \x1b[48;5;88;38;5;231mplot\x1b[0m x\\u001b[2J"

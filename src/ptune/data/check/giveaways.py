@@ -18,6 +18,7 @@ from ptune.data.targets import SINGLE, is_missing
 
 SURE = 0.95  # share of rows whose label has to follow from the column,
 ABOVE = 0.15  # and how much more than by always guessing the most frequent label
+BLOCKS = 0.8  # share of the way from a random order to one in which each label is a block
 WORD_ROWS = 20  # rows of a label that a word has to be in
 WORD_SHARE = 0.9  # share of a label's rows that have the word,
 WORD_SURE = 0.99  # and of the word's rows that have the label
@@ -84,7 +85,7 @@ def order(rows: Rows) -> Iterator[Finding]:
         if None in numbers or len(set(numbers)) < len(numbers) / 2:
             continue  # values that repeat are judged by `columns`
         share, expected = _neighbours(training, numbers)  # type: ignore[arg-type]
-        if share >= SURE and share >= expected + min(ABOVE, (1 - expected) / 2):
+        if share >= expected + BLOCKS * (1 - expected):
             yield Finding(
                 "giveaways",
                 f"column '{column}' gives the label away: in its order, {share:.1%} of training rows have the label of "

@@ -78,6 +78,13 @@ def test_gradients_are_complete_for_every_way_of_entry(family, config, backbone)
     assert plain == found.prediction
 
 
+def test_the_word_comes_first_in_bfloat16_too(trained) -> None:
+    classifier = ptune.load(trained("word", 6, "--method", "p-tuning"), dtype="bfloat16")
+    found = ptune.explain(classifier, f"a bad plot and the {LOOKED_FOR} was slow", label="yes")
+    assert found.ranked()[0].text == LOOKED_FOR
+    assert found.gap <= 0.1 * abs(found.value - found.baseline)
+
+
 def test_the_gradients_agree_with_captum(looks_for_a_word) -> None:
     attr = pytest.importorskip("captum.attr")
     model, backbone = looks_for_a_word.model, looks_for_a_word.model.backbone

@@ -25,7 +25,7 @@ from ptune.model.ensemble import Model, PromptEnsemble, combine
 from ptune.model.mixed import start_logits
 
 STEPS, MOST_STEPS = 32, 512
-NEAR = 0.02  # share of the difference that the sum may miss
+NEAR, NEAR_IN_HALF = 0.02, 0.1  # share of the difference that the sum may miss, in float32 and in shorter numbers
 _ROWS = 16  # rows of a forward pass
 Output = Callable[[Tensor], Tensor]  # from logits [B, C] to the explained number [B]
 
@@ -74,11 +74,11 @@ def integrated_gradients(
         )
     members = [*model.members] if isinstance(model, PromptEnsemble) else [model]
     problem = _Problem(members, model, row, is_text, neutral, output)  # type: ignore[arg-type]
-    count = steps or STEPS
+    count, near = steps or STEPS, NEAR if model.backbone.dtype == torch.float32 else NEAR_IN_HALF
     while True:
         found = problem.solve(count)
         span = abs(found.value - found.baseline)
-        if steps or count >= MOST_STEPS or found.gap <= NEAR * max(span, 0.1):
+        if steps or count >= MOST_STEPS or found.gap <= near * max(span, 0.1):
             return found
         count *= 4
 

@@ -39,7 +39,9 @@ def main(pages: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             _put_data(Path(folder))
             text = path.read_text(encoding="utf-8")
-            path.write_text(_BLOCK.sub(lambda match: _block(match, folder), text), encoding="utf-8")
+            count = 1 + max(n for n, match in enumerate(_BLOCK.finditer(text)) if match["output"])
+            # What comes after the last output need not run.
+            path.write_text(_BLOCK.sub(lambda match: _block(match, folder), text, count=count), encoding="utf-8")
 
 
 def _block(match: re.Match[str], folder: str) -> str:

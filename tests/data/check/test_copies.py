@@ -71,6 +71,11 @@ def test_exact_copies_are_no_near_repeats() -> None:
     assert list(near_copies(rows_of([row(TEXT), row(TEXT.upper(), "b")]))) == []
 
 
+def test_an_exact_copy_beside_a_near_repeat_is_not_counted_twice() -> None:
+    (finding,) = near_copies(rows_of([row(TEXT), row(f"{TEXT}!", "b"), row(TEXT.upper()), row(f"{TEXT} now", "b")]))
+    assert numbers(finding) == [("train", 2), ("train", 4)]
+
+
 def test_near_repeats_between_splits_name_the_training_rows() -> None:
     (finding,) = near_copies(rows_of([row("something else entirely"), row(TEXT, "b")], [row(f"{TEXT} now", "b")]))
     assert finding.kind == "near_leaks"

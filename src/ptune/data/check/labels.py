@@ -99,7 +99,7 @@ def few_rows(rows: Rows) -> Iterator[Finding]:
         yield Finding(
             "rare_labels",
             f"labels with fewer than {FEW} training rows: {_shown(rare)}",
-            "label more rows, join labels, or leave them out with `drop_rare`",
+            "label more rows, join labels, or leave them out in training with `drop_rare`",
             [row for row in rows.labelled if row.split == "train" and any(label in rare for label in row.labels)],
             details={"labels": rare},
         )

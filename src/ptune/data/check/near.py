@@ -37,7 +37,7 @@ def near_copies(rows: Rows) -> Iterator[Finding]:
             by_split[row.split].append(row)
         inside += [alike for alike in by_split.values() if len(alike) > 1 and _differ(alike)]
     if inside:
-        later = sorted((row for group in inside for row in group[1:]), key=lambda row: places[id(row)])
+        later = sorted((row for group in inside for row in _new_texts(group)), key=lambda row: places[id(row)])
         yield Finding(
             "near_repeats",
             f"{count_rows(later)} {many(len(later), 'is', 'are')} nearly the same as an earlier row of the split",
@@ -145,6 +145,14 @@ def _jaccard(one: str, other: str, size: int) -> float:
         return 1.0
     first, second = ({text[i : i + size] for i in range(len(text) - size + 1)} for text in (one, other))
     return len(first & second) / max(1, len(first | second))
+
+
+def _new_texts(group: Sequence[Row]) -> list[Row]:
+    """Return the rows of a group that are neither its first one nor copies of an earlier one."""
+    first: dict[tuple[str, ...], Row] = {}
+    for row in group:
+        first.setdefault(tuple(map(same_text, row.texts)), row)
+    return list(first.values())[1:]
 
 
 def _differ(group: Sequence[Row]) -> bool:

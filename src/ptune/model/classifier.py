@@ -251,6 +251,10 @@ class PromptClassifier(nn.Module):
         folded: Tensor = self.prompt_encoder()
         if self.training and self.config.token_dropout:
             folded = drop_tokens(folded, self.config.token_dropout)
+        return self.entering(folded)
+
+    def entering(self, folded: Tensor) -> Tensor:
+        """Return a prompt [P, width], as the prompt encoder gives it, in the form that the backbone takes."""
         if not self.config.shallow:
             return split_layers(folded, self.backbone.layers)
         return self.backbone.read_prompt(folded) if self.backbone.reads_prompt_alone else folded

@@ -8,8 +8,12 @@ from ptune.atomic import try_folder, written_file
 from ptune.errors import ConfigError
 
 
-def check_page(path: Path) -> None:
+def check_page(path: Path, setting: str = "html") -> None:
     """Check that a page can be written, before any work is done. Nothing is left behind.
+
+    Args:
+        path: the page.
+        setting: name of the setting that gave the path.
 
     Raises:
         ConfigError: the path is a folder, or its ending is not .html.
@@ -17,9 +21,9 @@ def check_page(path: Path) -> None:
     """
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise ConfigError(
-            f"`html='{path}'` is not the name of an .html file; give one, such as "
-            f"`html='{path.with_suffix('.html') if path.name else 'page.html'}'`",
-            field="html",
+            f"`{setting}='{path}'` is not the name of an .html file; give one, such as "
+            f"`{setting}='{path.with_suffix('.html') if path.name else 'page.html'}'`",
+            field=setting,
             value=str(path),
             expected="the name of an .html file",
         )

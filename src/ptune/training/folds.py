@@ -8,13 +8,24 @@ from pathlib import Path
 
 import torch
 
-from ptune.data.splits import TextData, fold
+from ptune.data.splits import Split, TextData, fold
 from ptune.training.run import Run
 from ptune.training.steps import Rows
 from ptune.training.validation import Measured, Validation
 
 # Returns a run on some data in a folder, which has not begun.
 NewRun = Callable[[TextData, Path], Run]
+
+
+def measured_rows(data: TextData, folds: int, seed: int) -> Split:
+    """Return the rows in the order in which `cross_validate` measures them."""
+    parts = [fold(data, number, folds, seed).validation for number in range(folds)]
+    first = parts[0]
+    return Split(
+        [text for part in parts for text in part.texts],
+        None if first.pairs is None else [pair for part in parts for pair in part.pairs or []],
+        [label for part in parts for label in part.labels or []],
+    )
 
 
 def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun) -> Measured:

@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record, TaskInfo
 from ptune.data.batch import class_batches, training_batches
@@ -88,6 +90,7 @@ class Run:
         self.measured = known  # in the latest epoch
         self.stop = StopSignal()
         self.checkpoints = CheckpointWriter(folder, processes)
+        self.best_logits: Tensor | None = None  # [N, C], of the measured rows; None if an earlier process measured them
         self.between_steps = False  # True while the state may go into a checkpoint
         self.epoch_rows = 0  # rows of the current epoch, with repeats
         if models[0].config.pooling == "pair" and not self.contrastive:
@@ -364,6 +367,7 @@ class Run:
         state = self.ensemble.trainable_state() if member is None else member.average
         self.progress.best_epoch, self.progress.best_metrics = self.progress.epoch, measured.metrics
         self.progress.best_seed = None if member is None else member.seed
+        self.best_logits = measured.kept_logits(self.kept.problem_type)
         self.progress.best_temperature = measured.temperature
         self.progress.best_thresholds = list(measured.thresholds)
         self.state.best = {name: tensor.detach().clone() for name, tensor in state.items()}

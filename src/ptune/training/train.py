@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ptune.adapter.layout import TaskInfo
 from ptune.adapter.target import REPLACE, check_target
@@ -16,7 +17,7 @@ from ptune.atomic import try_folder
 from ptune.data.encode import warn_of_cuts
 from ptune.data.load import load_data
 from ptune.data.metric_table import choices
-from ptune.data.splits import TextData, give_back
+from ptune.data.splits import Split, TextData, give_back
 from ptune.data.targets import ProblemType
 from ptune.errors import ConfigError
 from ptune.evaluation.chance import describe_interval, is_chance
@@ -30,7 +31,7 @@ from ptune.training.callbacks import TrainerCallbacks
 from ptune.training.checkpoint import CHECKPOINT_FILE
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.events import Events, Listeners, OnEpoch, OnStep
-from ptune.training.folds import cross_validate
+from ptune.training.folds import cross_validate, measured_rows
 from ptune.training.processes import Processes
 from ptune.training.run import Run
 from ptune.training.settle import settle
@@ -59,6 +60,8 @@ class TrainResult:
     chance: True if the metrics of the best epoch could come from answers that have nothing to do with the texts.
     history: the lines of the metrics file, one per epoch.
     classifier: the trained classifier, as loading the adapter would give it.
+    measured: the rows that the metrics are of: the validation rows, or with `folds` all rows.
+    logits: [N, C], of these rows in the best epoch; None if they were measured before the run was resumed.
     """
 
     metrics: dict[str, float]
@@ -73,6 +76,8 @@ class TrainResult:
     chance: bool
     history: list[dict[str, Any]]
     classifier: TextClassifier
+    measured: Split
+    logits: Tensor | None
 
 
 def train(
@@ -268,4 +273,6 @@ def _result(run: Run, classifier: TextClassifier, data: TextData) -> TrainResult
         chance=is_chance(progress.best_metrics, run.kept.problem_type),
         history=progress.history,
         classifier=classifier,
+        measured=measured_rows(data, run.config.folds, run.config.seed) if run.config.folds else data.validation,
+        logits=run.best_logits,
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptune.data.metric_table import less_is_better
-from ptune.data.targets import MULTI, SINGLE
+from ptune.data.targets import MULTI, SINGLE, ProblemType
 from ptune.evaluation.calibration import fit_temperature
 from ptune.evaluation.metrics import describe_collapse, evaluate_logits
 from ptune.evaluation.own_metrics import OwnMetrics, own_metrics
@@ -43,6 +43,10 @@ class Measured:
     by_member: list[float]
     collapse: str | None
     logits: Tensor
+
+    def kept_logits(self, problem_type: ProblemType) -> Tensor:
+        """Return the logits [N, C] under what would be kept: a prompt, or the ensemble."""
+        return combine(self.logits, problem_type) if self.member is None else self.logits[self.member]
 
 
 class Validation:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-COMMANDS = ("check", "train", "evaluate", "compare", "predict", "explain", "suggest", "inspect", "export", "push", "demo", "completion")
+COMMANDS = ("check", "train", "evaluate", "report", "compare", "predict", "explain", "suggest", "inspect", "export", "push", "demo", "completion")
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"

@@ -23,6 +23,7 @@ from ptune.model import loading
 from ptune.model.backbone import Backbone
 from ptune.model.families import FAMILIES
 from ptune.model.loading import load_backbone
+from ptune.report import writing
 from tests.hub_server import HubServer
 from tests.tiny_families import tiny_settings
 
@@ -186,6 +187,25 @@ def float32_by_default() -> Iterator[Callable[[], bool]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "multiplies_bfloat16", lambda: False)
         yield original
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures() -> Iterator[Callable[[], bool]]:
+    """Let reports do without PNG, which take half a second each and are drawn at the end of every training.
+
+    Returns:
+        The function that tells whether matplotlib is there.
+    """
+    original = writing.have_matplotlib
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "have_matplotlib", lambda: False)
+        yield original
+
+
+@pytest.fixture
+def pictures(no_pictures: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reports draw their pictures as PNG."""
+    monkeypatch.setattr(writing, "have_matplotlib", no_pictures)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ LAYERS = (
     "analysis",
     "pages",
     "training",
+    "report",
     "compat",
     "cli",
 )

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from ptune.model.classifier import PromptClassifier as PromptClassifier
     from ptune.model.config import PromptConfig as PromptConfig
     from ptune.model.loading import load_backbone as load_backbone
+    from ptune.report.contents import Report as Report
+    from ptune.report.gather import gather_report as gather_report
+    from ptune.report.writing import write_report as write_report
     from ptune.training.config import TrainConfig as TrainConfig
     from ptune.training.train import TrainResult as TrainResult
     from ptune.training.train import train as train
@@ -52,6 +55,7 @@ _HOME = {
     "PromptClassifier": "ptune.model.classifier",
     "PromptConfig": "ptune.model.config",
     "PtuneError": "ptune.errors",
+    "Report": "ptune.report.contents",
     "Suggestion": "ptune.analysis.suggest",
     "TextClassifier": "ptune.inference.classifier",
     "TextData": "ptune.data.splits",
@@ -61,12 +65,14 @@ _HOME = {
     "compare": "ptune.analysis.compare",
     "evaluate": "ptune.evaluation.evaluate",
     "explain": "ptune.analysis.explain",
+    "gather_report": "ptune.report.gather",
     "load": "ptune.inference.classifier",
     "load_backbone": "ptune.model.loading",
     "load_data": "ptune.data.load",
     "read_adapter": "ptune.adapter.folder",
     "suggest": "ptune.analysis.suggest",
     "train": "ptune.training.train",
+    "write_report": "ptune.report.writing",
 }
 __all__ = [*_HOME, "__version__"]
 

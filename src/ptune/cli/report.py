@@ -85,10 +85,12 @@ def report(
     file = read_adapter(run)
     folder = Path(run).expanduser()
     if output is None and not folder.is_dir():
-        raise ConfigError(f"'{run}' is on the Hub, so the report has no folder; name its file, such as --output report.html")
+        raise ConfigError(
+            f"'{run}' is on the Hub, so the report has no folder; name its file, such as `output='report.html'`"
+        )
     page = output.expanduser() if output is not None else folder / REPORT_FILE
     check_page(page, "output")
-    notices = []
+    notices: list[str] = []
     if data is None:
         found, notices = _recorded_data(folder, file.record.training)
     else:

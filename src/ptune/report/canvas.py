@@ -9,6 +9,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ptune.pages.document import plain
 
@@ -72,9 +73,23 @@ class Canvas:
         place = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
         self._parts.append(f'<rect {place} class="{kind}"{opacity}{_closed("rect", title)}')
 
+    def squares(self, corners: Sequence[tuple[float, float]], side: float, kind: str, strength: float) -> None:
+        """Draw many squares of the same size and opacity as one element, which takes a tenth of the room.
+
+        Args:
+            corners: their corners at the upper left.
+            side: their width.
+            kind, strength: see `box`.
+        """
+        shape = f"h{side:.1f}v{side:.1f}h-{side:.1f}z"
+        places = "".join(f"M{x:.1f} {y:.1f}{shape}" for x, y in corners)
+        self._parts.append(f'<path d="{places}" class="{kind}" fill-opacity="{strength:.2f}"/>')
+
     def dot(self, x: float, y: float, radius: float, kind: str, title: str = "") -> None:
         """Draw a filled circle. title: what a pointer on it shows."""
-        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{kind}"{_closed("circle", title)}')
+        self._parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{kind}"{_closed("circle", title)}'
+        )
 
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start", turned: bool = False) -> None:
         """Write a text. anchor: start, middle or end. turned: write it upwards."""
@@ -166,7 +181,7 @@ def ticks(low: float, high: float, count: int, whole: bool = False) -> list[floa
 
 def tick_labels(values: Sequence[float]) -> Callable[[float], str]:
     """Return the function that writes numbers with as many digits as tell these apart."""
-    step = min((b - a for a, b in zip(values, values[1:], strict=False)), default=1.0)
+    step = min((b - a for a, b in pairwise(values)), default=1.0)
     digits = next((digits for digits in range(6) if abs(round(step, digits) - step) < 1e-9 * max(1, abs(step))), 6)
     return lambda value: f"{value:,.{digits}f}"
 

@@ -13,6 +13,7 @@ from ptune.report.contents import Bin, Calibration, Covered, Lengths, Numbers, P
 NUMBERED = 12  # most classes whose cells in the confusion matrix have numbers
 NAMED = 40  # most classes whose rows and columns in the matrix have names
 LARGEST_MATRIX = 200
+TITLED = 1500  # cells of a matrix that say what they are, those with the most rows
 MOST_DOTS = 600  # of a scatter plot
 
 
@@ -34,10 +35,7 @@ def metric_title(report: Report) -> str:
 
 
 def _curves(report: Report, lines: Sequence[tuple[str, str, str]], name: str) -> str:
-    named = [
-        (kind, title, [(float(line["epoch"]), float(line[key])) for line in report.history if _is_number(line.get(key))])
-        for kind, title, key in lines
-    ]
+    named = [(kind, title, _points(report, key)) for kind, title, key in lines]
     values = [value for *_, points in named for _, value in points]
     last = float(report.history[-1]["epoch"])
     low, high = padded(min(values, default=0), max(values, default=1))
@@ -60,6 +58,10 @@ def _curves(report: Report, lines: Sequence[tuple[str, str, str]], name: str) ->
     return plot.svg()
 
 
+def _points(report: Report, key: str) -> list[tuple[float, float]]:
+    return [(float(line["epoch"]), float(line[key])) for line in report.history if _is_number(line.get(key))]
+
+
 def confusion_matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
     """Return a confusion matrix. Cells are as dark as their share of the row; mistakes are red.
 
@@ -80,11 +82,21 @@ def confusion_matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> 
         middle = (number + 0.5) * cell
         canvas.text(left - 6, top + middle + 4, fitted(label, room - 8), small, "end")
         canvas.text(left + middle + 4, top - 6, fitted(label, room - 8), small, turned=True)
-    for true, row in enumerate(matrix):
-        total = sum(row)
-        for predicted, rows in enumerate(row):
-            if rows:
-                _cell(canvas, left, top, cell, labels, true, predicted, rows, rows / total)
+    cells = [
+        (rows, true, predicted, rows / sum(row))
+        for true, row in enumerate(matrix)
+        for predicted, rows in enumerate(row)
+        if rows
+    ]
+    cells.sort(key=lambda each: -each[0])
+    for rows, true, predicted, share in cells[:TITLED]:
+        _cell(canvas, left, top, cell, labels, true, predicted, rows, share)
+    levels: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    for _, true, predicted, share in cells[TITLED:]:
+        key = ("accent" if true == predicted else "bad", math.ceil(8 * share) / 8)
+        levels.setdefault(key, []).append((left + predicted * cell, top + true * cell))
+    for (kind, share), corners in levels.items():
+        canvas.squares(corners, cell, f"fill {kind}", _strength(share))
     if not names:
         canvas.text(left - 6, top + 10, "1", "soft", "end")
         canvas.text(left - 6, top + side, str(count), "soft", "end")
@@ -108,11 +120,15 @@ def _cell(
     title = f"{fitted(labels[true], 240)} → {fitted(labels[predicted], 240)}: {rows:,} ({percent(share)})"
     gap = 1 if cell > 8 else 0
     x, y = left + predicted * cell, top + true * cell
-    strength = 0.12 + 0.88 * share
+    strength = _strength(share)
     canvas.box(x, y, cell - gap, cell - gap, f"fill {'accent' if right else 'bad'}", title, strength)
     if len(labels) <= NUMBERED:
         kind = "on" if strength > 0.55 else "number"
         canvas.text(x + (cell - gap) / 2, y + (cell - gap) / 2 + 4, f"{rows:,}", kind, "middle")
+
+
+def _strength(share: float) -> float:
+    return 0.12 + 0.88 * share
 
 
 def reliability(calibration: Calibration, several: bool) -> str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from importlib import resources
 
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
-from ptune.errors import cut
 from ptune.evaluation.chance import interval
 from ptune.pages.document import plain
-from ptune.report import charts
-from ptune.report.contents import Covered, LabelScores, PromptContent, Report, ShownRow
-from ptune.report.style import SCRIPT, STYLE
+from ptune.report import sections
+from ptune.report.contents import Report
 
-MOST_LABELS = 300  # rows of the table of labels
-LONGEST_LABEL, TEXT_SHOWN, LONGEST_TEXT = 80, 320, 1500  # characters
-SHARES = (0.5, 0.7, 0.8, 0.9, 1.0)  # of the rows, in the table of coverage
 # Nothing may be loaded or sent, whatever the texts of the data hold.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' "
     "height='16' rx='4' fill='%233457d5'/%3E%3Cpath d='M4 4.5h8M4 8h5M4 11.5h6.5' stroke='%23fff' "
@@ -27,16 +25,16 @@ _ICON = (
 
 def report_page(report: Report) -> str:
     """Return a report as a page."""
-    sections = [
-        ("training", "Training", _training(report)),
-        ("errors", "What it gets wrong", _errors(report)),
-        ("labels", "Labels", _labels(report)),
-        ("trust", "Can it be trusted", _trust(report)),
-        ("rows", "Rows to look at", _rows(report)),
-        ("texts", "Texts and prompt", _grid(*_lengths(report), *_prompt(report.prompt))),
-        ("facts", "How it was made", _facts(report)),
+    all_sections = [
+        ("training", "Training", sections.training(report)),
+        ("errors", "What it gets wrong", sections.errors(report)),
+        ("labels", "Labels", sections.labels(report)),
+        ("trust", "Can it be trusted", sections.trust(report)),
+        ("rows", "Rows to look at", sections.telling_rows(report)),
+        ("texts", "Texts and prompt", sections.grid(*sections.lengths(report), *sections.prompt_panels(report.prompt))),
+        ("facts", "How it was made", sections.facts(report)),
     ]
-    there = [(place, title, body) for place, title, body in sections if body]
+    there = [(place, title, body) for place, title, body in all_sections if body]
     links = "".join(f'<a href="#{place}">{plain(title)}</a>' for place, title, _ in there)
     body = "".join(f'<section id="{place}"><h2>{plain(title)}</h2>{body}</section>\n' for place, title, body in there)
     notices = "".join(f'<p class="notice">{plain(notice)}</p>' for notice in report.notices)
@@ -46,13 +44,17 @@ def report_page(report: Report) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<title>{plain(report.name)}: ptune report</title>\n<link rel="icon" href="{_ICON}">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<style>{_file('page.css')}</style>\n</head>\n<body>\n"
         f'<header><p class="brand">ptune report</p><h1>{plain(report.name)}</h1>'
         f'<p class="about">{plain(_about(report))}</p><nav aria-label="Sections">{links}</nav></header>\n'
         f"<main>\n{notices}{_tiles(report)}\n{body}</main>\n"
         "<footer>Everything on this page is in this file.</footer>\n"
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<script>{_file('page.js')}</script>\n</body>\n</html>\n"
     )
+
+
+def _file(name: str) -> str:
+    return (resources.files("ptune.report") / name).read_text(encoding="utf-8")
 
 
 def _about(report: Report) -> str:
@@ -93,224 +95,3 @@ def _tiles(report: Report) -> str:
         )
         + "</dl>"
     )
-
-
-def _training(report: Report) -> str:
-    if not report.history:
-        return ""
-    kept = " The dashed line is the epoch that was kept." if report.best_epoch is not None else ""
-    return _grid(
-        _panel(
-            "Loss",
-            "Both should fall. If the loss of validation rises while that of training falls, the model learns rows by "
-            f"heart.{kept}",
-            charts.loss_curves(report),
-        ),
-        _panel(
-            f"{charts.metric_title(report)} on the validation rows",
-            "A curve that still rises at its end asks for more epochs.",
-            charts.metric_curve(report),
-        ),
-    )
-
-
-def _errors(report: Report) -> str:
-    panels = []
-    if report.numbers is not None:
-        panels = [
-            _panel("Predicted and true", "Every dot is a row. On the dashed line the prediction is exact.",
-                   charts.scatter(report.numbers)),
-            _panel("Errors", "Errors should be spread evenly around 0.", charts.error_histogram(report.numbers)),
-        ]  # fmt: skip
-    if report.matrix is not None:
-        count = len(report.labels)
-        if count <= charts.LARGEST_MATRIX:
-            how = "Rows are the true labels, columns the predicted ones. Blue is right, red is wrong, and darker is a "
-            how += "larger share of the row."
-            how += "" if count <= charts.NAMED else " Point at a cell to see its labels; they are in the order of the data."
-            matrix = charts.confusion_matrix(report.labels, report.matrix)
-            kind = "matrix small" if count <= charts.NUMBERED else "matrix"
-            panels.append(_panel("Confusion matrix", how, f'<div class="{kind}">{matrix}</div>'))
-    if report.pairs:
-        several = report.problem_type == MULTI
-        how = "The label in the first column is missing, and the second was given." if several else ""
-        how = how or "The rows that have the first label and were given the second, and their share of the first."
-        rows = [
-            [_label(pair.truth), _label(pair.predicted), str(pair.rows), f"{pair.share:.0%}"] for pair in report.pairs
-        ]
-        body = _table(["true", "predicted", "rows", "share"], rows, left=(0, 1))
-        panels.append(_panel("Most confused", how, body))
-    elif report.problem_type != REGRESSION:
-        panels.append(_panel("Most confused", "No label was taken for another one.", ""))
-    return _grid(*panels)
-
-
-def _labels(report: Report) -> str:
-    if not report.by_label:
-        return ""
-    scores = report.by_label
-    how = "Precision: the share of right answers among those with this label. Recall: the share of its rows that were "
-    how += "found. Click a column to sort by it."
-    if len(scores) > MOST_LABELS:
-        how += f" These are the {MOST_LABELS} of {len(scores):,} labels with the lowest F1."
-        scores = sorted(scores, key=lambda one: (one.f1, -one.support))[:MOST_LABELS]
-    several = scores[0].threshold is not None
-    heads = ["label", "precision", "recall", "F1", "rows", *(["threshold"] if several else [])]
-    rows = "".join(_scores(one) for one in scores)
-    head = "".join(f'<th scope="col">{plain(name)}</th>' for name in heads)
-    body = f'<div class="scroll long" tabindex="0"><table class="sorted"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return _panel("Precision, recall and F1", how, body)
-
-
-def _scores(one: LabelScores) -> str:
-    bar = f'<span class="bar"><b style="width:{100 * one.f1:.0f}%"></b></span>'
-    cells = [f"<td>{_label(one.label)}</td>", f"<td>{one.precision:.3f}</td>", f"<td>{one.recall:.3f}</td>"]
-    cells += [f'<td data-value="{one.f1:.6f}">{bar}{one.f1:.3f}</td>']
-    cells += [f'<td data-value="{one.support}">{one.support:,}</td>']
-    if one.threshold is not None:
-        cells.append(f"<td>{one.threshold:.3f}</td>")
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _trust(report: Report) -> str:
-    calibration = report.calibration
-    if calibration is None or not report.coverage:
-        return ""
-    several = report.problem_type == MULTI
-    how = "On the dashed line, answers with 80% confidence are right in 80 of 100 cases. Below it the model is too sure, "
-    how += "above it not sure enough. Larger dots have more answers."
-    if several:
-        how = how.replace("answers with 80% confidence are right in", "labels with a probability of 80% are there in")
-        how = how.replace("more answers", "more probabilities")
-    elif calibration.temperature == 1:
-        how += " No temperature was fitted."
-    else:
-        how += f" Dividing the logits by a temperature of {calibration.temperature:.3f} moved the error from "
-        how += f"{calibration.error_before:.3f} to {calibration.error_after:.3f}."
-    right = "rows with all labels right" if several else "accuracy"
-    return _grid(
-        _panel("Reliability", how, charts.reliability(calibration, several)),
-        _panel(
-            "Coverage and accuracy",
-            "If the model answers only the rows it is most certain of, and people the rest: what is gained. The dashed "
-            "line is the accuracy on all rows.",
-            charts.coverage(report.coverage, right) + _coverage_table(report.coverage),
-        ),
-    )
-
-
-def _coverage_table(points: Sequence[Covered]) -> str:
-    rows = []
-    for share in SHARES:
-        point = max((one for one in points if one.share <= share + 0.005), key=lambda one: one.share, default=None)
-        if point is not None:
-            row = [f"{point.share:.0%}", f"{point.certainty:.3f}", f"{point.accuracy:.1%}"]
-            if row not in rows:
-                rows.append(row)
-    return _table(["rows answered", "certainty from", "right"], rows)
-
-
-def _rows(report: Report) -> str:
-    number = report.problem_type == REGRESSION
-    first = "Largest errors" if number else "Most confident mistakes"
-    how = "Rows far from their number: look for wrong numbers first." if number else (
-        "Wrong answers with the highest probability. Many of them have a wrong label."
-    )  # fmt: skip
-    panels = [_panel(first, how, _listed(report.mistakes, number)) if report.mistakes else _panel(first, "None.", "")]
-    if report.uncertain:
-        how = "Answers that could as well have been others, right or wrong. Rows like these are worth labelling next."
-        panels.append(_panel("Least certain rows", how, _listed(report.uncertain, False)))
-    return _grid(*panels)
-
-
-def _listed(rows: Sequence[ShownRow], number: bool) -> str:
-    return f'<ol class="rows">{"".join(_row(row, number) for row in rows)}</ol>'
-
-
-def _row(row: ShownRow, number: bool) -> str:
-    right = row.truth == row.answer
-    value = f"error {row.certainty:.4g}" if number else f"{row.certainty:.1%}"
-    said = f'<span>true <b>{_label(row.truth)}</b></span><span class="wrong">said <b>{_label(row.answer)}</b></span>'
-    if right:
-        said = f'<span class="right">rightly <b>{_label(row.answer)}</b></span>'
-    place = f'<span class="number">row {row.row:,} · {value}</span>'
-    return f'<li><div class="verdict">{said}{place}</div>{"".join(map(_text, row.texts))}</li>'
-
-
-def _text(text: str) -> str:
-    text = text.strip()
-    if len(text) <= TEXT_SHOWN:
-        return f'<p dir="auto">{plain(text)}</p>'
-    return (
-        f'<p dir="auto">{plain(text[:TEXT_SHOWN])}…</p><details><summary>More</summary>'
-        f'<p dir="auto">{plain(cut(text, LONGEST_TEXT))}</p></details>'
-    )
-
-
-def _lengths(report: Report) -> list[str]:
-    lengths = report.lengths
-    if lengths is None or not lengths.lengths:
-        return []
-    ordered = sorted(lengths.lengths)
-    middle, high = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
-    how = f"Half of the texts have at most {middle:,} tokens, 95% at most {high:,}, and the longest has {ordered[-1]:,}. "
-    if lengths.cut:
-        how += f"{lengths.cut / len(ordered):.1%} are cut to {lengths.most:,} tokens; what comes after is not read."
-    else:
-        how += f"None is cut: the model reads up to {lengths.most:,} tokens."
-    if lengths.sampled:
-        how += f" Measured on {len(ordered):,} of the rows."
-    return [_panel("Lengths of the texts", how, charts.length_histogram(lengths))]
-
-
-def _prompt(prompt: PromptContent | None) -> list[str]:
-    if prompt is None:
-        return []
-    panels = []
-    if prompt.rows:
-        how = f"By how much the mean loss on {prompt.rows:,} rows grows without each virtual token. Tokens near 0 could "
-        how += f"be spared; those below 0 do harm on these rows. {prompt.note}"
-        panels.append(_panel("What each virtual token is worth", how, charts.worth(prompt)))
-    if any(token.nearest for token in prompt.tokens):
-        how = "The words of the vocabulary whose vectors are nearest to each virtual token, with the cosine. They need "
-        how += f"not make sense: a learned vector lies between words. {'' if prompt.rows else prompt.note}"
-        rows = [
-            [str(token.number), ", ".join(f"<code>{plain(cut(word, 40))}</code> {value:.2f}" for word, value in token.nearest)]
-            for token in prompt.tokens
-        ]
-        panels.append(_panel("Nearest words", how, _table(["token", "nearest words"], rows, left=(0, 1), scroll=True)))
-    return panels
-
-
-def _facts(report: Report) -> str:
-    first, *others = [
-        f'<div class="panel"><h3>{plain(title)}</h3><dl class="facts">'
-        + "".join(f"<div><dt>{plain(name)}</dt><dd>{plain(cut(value, 300))}</dd></div>" for name, value in facts)
-        + "</dl></div>"
-        for title, facts in report.facts.items()
-        if facts
-    ]
-    return f'{first}<div class="grid four">{"".join(others)}</div>'
-
-
-def _panel(title: str, how: str, body: str) -> str:
-    return f'<div class="panel"><h3>{plain(title[:1].upper() + title[1:])}</h3><p class="hint">{plain(how.strip())}</p>{body}</div>'
-
-
-def _grid(*panels: str) -> str:
-    return f'<div class="grid">{"".join(panels)}</div>' if panels else ""
-
-
-def _label(label: str) -> str:
-    return plain(cut(label, LONGEST_LABEL))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (), scroll: bool = False) -> str:
-    """Return a table. Cells are HTML. left: columns of words."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(f'<{tag}{" class=left" if at in left else ""}>{cell}</{tag}>' for at, cell in enumerate(cells))
-
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    table = f"<table><thead><tr>{line([plain(head) for head in heads], 'th')}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll{" long" if scroll else ""}"{" tabindex=0" if scroll else ""}>{table}</div>'

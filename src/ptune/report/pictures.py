@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ptune.data.targets import MULTI, REGRESSION
+from ptune.data.targets import MULTI
 from ptune.errors import ConfigError, cut, printable
 from ptune.report import charts
 from ptune.report.contents import Bin, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
 NEEDED = "pictures as PNG need matplotlib: pip install 'ptune[report]'"
 ACCENT, OTHER, BAD, SOFT = "#3457d5", "#8fa3ea", "#c8453d", "#586071"
@@ -41,7 +42,7 @@ def draw_pictures(report: Report) -> dict[str, bytes]:
         from matplotlib.figure import Figure
     except ImportError as err:
         raise ConfigError(NEEDED) from err
-    style = {
+    style: Any = {
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.edgecolor": SOFT,
@@ -65,7 +66,18 @@ def draw_pictures(report: Report) -> dict[str, bytes]:
 
 
 # The names of all pictures that there may be.
-PICTURES = ("loss", "metric", "confusion", "labels", "reliability", "coverage", "numbers", "errors", "lengths", "prompt")
+PICTURES = (
+    "loss",
+    "metric",
+    "confusion",
+    "labels",
+    "reliability",
+    "coverage",
+    "numbers",
+    "errors",
+    "lengths",
+    "prompt",
+)
 _SIZE = (5.2, 3.4)
 
 
@@ -128,6 +140,9 @@ def _confusion(axes: Axes, report: Report) -> None:
         size = 8 if count <= 20 else 6
         axes.set_xticks(range(count), names, rotation=90, fontsize=size)
         axes.set_yticks(range(count), names, fontsize=size)
+    else:
+        axes.set_xticks([0, count - 1], ["1", str(count)])
+        axes.set_yticks([0, count - 1], ["1", str(count)])
     if count <= charts.NUMBERED:
         for true, row in enumerate(report.matrix):
             for predicted, rows in enumerate(row):
@@ -137,7 +152,7 @@ def _confusion(axes: Axes, report: Report) -> None:
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
 
 
-def _colours() -> object:
+def _colours() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("mistakes", [BAD, "#ffffff", ACCENT])
@@ -145,7 +160,7 @@ def _colours() -> object:
 
 def _labels(axes: Axes, report: Report) -> None:
     scores = sorted(report.by_label, key=lambda one: one.f1)
-    title = "F1 of each label" if len(scores) <= MOST_BARS else f"F1 of the {MOST_BARS} labels with the lowest"
+    title = "F1 of each label" if len(scores) <= MOST_BARS else f"The {MOST_BARS} labels with the lowest F1"
     scores = scores[:MOST_BARS][::-1]
     axes.barh(range(len(scores)), [one.f1 for one in scores], color=ACCENT, height=0.7)
     axes.set_yticks(range(len(scores)), [f"{_name(one.label)} ({one.support:,})" for one in scores], fontsize=7)
@@ -161,7 +176,7 @@ def _reliability(axes: Axes, report: Report) -> None:
         _bins(axes, calibration.after, ACCENT, f"error {calibration.error_after:.3f}")
     else:
         _bins(axes, calibration.before, OTHER, f"before, error {calibration.error_before:.3f}")
-        _bins(axes, calibration.after, ACCENT, f"temperature {calibration.temperature:.2f}, {calibration.error_after:.3f}")
+        _bins(axes, calibration.after, ACCENT, f"after, error {calibration.error_after:.3f}")
     names = ("probability", "labels that are there") if several else ("confidence", "right answers")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=names[0], ylabel=names[1], title="Reliability")
     axes.legend()
@@ -183,7 +198,7 @@ def _coverage(axes: Axes, report: Report) -> None:
 
 
 def _numbers(axes: Axes, report: Report) -> None:
-    assert report.numbers is not None and report.problem_type == REGRESSION
+    assert report.numbers is not None
     both = [*report.numbers.truth, *report.numbers.predicted]
     axes.plot([min(both), max(both)], [min(both), max(both)], color=SOFT, linestyle="--", linewidth=1)
     axes.scatter(report.numbers.truth, report.numbers.predicted, s=10, alpha=0.5, color=ACCENT)
@@ -213,7 +228,9 @@ def _worth(axes: Axes, report: Report) -> None:
     prompt = report.prompt
     assert prompt is not None
     values = [token.worth or 0.0 for token in prompt.tokens]
-    axes.bar([token.number for token in prompt.tokens], values, color=[BAD if value < 0 else ACCENT for value in values])
+    axes.bar(
+        [token.number for token in prompt.tokens], values, color=[BAD if value < 0 else ACCENT for value in values]
+    )
     axes.axhline(0, color=SOFT, linewidth=1)
     axes.set(xlabel="virtual token", ylabel="growth of the loss", title="What each virtual token is worth")
 

@@ -79,7 +79,7 @@ API = {
     "Models": ("load_backbone", "PromptClassifier", "PromptConfig"),
     "Training": ("train", "TrainConfig", "TrainResult"),
     "Prediction and evaluation": ("load", "TextClassifier", "evaluate", "Evaluation", "read_adapter"),
-    "Looking at answers": ("compare", "Comparison", "explain", "Explanation", "suggest", "Suggestion"),
+    "Looking at answers": ("gather_report", "Report", "write_report", "compare", "Comparison", "explain", "Explanation", "suggest", "Suggestion"),
     "Other libraries": ("PTuningClassifier", "PTuningRegressor"),
     "Errors": ("PtuneError",),
 }

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-PAGES = ("data-checks.md", "understand.md")
+PAGES = ("data-checks.md", "understand.md", "report.md")
 NEWS = 600  # articles of news.csv, cut to their first sentences
 SENTENCES = (
     "The central bank left interest rates unchanged.",

@@ -52,7 +52,8 @@ def apply_config_file(app: App, tokens: Sequence[str]) -> None:
         if (folder / OPTIONS_FILE).is_file():
             files[str(folder / OPTIONS_FILE)] = read_config(folder / OPTIONS_FILE)
     app["train"].config = tuple(
-        Dict(values, source=name, use_commands_as_keys=False)  # type: ignore[call-arg]
+        # Below the command's name, because otherwise keys that are names of commands, such as `report`, are left out.
+        Dict({"train": values}, source=name)  # type: ignore[call-arg]
         for name, values in files.items()
     )
 

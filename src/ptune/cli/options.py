@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter, validators
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from cyclopts import Parameter, Token, validators
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from ptune.data.targets import ProblemType
 from ptune.model.config import DType, Precision, PromptConfig
 from ptune.training.config import TrainConfig
+from ptune.training.time_limit import seconds_of
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
 
@@ -161,6 +163,11 @@ class BackboneOptions(DeviceOptions):
     )
 
 
+def _seconds(_: Any, tokens: Sequence[Token]) -> float:
+    """Return the seconds of a time as it is typed, such as 10m."""
+    return float(seconds_of(tokens[0].value))
+
+
 class PromptOptions(PromptConfig):
     """PromptConfig in the form in which it is typed on the command line."""
 
@@ -176,6 +183,14 @@ class PromptOptions(PromptConfig):
         return value.replace("\\n", "\n") if isinstance(value, str) else value  # a shell passes \n as two characters
 
 
+class TrainOptions(TrainConfig):
+    """TrainConfig in the form in which it is typed on the command line."""
+
+    time_limit: Annotated[float | None, BeforeValidator(seconds_of), Parameter(converter=_seconds)] = Field(
+        None, gt=0, description=TrainConfig.model_fields["time_limit"].description
+    )
+
+
 Names = Annotated[ColumnNames | None, Parameter(name="*", group="Data")]
 Device = Annotated[DeviceOptions | None, Parameter(name="*", group="Backbone")]
 Columns = Annotated[ColumnOptions | None, Parameter(name="*", group="Data")]
@@ -183,10 +198,10 @@ Data = Annotated[DataOptions | None, Parameter(name="*", group="Data")]
 Prediction = Annotated[PredictionOptions | None, Parameter(name="*", group="Backbone")]
 BackboneSettings = Annotated[BackboneOptions | None, Parameter(name="*", group="Backbone")]
 PromptSettings = Annotated[PromptOptions | None, Parameter(name="*", group="Prompt")]
-TrainSettings = Annotated[TrainConfig | None, Parameter(name="*", group="Training")]
+TrainSettings = Annotated[TrainOptions | None, Parameter(name="*", group="Training")]
 
 # The settings models of `ptune train`, in the order of its help.
-TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, PromptOptions, TrainConfig)
+TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, PromptOptions, TrainOptions)
 
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(

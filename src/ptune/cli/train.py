@@ -19,6 +19,7 @@ from ptune.cli.options import (
     Place,
     PromptOptions,
     PromptSettings,
+    TrainOptions,
     TrainSettings,
 )
 from ptune.cli.progress import training_progress
@@ -98,7 +99,7 @@ def train(
     from ptune.training.train import check_output
 
     terminal = Terminal(json)
-    training = training or TrainConfig()
+    training = training or TrainOptions()
     data_options = data_options or DataOptions()
     backbone_options = backbone_options or BackboneOptions()
     prompt = prompt or PromptOptions()

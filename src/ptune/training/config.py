@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ptune.data.metric_table import MetricName, choices
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
@@ -39,6 +39,7 @@ from ptune.training.defaults import (
     default_rate,
     default_warmup,
 )
+from ptune.training.time_limit import seconds_of
 
 
 class TrainConfig(BaseModel):
@@ -174,6 +175,13 @@ class TrainConfig(BaseModel):
         None,
         description="Train with torch.compile: compiling takes about a minute, steps are then faster. Needs a C++ "
         f"compiler on a CPU, Triton on a GPU. Default: on for runs of at least {COMPILE_STEPS} steps on a GPU.",
+    )
+    time_limit: Annotated[float | None, BeforeValidator(seconds_of)] = Field(
+        None,
+        gt=0,
+        description="Longest time of training and validation, such as 90s, 10m or 1h30m; a number is seconds. The run "
+        "then ends after its present step, measures what it has learned, and keeps the best so far. The learning rate "
+        "may not have fallen by then: fewer epochs give a better model in the same time. Default: no limit.",
     )
     checkpoint_steps: int = Field(
         200,

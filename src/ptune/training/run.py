@@ -43,6 +43,7 @@ from ptune.training.processes import Processes
 from ptune.training.rescue import Rescue
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
+from ptune.training.time_limit import Deadline, in_words
 from ptune.training.validation import Measured, Validation
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Run:
         self.on_step, self.on_epoch, self.events = listeners.on_step, listeners.on_epoch, listeners.events
         self.measured = known  # in the latest epoch
         self.stop = StopSignal()
+        self.deadline = Deadline(None)  # until the run begins
         self.checkpoints = CheckpointWriter(folder, processes)
         self.best_logits: Tensor | None = None  # [N, C], of the measured rows; None if an earlier process measured them
         self.between_steps = False  # True while the state may go into a checkpoint
@@ -153,7 +155,7 @@ class Run:
         return {
             "prompt": self.kept.config.model_dump(),
             # How the rows of a step are divided among processes changes nothing.
-            "training": self.config.model_dump(exclude={"checkpoint_steps", "batch_size"}),
+            "training": self.config.model_dump(exclude={"checkpoint_steps", "batch_size", "time_limit"}),
             "labels": self.kept.labels,
             "problem_type": self.kept.problem_type,
             "backbone": self.kept.backbone.fingerprint(),
@@ -209,6 +211,7 @@ class Run:
             TrainingError: the loss is not a finite number, or the device has no memory for a single row.
             OutputError: the adapter, the metrics or a checkpoint could not be written.
         """
+        self.deadline = Deadline(self.config.time_limit)
         self.events.begin(self.info, self.progress)
         with self.checkpoints:
             self._run_epochs()
@@ -226,12 +229,29 @@ class Run:
                 while not self.ended:
                     self._train_epoch()
                     self._end_epoch(log)
+            self._say_left_out()
         except KeyboardInterrupt:
             if self.between_steps:  # otherwise a second Ctrl-C interrupted a step, and the previous checkpoint counts
                 self._checkpoint()
             self.checkpoints.wait()
             logger.warning("stopped; continue with `resume=True`")
             raise
+
+    def _say_left_out(self) -> None:
+        """Log a warning with what a run whose time was over has left out."""
+        if self.progress.step >= self.total or self.events.stop or out_of_patience(self.config, self.progress):
+            return
+        if self.deadline.over and self.config.time_limit is not None:
+            logger.warning(
+                "the time limit of %s was reached after %d of %d steps, in epoch %d of %d; epoch %d is kept. For a run "
+                "that ends in this time by itself, use fewer `epochs`",
+                in_words(self.config.time_limit),
+                self.progress.step,
+                self.total,
+                self.progress.epoch - 1,
+                self.config.epochs,
+                self.progress.best_epoch,
+            )
 
     def _train_epoch(self) -> None:
         orders = [self._batches(member.seed, self.progress.epoch) for member in self.members]
@@ -338,7 +358,8 @@ class Run:
         """Return the epoch's line of the metrics file; remember the state if it is the best so far."""
         started = time.perf_counter()
         measured = self.measured = self.known or self.validation.measure()
-        self.progress.seconds += time.perf_counter() - started
+        self.deadline.reserved = time.perf_counter() - started
+        self.progress.seconds += self.deadline.reserved
         rank = sort_key(self.validation, measured.metrics, self.progress.history)
         newest = self.config.best == "last" or not self.progress.best_rank
         better = math.isfinite(measured.metrics["loss"]) and (newest or rank > self.progress.best_rank)
@@ -385,14 +406,14 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """True if all epochs are done, patience has run out, or a callback asked to stop."""
+        """True if all epochs are done, patience has run out, time is over, or a callback asked to stop."""
         over = self.progress.epoch > self.config.epochs or out_of_patience(self.config, self.progress)
         return over or self._told_to_stop
 
     @property
     def _told_to_stop(self) -> bool:
-        """True if a callback asked to stop. The first process alone has callbacks."""
-        return self.processes.any(self.events.stop)
+        """True if a callback asked to stop, or time is over. The first process alone has callbacks."""
+        return self.processes.any(self.events.stop or self.deadline.over)
 
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)
@@ -406,7 +427,7 @@ class Run:
     def record(self) -> Record:
         """Return the record of the best epoch."""
         training = {
-            **self.config.model_dump(exclude={"checkpoint_steps"}),
+            **self.config.model_dump(exclude={"checkpoint_steps", "time_limit"}),
             "best_epoch": self.progress.best_epoch,
             "best_seed": self.progress.best_seed,
             "train_rows": len(self.train_rows.labels),

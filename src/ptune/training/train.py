@@ -154,13 +154,15 @@ def train(
     if processes.first:
         check_output(folder, model.backbone.location, overwrite, resume)
     known = None
-    if config.folds:
+    if folds := config.folds:
+        if config.time_limit is not None:  # the runs share it
+            config = config.model_copy(update={"time_limit": config.time_limit / (folds + 1)})
         data = give_back(data)
 
         def fold_run(part: TextData, place: Path) -> Run:
             return _new_run(_new_model_like(model, config.seed), part, config, place, max_length, metrics)
 
-        known = cross_validate(data, config.folds, config.seed, fold_run)
+        known = cross_validate(data, folds, config.seed, fold_run)
     run = _new_run(model, data, config, folder, max_length, metrics, Listeners(on_step, on_epoch, events), known)
     encoded = [*run.train_rows.encoded, *run.validation_rows.encoded]
     warn_of_cuts(sum(row.cut for row in encoded), len(encoded), run.classifier.encoder.max_length)

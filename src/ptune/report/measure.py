@@ -18,6 +18,7 @@ from ptune.report.contents import Bin, Calibration, ConfusedPair, Covered, Label
 MOST_PAIRS = 15  # confused pairs
 MOST_ROWS = 15  # rows of each kind
 MOST_POINTS = 100  # of the curve of coverage
+FEWEST_ANSWERS = 10  # at which it begins: the accuracy of fewer is chance
 
 
 def calibration(logits: Tensor, targets: Tensor, problem_type: ProblemType, temperature: float) -> Calibration | None:
@@ -95,7 +96,8 @@ def coverage(certain: Tensor, right: Tensor) -> list[Covered]:
     total = len(certain)
     order = certain.argsort(descending=True, stable=True)
     values, good = certain[order], right[order].double().cumsum(dim=0)
-    steps = sorted({max(1, round(total * number / MOST_POINTS)) for number in range(1, MOST_POINTS + 1)})
+    fewest = min(total, FEWEST_ANSWERS)
+    steps = sorted({max(fewest, round(total * number / MOST_POINTS)) for number in range(1, MOST_POINTS + 1)})
     points: dict[int, Covered] = {}
     for step in steps if total else []:
         count = int((values >= values[step - 1]).sum())

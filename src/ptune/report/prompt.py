@@ -47,10 +47,14 @@ def prompt_content(
     tokens = member.config.virtual_tokens
     notes = ["It is the prompt of the ensemble's first member."] if member is not model else []
     worth, changed, rows = token_worth(classifier, member, encoded, targets, seconds)
-    if not rows and not nearest:
+    missed = not rows and seconds > 0 and tokens > 1 and bool(encoded)
+    if not rows and not nearest and not missed:
         return None
-    if not rows and seconds > 0 and tokens > 1:
-        notes.append(f"What each token is worth could not be measured in {seconds:.0f} s.")
+    if missed:
+        notes.append(
+            f"What each token is worth could not be measured in {seconds:.1f} s; ptune report with more "
+            "--prompt-seconds can."
+        )
     content = [
         VirtualToken(
             number + 1,

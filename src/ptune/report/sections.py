@@ -146,7 +146,7 @@ def telling_rows(report: Report) -> str:
     number = report.problem_type == REGRESSION
     first = "Largest errors" if number else "Most confident mistakes"
     how = "Rows far from their number: look for wrong numbers first." if number else (
-        "Wrong answers with the highest probability. Many of them have a wrong label."
+        "Wrong answers with the highest probability. Some may have a wrong label."
     )  # fmt: skip
     panels = [_panel(first, how, _listed(report.mistakes, number)) if report.mistakes else _panel(first, "None.", "")]
     if report.uncertain:
@@ -207,9 +207,11 @@ def prompt_panels(prompt: PromptContent | None) -> list[str]:
         )
         how += f"be spared; those below 0 do harm on these rows. {prompt.note}"
         panels.append(_panel("What each virtual token is worth", how, charts.worth(prompt)))
+    elif prompt.note:
+        panels.append(_panel("What each virtual token is worth", prompt.note, ""))
     if any(token.nearest for token in prompt.tokens):
         how = "The words of the vocabulary whose vectors are nearest to each virtual token, with the cosine. They need "
-        how += f"not make sense: a learned vector lies between words. {'' if prompt.rows else prompt.note}"
+        how += "not make sense: a learned vector lies between words."
         rows = [
             [
                 str(token.number),

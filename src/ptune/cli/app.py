@@ -11,6 +11,7 @@ from ptune.cli.demo import demo
 from ptune.cli.evaluate import evaluate
 from ptune.cli.export import export
 from ptune.cli.inspect import inspect
+from ptune.cli.loadtest import loadtest
 from ptune.cli.predict import predict
 from ptune.cli.push import push
 from ptune.cli.train import train
@@ -41,7 +42,7 @@ def make_app() -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,  # `main` handles it
     )
-    for command in (train, evaluate, predict, inspect, export, push, demo, completion):
+    for command in (train, evaluate, predict, loadtest, inspect, export, push, demo, completion):
         text, examples = _split_docstring(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

@@ -13,6 +13,7 @@ from ptune.cli.export import export
 from ptune.cli.inspect import inspect
 from ptune.cli.predict import predict
 from ptune.cli.push import push
+from ptune.cli.serve import serve
 from ptune.cli.train import train
 from ptune.version import __version__
 
@@ -28,6 +29,7 @@ EPILOGUE = """Examples:
   ptune evaluate mrpc --data glue/mrpc
   ptune predict reviews --text "What a film."
   ptune push reviews my-name/reviews
+  ptune serve reviews=./reviews
 """
 
 
@@ -41,7 +43,7 @@ def make_app() -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,  # `main` handles it
     )
-    for command in (train, evaluate, predict, inspect, export, push, demo, completion):
+    for command in (train, evaluate, predict, inspect, export, push, serve, demo, completion):
         text, examples = _split_docstring(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

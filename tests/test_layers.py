@@ -27,6 +27,7 @@ LAYERS = (
     "evaluation",
     "training",
     "compat",
+    "serving",
     "cli",
 )
 

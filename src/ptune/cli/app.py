@@ -14,6 +14,7 @@ from ptune.cli.inspect import inspect
 from ptune.cli.loadtest import loadtest
 from ptune.cli.predict import predict
 from ptune.cli.push import push
+from ptune.cli.serve import serve
 from ptune.cli.train import train
 from ptune.version import __version__
 
@@ -29,6 +30,7 @@ EPILOGUE = """Examples:
   ptune evaluate mrpc --data glue/mrpc
   ptune predict reviews --text "What a film."
   ptune push reviews my-name/reviews
+  ptune serve reviews=./reviews
 """
 
 
@@ -42,7 +44,7 @@ def make_app() -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,  # `main` handles it
     )
-    for command in (train, evaluate, predict, loadtest, inspect, export, push, demo, completion):
+    for command in (train, evaluate, predict, inspect, export, push, serve, loadtest, demo, completion):
         text, examples = _split_docstring(command.__doc__ or "")
         app.command(command, help=text, help_epilogue=examples)
     return app

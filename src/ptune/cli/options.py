@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ptune.data.targets import ProblemType
 from ptune.model.config import DType, Precision, PromptConfig
+from ptune.serving.settings import ServeOptions
 from ptune.training.config import TrainConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object as the last line of stdout.")]
@@ -184,5 +185,5 @@ TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, Promp
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
     {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision", "input_format"}
-    | {name for model in TRAIN_MODELS for name in model.model_fields}
+    | {name for model in (*TRAIN_MODELS, ServeOptions) for name in model.model_fields}
 )

@@ -9,7 +9,8 @@ those of another version, as training into the same folder does it. Each answer 
 
     wrong      it is that of neither version, or that of the old one more than --grace seconds after the replacement, or
                that of the new one before it
-    lost       there was no answer with status 200
+    refused    it was 429: the server was busy, because the machine had other work
+    lost       there was another status, or no answer
 
 `memory` is that of the server: after warm-up, at the end, the highest, and growth per minute (least squares over the
 second half of the run). One adapter in ten is of another kind: other methods, lengths, numbers of classes, several
@@ -103,7 +104,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> Cell:
         memory = asyncio.run(_soak(server, config, names, texts, versions, check, tally))
     done = tally.report(config.rate)
     assert done.latency_ms is not None
-    lost = sum(count for status, count in check.statuses.items() if status != "200")
+    lost = sum(count for status, count in check.statuses.items() if status not in ("200", "429"))
     latency = done.latency_ms
     return {
         "load": {"capacity": capacity, "rate": round(options.share * capacity, 1), "seconds": done.seconds},
@@ -111,12 +112,11 @@ def _measure(options: argparse.Namespace, scratch: Path) -> Cell:
             "checked": check.right + check.wrong,
             "wrong": check.wrong,
             "lost": lost + done.not_sent,
+            "refused": check.statuses["429"],
             "replaced": len(versions.replaced),
             "by_new_versions": check.new,
-            "seen_after_s": {
-                "median": round(statistics.median(check.delays()), 2),
-                "most": round(max(check.delays()), 2),
-            },
+            "old_seen_for_s_median": round(statistics.median(check.delays()), 2),
+            "old_seen_for_s_most": round(max(check.delays()), 2),
         },
         "latency_ms": {
             "p50": latency.p50,

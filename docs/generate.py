@@ -21,6 +21,7 @@ COMMANDS = ("train", "evaluate", "predict", "inspect", "export", "push", "serve"
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"
+SETTINGS = ("<!-- settings: written by docs/generate.py -->", "<!-- end of settings -->")
 METHODS = {
     "full": "full fine-tuning",
     "guide": "PEFT, the guide's recipe",
@@ -47,6 +48,37 @@ TASKS = {
     "qnli": "QNLI",
 }
 SAMPLED = ("sst2", "qnli")  # only a sample of the training rows is used
+
+
+def settings_table() -> str:
+    """Return the table of all settings of `ptune serve`."""
+    from ptune.serving.settings import ServeSettings
+
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for name, field in ServeSettings.model_fields.items():
+        if not field.description:  # what is served: the arguments of the command
+            continue
+        default = (
+            "required" if field.is_required() else f"`{_shown_default(field.get_default(call_default_factory=True))}`"
+        )
+        lines.append(_row((f"`{name}`", default, field.description)))
+    return "\n".join(lines)
+
+
+def _shown_default(value: Any) -> str:
+    """Return a default as it is typed."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
+        return f"{value // 2**20}MB"
+    return str(value)
+
+
+def with_settings(page: Path) -> str:
+    """Return the page for operators with the present table of settings."""
+    begin, end = SETTINGS
+    head, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    return f"{head}{begin}\n{settings_table()}\n{end}{rest.partition(end)[2]}"
 
 
 def cli_page() -> str:
@@ -100,7 +132,14 @@ def _described(name: str, thing: Any) -> list[str]:
         function = getattr(member, "__func__", member)
         if key.startswith("_") or key in _INNER or not (inspect.isfunction(function) and function.__doc__):
             continue
-        lines += ["", f"#### {name}.{key}", "", *_code(f"{name}.{key}", getattr(thing, key)), "", *_prose(function.__doc__)]
+        lines += [
+            "",
+            f"#### {name}.{key}",
+            "",
+            *_code(f"{name}.{key}", getattr(thing, key)),
+            "",
+            *_prose(function.__doc__),
+        ]
     return lines
 
 
@@ -621,5 +660,6 @@ if __name__ == "__main__":
     (DOCS / "glue.md").write_text(glue_page(), encoding="utf-8")
     (DOCS / "quality.md").write_text(quality_page(), encoding="utf-8")
     (DOCS / "speed.md").write_text(speed_page(), encoding="utf-8")
+    (DOCS / "serving.md").write_text(with_settings(DOCS / "serving.md"), encoding="utf-8")
     for readme in READMES:
         readme.write_text(with_quality_table(readme), encoding="utf-8")

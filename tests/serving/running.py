@@ -25,7 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "topics": {"labels": ["business", "politics", "science", "sport", "tech", "travel", "weather"], "tokens": 3},
     "flags": {"labels": ["insult", "threat", "spam"], "problem_type": "multi_label_classification"},
     "stars": {"labels": ["stars"], "problem_type": "regression"},
-    "same": {"labels": ["different", "same"], "columns": PAIR_COLUMNS, "tokens": 5},
+    "mrpc": {"labels": ["different", "same"], "columns": PAIR_COLUMNS, "tokens": 5},
 }
 
 

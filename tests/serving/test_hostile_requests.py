@@ -95,7 +95,7 @@ def read_reply(sock: socket.socket) -> Reply | None:
 @pytest.fixture(scope="module")
 def target(backbone, backbone_folder, tmp_path_factory) -> Iterator[Target]:
     root = tmp_path_factory.mktemp("root")
-    folder = save_kinds(root / "served", backbone("bert"), ["reviews", "topics", "same"])
+    folder = save_kinds(root / "served", backbone("bert"), ["reviews", "topics", "mrpc"])
     save_kind(root, backbone("bert"), "moods")  # an adapter, but outside of the folder that is served
     save_kind(folder / ".hidden", backbone("bert"), "stars")
     opened: list[str] = []
@@ -231,7 +231,7 @@ WRONG_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("/predict-many", {**GOOD, "adapters": []}),
     ("/predict-many", {**GOOD, "adapters": [1]}),
     ("/predict-many", {**GOOD, "adapters": {"reviews": True}}),
-    ("/predict-many", {**GOOD, "adapters": ["same"]}),  # takes pairs
+    ("/predict-many", {**GOOD, "adapters": ["mrpc"]}),  # takes pairs
     ("/classify", {"model": ["reviews"], "input": "a"}),
     ("/classify", {"model": {}, "input": "a"}),
     ("/v2/models/reviews/infer", {"inputs": [{"name": "text"}]}),

@@ -161,18 +161,18 @@ def test_several_labels_and_numbers_have_cards_of_their_own_kind(open_page) -> N
 
 def test_pairs_are_asked_of_adapters_for_pairs(open_page) -> None:
     page = open_page()
-    choose(page, "same")
+    choose(page, "mrpc")
     page.fill("#text", TEXT)
     page.click("#go")
     notice = page.locator("#notice")
-    assert "same: trained on pairs of texts. Add a second text, or do not choose it." in notice.inner_text()
+    assert "mrpc: trained on pairs of texts. Add a second text, or do not choose it." in notice.inner_text()
     page.get_by_role("button", name="Add a second text").click()
     assert page.evaluate("document.activeElement.id") == "pair"
     page.fill("#pair", "a bad film")
     page.click("#go")
     page.wait_for_selector(".card")
     assert notice.is_hidden()
-    assert set(bars_of(page, "same")) == {"different", "same"}
+    assert set(bars_of(page, "mrpc")) == {"different", "same"}
     assert page.locator("#asked q").all_inner_texts() == [TEXT, "a bad film"]
 
 

@@ -58,10 +58,8 @@ def settings_table() -> str:
     for name, field in ServeSettings.model_fields.items():
         if not field.description:  # what is served: the arguments of the command
             continue
-        default = (
-            "required" if field.is_required() else f"`{_shown_default(field.get_default(call_default_factory=True))}`"
-        )
-        lines.append(_row((f"`{name}`", default, field.description)))
+        default = _shown_default(field.get_default(call_default_factory=True))
+        lines.append(_row((f"`{name}`", f"`{default}`", field.description)))
     return "\n".join(lines)
 
 
@@ -132,14 +130,7 @@ def _described(name: str, thing: Any) -> list[str]:
         function = getattr(member, "__func__", member)
         if key.startswith("_") or key in _INNER or not (inspect.isfunction(function) and function.__doc__):
             continue
-        lines += [
-            "",
-            f"#### {name}.{key}",
-            "",
-            *_code(f"{name}.{key}", getattr(thing, key)),
-            "",
-            *_prose(function.__doc__),
-        ]
+        lines += ["", f"#### {name}.{key}", "", *_code(f"{name}.{key}", getattr(thing, key)), "", *_prose(function.__doc__)]
     return lines
 
 

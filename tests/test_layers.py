@@ -19,6 +19,7 @@ LAYERS = (
     "version",
     "atomic",
     "hub",
+    "settings_file",
     "data",
     "model",
     "backends",

@@ -185,5 +185,6 @@ TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, Promp
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
     {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision", "input_format"}
-    | {name for model in (*TRAIN_MODELS, ServeOptions) for name in model.model_fields}
+    | {name for model in TRAIN_MODELS for name in model.model_fields}
+    | {*ServeOptions.model_fields}
 )

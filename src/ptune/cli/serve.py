@@ -7,11 +7,13 @@ import os
 import socket
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from ptune.cli.options import Place
+from ptune.cli.serve_settings import merge
 from ptune.cli.terminal import one_line
 from ptune.errors import ConfigError
 from ptune.serving.settings import ServeOptions, ServeSettings
@@ -22,6 +24,7 @@ Serving = Annotated[ServeOptions | None, Parameter(name="*", group="Server")]
 def serve(
     *adapters: Place,
     backbone: Annotated[list[str] | None, Parameter(negative=())] = None,
+    config: Path | None = None,
     options: Serving = None,
 ) -> None:
     """Answer requests for many adapters over one backbone, through HTTP.
@@ -47,14 +50,11 @@ def serve(
         A folder of adapters, or adapters by name: NAME=FOLDER or NAME=OWNER/NAME@REVISION.
     backbone
         The backbone; give the option several times for several. Default: the one that most adapters record.
+    config
+        A YAML, TOML or JSON file of settings by name.
     """
-    chosen = options or ServeOptions()
-    if not adapters:
-        raise ConfigError("give what to serve: a folder of adapters, or adapters as NAME=FOLDER")
     _need_libraries()
-    settings = ServeSettings(
-        **chosen.model_dump(), adapters=[str(place) for place in adapters], backbone=backbone or []
-    )
+    settings = merge({"adapters": [str(place) for place in adapters], "backbone": backbone or []}, options, config)
     if settings.workers > 1:
         _run_workers(settings)
     else:

@@ -67,6 +67,17 @@ class TextEncoder:
         if self.template is not None:
             self._check_template(self.template)
 
+    def shorter(self, max_length: int) -> TextEncoder:
+        """Return an encoder that cuts to fewer tokens, or this one if it does already.
+
+        Raises:
+            ConfigError: the template leaves no room for text.
+        """
+        if max_length >= self.max_length:
+            return self
+        template = None if self.template is None else self.template.text
+        return TextEncoder(self.tokenizer, max_length, self.pair_separator, template)
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, side: Side = "right") -> list[Encoded]:
         """Return the token ids of each row, in order. A row without any token, such as "", becomes one special token.
 

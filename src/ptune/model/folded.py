@@ -7,7 +7,7 @@ of adapters in a batch would spend more time on that than on reading the prompts
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptune.data.targets import REGRESSION, ProblemType
 from ptune.model.backbone import Backbone
@@ -37,8 +37,9 @@ class Folded:
         self.entry: Entry = classifier.entry
         self.labels = classifier.labels
         self.problem_type: ProblemType = classifier.problem_type
-        unit = (classifier.target_scale, classifier.target_shift)
-        self._unit = unit if self.problem_type == REGRESSION and unit != (1, 0) else None
+        scale, shift = classifier.target_scale, classifier.target_shift
+        in_unit = self.problem_type != REGRESSION or (float(scale) == 1 and float(shift) == 0)  # as in every adapter
+        self._unit = None if in_unit else (scale, shift)
 
     @property
     def bytes(self) -> int:
@@ -54,5 +55,13 @@ class Folded:
 
     def read(self, hidden: Hidden) -> Tensor:
         """Return the logits [B, C] for hidden states. For a regression they are [B, 1], in the unit of the targets."""
-        logits = self.head(hidden)
+        return self.in_unit(self.head(hidden))
+
+    @property
+    def only_layer(self) -> nn.Linear | None:
+        """The linear layer that has all weights of the head; None if there are several layers."""
+        return self.head.only_layer
+
+    def in_unit(self, logits: Tensor) -> Tensor:
+        """Return logits [B, C] of the head as they are; for a regression, in the unit of the targets."""
         return logits if self._unit is None else logits * self._unit[0] + self._unit[1]

@@ -106,13 +106,27 @@ class TextHead(nn.Module):
         """Which hidden states of each row the head reads."""
         return "mean" if self.pooling == "mean" else "position"
 
+    @property
+    def place(self) -> str:
+        """What decides the positions that are read."""
+        return self.pooling
+
     def positions(self, inputs: Inputs, offset: int) -> Tensor:
         """Return the position that is read in each row, [B], counted with `offset` virtual tokens in front."""
         return offset + _text_positions(self.pooling, inputs)
 
-    def forward(self, hidden: Hidden) -> Tensor:
+    @property
+    def only_layer(self) -> nn.Linear | None:
+        """The linear layer that has all weights of the head."""
+        return self.linear
+
+    def vectors(self, hidden: Hidden) -> Tensor:
+        """Return what `only_layer` reads, float32 [B, H]."""
         pooled = pool(hidden, self.pooling).float()
-        return self.linear(pooled if self.transform is None else self.transform(pooled))
+        return pooled if self.transform is None else self.transform(pooled)
+
+    def forward(self, hidden: Hidden) -> Tensor:
+        return self.linear(self.vectors(hidden))
 
 
 class PeftHead(nn.Module):
@@ -135,6 +149,24 @@ class PeftHead(nn.Module):
     def reads(self) -> Reads:
         """Which hidden states of each row the head reads: all for a mean, which includes the virtual tokens."""
         return "all" if self.mean_pooling else "position"
+
+    @property
+    def place(self) -> str:
+        """What decides the positions that are read."""
+        return "last" if self.kind == "score" else "zero"
+
+    @property
+    def only_layer(self) -> nn.Linear | None:
+        """The linear layer that has all weights of the head; None if there are several layers."""
+        layer = self._modules.get(_ONLY.get(self.kind, ""))
+        return layer if isinstance(layer, nn.Linear) else None
+
+    def vectors(self, hidden: Hidden) -> Tensor:
+        """Return what `only_layer` reads, float32 [B, H]."""
+        if self.kind == "score":
+            return pool(hidden, "last").float()
+        assert hidden.pooler_output is not None
+        return hidden.pooler_output.float()
 
     def positions(self, inputs: Inputs, offset: int) -> Tensor:
         """Return the position that is read in each row, [B]. `offset` virtual tokens in front are counted."""
@@ -303,8 +335,7 @@ def _first_token(head: PeftHead, hidden: Hidden) -> Tensor:
 
 
 def _pooler(head: PeftHead, hidden: Hidden) -> Tensor:
-    assert hidden.pooler_output is not None
-    return head.classifier(hidden.pooler_output.float())  # type: ignore[operator]
+    return head.classifier(head.vectors(hidden))  # type: ignore[operator]
 
 
 def _pre_classifier(head: PeftHead, hidden: Hidden) -> Tensor:
@@ -325,7 +356,7 @@ def _prediction_head(head: PeftHead, hidden: Hidden) -> Tensor:
 
 
 def _score(head: PeftHead, hidden: Hidden) -> Tensor:
-    return head.score(pool(hidden, "last").float())  # type: ignore[operator]
+    return head.score(head.vectors(hidden))  # type: ignore[operator]
 
 
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -336,6 +367,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "prediction_head": ("head", "classifier"),
     "score": ("score",),
 }
+# The layer of kinds that have only one.
+_ONLY = {"pooler": "classifier", "score": "score"}
 _FORWARD: dict[str, Callable[[PeftHead, Hidden], Tensor]] = {
     "first_token": _first_token,
     "pooler": _pooler,

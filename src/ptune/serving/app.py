@@ -102,7 +102,7 @@ def build_app(service: Service, keys: Keys) -> FastAPI:
     """Return the application in front of a service."""
     settings = service.settings
     metrics = Metrics(settings.metrics_adapters)
-    service.batcher.batch_sizes = metrics.batch
+    service.batcher.on_batch = metrics.batch
     app = FastAPI(
         title="ptune",
         version=__version__,

@@ -39,7 +39,7 @@ class Backbones:
         named = [backbone for backbone in self.all if note.name in (backbone.location.reference, backbone.name)]
         if named:
             return named[0]
-        if note.fingerprint is None and note.name is None or (note.fingerprint is None and len(self.all) == 1):
+        if note.fingerprint is None and (note.name is None or len(self.all) == 1):
             return self.all[0]
         names = ", ".join(f"'{backbone.name}'" for backbone in self.all)
         raise AdapterError(

@@ -1,7 +1,7 @@
 """The queue in front of the model: rows of many requests become batches.
 
 A request is a ticket. Its rows wait in the queue until the model's thread is free, which then takes as many rows as
-suit the device. A ticket with many rows gives up its place after a few of them, so that a request with one text does not
+suit the device. A ticket with many rows queues up again after a few of them, so that a request with one text does not
 wait for one with ten thousand.
 
 How long a new request would wait is known from the tokens in front of it and the measured speed. Where that is too
@@ -101,7 +101,7 @@ class Batcher:
         self.rows = 0  # that wait
         self.tokens = 0  # that wait
         self.busy_tokens = 0  # that are being computed
-        self.batch_sizes: Callable[[int, int], None] = lambda rows, tokens: None
+        self.on_batch: Callable[[int, int], None] | None = None  # is told the rows and tokens of each batch
         self._compute = compute
         self._queue: deque[Ticket] = deque()
         self._turns = 0  # tokens of the next turn of all tickets
@@ -190,7 +190,8 @@ class Batcher:
             tokens = sum(ticket.tokens(start, end) for ticket, start, end in parts)
             self._busy += 1
             self.busy_tokens += tokens
-            self.batch_sizes(sum(end - start for _, start, end in parts), tokens)
+            if self.on_batch is not None:
+                self.on_batch(sum(end - start for _, start, end in parts), tokens)
             begun = time.perf_counter()
             future = loop.run_in_executor(self._pool, self._compute, parts)
             future.add_done_callback(lambda done, p=parts, t=tokens, b=begun: self._finish(done, p, t, b))  # type: ignore[misc]
@@ -219,7 +220,7 @@ class Batcher:
         return parts
 
     def _leave(self, ticket: Ticket, end: int, now: float) -> None:
-        """Note that the pairs of a ticket up to `end` are being computed. If others wait, the ticket queues up again."""
+        """Note that the pairs of a ticket up to `end` are being computed. With others left, it queues up again."""
         ticket.started = ticket.started or now
         self.rows -= end - ticket.taken
         self.tokens -= ticket.tokens(ticket.taken, end)

@@ -90,7 +90,8 @@ class Catalogue:
         name = name or Path(path).name.split("@")[0] or folder.resolve().name
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{short(name)} cannot be the name of an adapter; give another one, as in NAME={place.partition('=')[2]}"
+                f"{short(name)} cannot be the name of an adapter; use letters, digits, '_', '-' and '.', as in "
+                f"NAME={path}"
             )
         if name in self._single:
             raise ConfigError(f"two adapters are named '{name}'; give one another name, as in NAME={path}")

@@ -92,7 +92,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = {name: value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         asked = headers.get(b"x-request-id", b"").decode("latin-1")
         facts = Facts(asked if _ID.fullmatch(asked) else uuid.uuid4().hex)
         scope.setdefault("state", {})["facts"] = facts

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, Valid
 
 from ptune.errors import ConfigError, RequestError, describe_problems
 from ptune.serving.settings import ServeSettings
+from ptune.settings_file import parse_file
 
 SHORTEST = 16  # characters of a key
 
@@ -135,7 +136,7 @@ def _read_keys(path: Path) -> Sequence[KeyEntry]:
     Raises:
         ConfigError: the file cannot be read, or its content is not a list of keys.
     """
-    content = _parse(path)
+    content = parse_file(path, "file of keys")
     listed: Any = content.get("keys") if isinstance(content, dict) else content
     try:
         entries = TypeAdapter(list[KeyEntry]).validate_python(listed)
@@ -148,25 +149,3 @@ def _read_keys(path: Path) -> Sequence[KeyEntry]:
     if not entries:
         raise ConfigError(f"file of keys '{path}' has no keys")
     return entries
-
-
-def _parse(path: Path) -> Any:
-    import json
-    import tomllib
-
-    import yaml
-
-    readers: dict[str, Any] = {
-        ".yaml": yaml.safe_load,
-        ".yml": yaml.safe_load,
-        ".toml": tomllib.loads,
-        ".json": json.loads,
-    }
-    if path.suffix not in readers:
-        raise ConfigError(f"file of keys '{path}': expected a name that ends in one of {', '.join(readers)}")
-    try:
-        return readers[path.suffix](path.read_text(encoding="utf-8"))
-    except OSError as err:
-        raise ConfigError(f"file of keys '{path}' cannot be read: {err.strerror or err}") from err
-    except (ValueError, yaml.YAMLError) as err:
-        raise ConfigError(f"file of keys '{path}' is not valid {path.suffix[1:].upper()}") from err

@@ -1,4 +1,7 @@
-"""The server's log on stderr: a line of JSON, or of text, for each request and event. Texts of requests are not logged."""
+"""The server's log on stderr: a line of JSON, or of text, for each request and event.
+
+Texts of requests are not logged.
+"""
 
 from __future__ import annotations
 

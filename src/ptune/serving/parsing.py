@@ -1,4 +1,7 @@
-"""Bodies of requests: JSON, and the texts in it. Checked by hand, because ten thousand texts should not take a second."""
+"""Bodies of requests: JSON, and the texts in it.
+
+They are checked by hand, because pydantic would take seconds for ten thousand texts.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,6 @@ _OPENAI_TYPES = {
     403: "PermissionDeniedError",
     404: "NotFoundError",
     413: "RequestTooLargeError",
-    422: "UnprocessableEntityError",
     429: "RateLimitError",
     500: "InternalServerError",
     503: "ServiceUnavailableError",
@@ -38,29 +37,42 @@ def as_request_error(error: PtuneError) -> RequestError:
     """Return the error of a request that an error of the library leads to."""
     if isinstance(error, RequestError):
         return error
-    if isinstance(error, DataError):
+    if isinstance(error, DataError | ConfigError):
         return RequestError(str(error), 422)
-    if isinstance(error, AdapterError | BackboneError | ConfigError):
+    if isinstance(error, AdapterError | BackboneError):
         return RequestError(str(error), 424)
     return RequestError(str(error), 500)
 
 
+def _protocol(path: str) -> str:
+    """Return which protocol a path belongs to: v2, openai, hugging_face or tei."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return "v2"
+    if path.startswith("/v1/") or path == "/classify":
+        return "openai"
+    parts = path.split("/")
+    return "hugging_face" if path == "/" or (parts[1] == "adapters" and len(parts) == 3) else "tei"
+
+
 def error_reply(path: str, error: RequestError) -> JSONResponse:
     """Return the answer to a request that failed, in the form that the path's protocol has."""
+    protocol = _protocol(path)
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(_body(path, error), error.status, headers)
+    # Text Embeddings Inference alone tells a wrong value (422) from a wrong body (400).
+    status = 400 if error.status == 422 and protocol != "tei" else error.status
+    return JSONResponse(_body(protocol, status, error), status, headers)
 
 
-def _body(path: str, error: RequestError) -> dict[str, Any]:
+def _body(protocol: str, status: int, error: RequestError) -> dict[str, Any]:
     message = str(error)
-    if path.startswith("/v2"):
+    if protocol == "v2":
         return {"error": message}
-    if path.startswith("/v1/") or path == "/classify":
-        kind = _OPENAI_TYPES.get(error.status, "BadRequestError")
-        return {"error": {"message": message, "type": kind, "param": error.field, "code": error.status}}
+    if protocol == "openai":
+        kind = _OPENAI_TYPES.get(status, "BadRequestError")
+        return {"error": {"message": message, "type": kind, "param": error.field, "code": status}}
     kind = error.kind or _TEI_TYPES.get(error.status, "Validation")
     return {"error": message, "error_type": kind}

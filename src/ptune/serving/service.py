@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from ptune.data.encode import Encoded
 from ptune.data.targets import REGRESSION, SINGLE
 from ptune.data.template import Side
 from ptune.data.texts import Text, unzip
-from ptune.errors import AdapterError, ConfigError, DataError, PtuneError, RequestError
+from ptune.errors import AdapterError, ConfigError, PtuneError, RequestError
 from ptune.inference.answers import probabilities
 from ptune.inference.engine import CPU_TOKENS, GPU_TOKENS
 from ptune.serving.backbones import Backbones
@@ -128,7 +129,7 @@ class Service:
         texts: Sequence[Text],
         truncate: bool | None = None,
         side: Side = "right",
-        timeout: float | None = None,
+        most: int | None = None,
     ) -> list[Answer]:
         """Return the answers of adapters to the same texts, in the order of the names.
 
@@ -139,15 +140,14 @@ class Service:
             texts: single texts or (text, text_pair), not both.
             truncate: whether texts that are too long are cut. None: as the settings say.
             side: the end at which they are cut.
-            timeout: seconds for the request. None: as the settings say.
+            most: tokens that texts are cut to. None: as many as the adapter takes.
 
         Raises:
             RequestError: there is no such adapter, the request is too large, a text is too long, the queue is full, or
                 the time is over.
             PtuneError: an adapter cannot be loaded or computed, or a text cannot be used.
         """
-        seconds = min(timeout or self.settings.timeout, self.settings.timeout)
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = asyncio.get_running_loop().time() + self.settings.timeout
         rows = len(names) * len(texts)
         if rows > self.settings.max_rows:
             raise RequestError(
@@ -157,7 +157,7 @@ class Service:
             )
         firsts, seconds_of = unzip(texts)
         loaded = [await self.adapter(name) for name in names]
-        encoded, places = await self._encode(loaded, firsts, seconds_of, side)
+        encoded, places = await self._encode(loaded, firsts, seconds_of, side, most)
         self._check_lengths(encoded, loaded, truncate)
         pairs = [(place + row, number) for number, place in enumerate(places) for row in range(len(texts))]
         ticket = await self.batcher.submit(loaded, encoded, pairs, deadline)
@@ -172,7 +172,7 @@ class Service:
         return answers
 
     async def _encode(
-        self, loaded: Sequence[Loaded], texts: list[str], pairs: list[str] | None, side: Side
+        self, loaded: Sequence[Loaded], texts: list[str], pairs: list[str] | None, side: Side, most: int | None
     ) -> tuple[list[Encoded], list[int]]:
         """Return the rows for each way of reading the texts, and where those of each adapter begin."""
         rows: list[Encoded] = []
@@ -181,10 +181,11 @@ class Service:
         tokens = 0
         for adapter in loaded:
             check_pairs(pairs is not None, adapter.task.columns, f"adapter '{adapter.name}': ")
-            key = encoder_key(adapter.encoder)
+            encoder = adapter.encoder if most is None else adapter.encoder.shorter(most)
+            key = encoder_key(encoder)
             if key not in starts:
                 starts[key] = len(rows)
-                rows += await self.encoding.encode(adapter.encoder, texts, pairs, side)
+                rows += await self.encoding.encode(encoder, texts, pairs, side)
             start = starts[key]
             tokens += sum(len(row) for row in rows[start : start + len(texts)])
             if tokens > self.settings.max_tokens:
@@ -203,8 +204,8 @@ class Service:
         if cut and not truncate:
             most = min(adapter.encoder.max_length for adapter in loaded)
             raise RequestError(
-                f"`inputs` must have at most {most} tokens, and {cut} of {len(encoded)} have more; shorten them, or set "
-                "truncate to true",
+                f"`inputs` must have at most {most} tokens, and {cut} of {len(encoded)} have more; shorten them, or "
+                "let them be cut with `truncate`",
                 422,
                 field="inputs",
             )
@@ -235,21 +236,32 @@ class Service:
             self.catalogue.refuse(entry.name, entry.stamp, str(err))
 
     async def warm_up(self) -> None:
-        """Load the first adapters and compute a few rows, so that the first request is as fast as all others."""
+        """Compute a few rows, so that the first request is as fast as all others.
+
+        Prompts that enter in different ways take different paths through the backbone, and rows that share a prompt
+        take another one than rows with prompts of their own. Each path is taken once: OpenVINO compiles it then.
+        """
         started = time.perf_counter()
-        for name in list(self.catalogue.entries):
-            try:
-                await self.classify([name], ["warm up"] * 8)
-                await self.classify([name], ["warm up"])
-                break
-            except (RequestError, DataError, AdapterError) as err:
-                if not isinstance(err, DataError):
-                    logger.warning("warm-up with adapter '%s': %s", name, err)
-                    continue
-                await self.classify([name], [("warm", "up")] * 8)
-                break
+        kinds: dict[Hashable, list[str]] = defaultdict(list)
+        for name, entry in self.catalogue.entries.items():
+            prompt, pair = entry.file.record.prompt, entry.file.record.columns.get("text_pair")
+            kind = (prompt.method, prompt.softmax, prompt.shift_text, prompt.pooling == "mean", pair is None)
+            kinds[entry.file.record.backbone.name, kind].append(name)
+        for names in kinds.values():
+            await self._try(names[:2])
         self.ready = True
         logger.info("ready after %.1f s of warm-up", time.perf_counter() - started)
+
+    async def _try(self, names: Sequence[str]) -> None:
+        """Compute rows for adapters of one kind, alone and together."""
+        pair = self.catalogue.entries[names[0]].file.record.columns.get("text_pair")
+        text: Text = "warm up" if pair is None else ("warm", "up")
+        try:
+            for group in dict.fromkeys((tuple(names[:1]), tuple(names))):
+                for texts in ([text] * 8, [text]):
+                    await self.classify(group, texts)
+        except PtuneError as err:
+            logger.warning("warm-up with adapter '%s': %s", names[0], err)
 
     async def watch(self) -> None:
         """Follow the files of the catalogue, until it is cancelled."""

@@ -32,6 +32,15 @@ def parse_size(value: Any) -> Any:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
+def _split(value: Any) -> Any:
+    """Take several values as a list, or as one text with commas between them."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        return listed
+    parts = [part for item in listed for part in (item.split(",") if isinstance(item, str) else [item])]
+    return [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
+
+
 Size = Annotated[int, BeforeValidator(parse_size)]
 
 
@@ -96,8 +105,8 @@ class ServeOptions(BaseModel):
     )
     api_keys: list[SecretStr] | None = Field(
         None,
-        description="API keys that may use all adapters, separated by commas. Others can see a command line: rather set "
-        "PTUNE_SERVE_API_KEYS.",
+        description="API keys that may use all adapters, separated by commas. Others can see a command line, so rather "
+        "set PTUNE_SERVE_API_KEYS.",
     )
     admin_keys: list[SecretStr] | None = Field(
         None, description="API keys that may also add, replace and remove adapters. Rather set PTUNE_SERVE_ADMIN_KEYS."
@@ -128,11 +137,7 @@ class ServeOptions(BaseModel):
     @field_validator("api_keys", "admin_keys", "cors_origins", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """Take several values as a list or in one text with commas between them."""
-        listed = [value] if isinstance(value, str) else value
-        if not isinstance(listed, list | tuple):
-            return listed
-        return [part for item in listed for part in (item.split(",") if isinstance(item, str) else [item]) if part]
+        return _split(value)
 
 
 class ServeSettings(ServeOptions):
@@ -145,6 +150,11 @@ class ServeSettings(ServeOptions):
 
     adapters: list[str] = Field(min_length=1)
     backbone: list[str] = []
+
+    @field_validator("adapters", "backbone", mode="before")
+    @classmethod
+    def _listed_names(cls, value: Any) -> Any:
+        return _split(value)
 
     @property
     def has_keys(self) -> bool:

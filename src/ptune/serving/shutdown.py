@@ -31,7 +31,7 @@ def drain_on_sigterm(service: Service) -> None:
     if not callable(stop):
         return
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         if service.draining:
             return
         service.draining = True

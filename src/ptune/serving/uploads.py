@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from ptune.serving.catalogue import Entry, check_name, read_entry
 if TYPE_CHECKING:
     from ptune.serving.service import Service
 
+# What the standard library raises for archives that are damaged, encrypted or compressed in an unknown way.
+_BAD_ARCHIVE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 KINDS = 'application/zip, application/x-tar, or application/json with {"source": "owner/name@revision"}'
 
 
@@ -131,17 +134,9 @@ class Uploads:
                 if most < 0 or file_name in files:
                     raise RequestError(f"the archive has two files '{file_name}', or holds more than `max_upload`", 422)
                 files[file_name] = read()
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            RuntimeError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            tarfile.TarError,
-        ) as err:
-            if isinstance(err, RequestError):
-                raise
+        except RequestError:
+            raise
+        except _BAD_ARCHIVE as err:
             raise RequestError(f"the archive cannot be read: {err}", 422) from err
         if not files:
             raise RequestError(f"the archive has none of {', '.join(ADAPTER_FILES)} at its top", 422)

@@ -70,6 +70,7 @@ async def ask(
     method: str,
     truncate: bool | None = None,
     side: Side = "right",
+    most: int | None = None,
 ) -> list[Answer]:
     """Return the answers of adapters, and note what was asked for logs and metrics. Errors are the service's."""
     facts = facts_of(request)
@@ -79,7 +80,7 @@ async def ask(
         facts.adapter = names[0]
     elif len(names) > 1:
         facts.extra["adapters"] = len(names)
-    answers = await service.classify(names, texts, truncate, side)
+    answers = await service.classify(names, texts, truncate, side, most)
     metrics: Metrics = request.app.state.metrics
     for answer in answers:
         metrics.answered(answer)

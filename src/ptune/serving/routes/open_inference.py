@@ -23,13 +23,13 @@ VERSION = "1"
 
 
 @router.get("", **schemas.V2_SERVER)
-async def server(request: Request) -> Response:
+async def server() -> Response:
     """Return what the server is."""
     return JSONResponse({"name": "ptune", "version": __version__, "extensions": []})
 
 
 @router.get("/health/live", **schemas.V2_LIVE)
-async def live(request: Request) -> Response:
+async def live() -> Response:
     """Answer that the process runs."""
     return JSONResponse({"live": True})
 

@@ -1,7 +1,7 @@
 """The protocols of Text Embeddings Inference (`POST /predict`) and of Hugging Face's inference (`POST /`).
 
-Both are there for the default adapter at the root, and for each adapter under /adapters/NAME. They differ in what a flat
-list of two texts is: a pair for the first, two texts for the second.
+Both are there for the default adapter at the root, and for each adapter under /adapters/NAME. They differ in what a
+flat list of two texts is: a pair for the first, two texts for the second.
 """
 
 from __future__ import annotations

@@ -28,8 +28,21 @@ async def classify(request: Request) -> Response:
     raw = optional(
         body, "use_activation", bool, "true or false", optional(body, "activation", bool, "true or false", True)
     )
+    most = optional(body, "truncate_prompt_tokens", int, "a number of tokens")
+    if most is not None and most < 3 and most != -1:
+        raise RequestError(
+            f"`truncate_prompt_tokens` is {most}; expected 3 or more, or -1 for as many as fit",
+            field="truncate_prompt_tokens",
+        )
     adapter = named(request, body)
-    (answer,) = await ask(request, [adapter], texts, "classify")
+    (answer,) = await ask(
+        request,
+        [adapter],
+        texts,
+        "classify",
+        truncate=None if most is None else True,
+        most=None if most == -1 else most,
+    )
     function = None if raw else "none"
     tokens = sum(answer.tokens)
     return JSONResponse(

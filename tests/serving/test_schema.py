@@ -12,6 +12,10 @@ from tests.serving.running import RunningServer, save_kinds
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install schemathesis")
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+# Texts that fit the document may still not fit an adapter, such as pairs for one that takes single texts: 422.
+from schemathesis.core.failures import FailureGroup  # noqa: E402
+from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
+
 # The document is made up once, requests are sent to a real server, and a busy machine is no failure.
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
 
@@ -25,28 +29,39 @@ def server(backbone, backbone_folder, tmp_path_factory) -> Iterator[RunningServe
         yield running
 
 
-def check_all(server: RunningServer, examples: int) -> int:
-    """Send made-up requests to every route, check the answers, and return the number of routes."""
+def check_all(server: RunningServer, examples: int) -> dict[str, str | None]:
+    """Send made-up requests to every route and check the answers.
+
+    Returns:
+        What is wrong, by route; None where nothing is.
+    """
     document = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     operations = [result.ok() for result in document.get_all_operations()]
+    found: dict[str, str | None] = {}
     for operation in operations:
 
         @settings(max_examples=examples, **QUIET)
         @given(case=operation.as_strategy())
         def check(case) -> None:
-            case.call_and_validate()
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
-        check()
-    return len(operations)
+        try:
+            check()
+            found[operation.label] = None
+        except FailureGroup as failures:
+            found[operation.label] = str(failures)
+    return found
 
 
 def test_answers_are_those_of_the_document(server) -> None:
-    assert check_all(server, examples=5) >= 15
+    found = check_all(server, examples=5)
+    assert len(found) >= 15
+    assert [message for message in found.values() if message] == []
 
 
 @pytest.mark.long
 def test_answers_are_those_of_the_document_for_many_requests(server) -> None:
-    check_all(server, examples=300)
+    assert [message for message in check_all(server, examples=300).values() if message] == []
 
 
 def test_every_route_is_in_the_document_with_an_example(server) -> None:

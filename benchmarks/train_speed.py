@@ -10,7 +10,7 @@
     ptune deep, N tokens    keys and values in every layer
     ..., bfloat16           with --bfloat16: the same with the frozen backbone in bfloat16
     ..., compiled           with --compile: the same through torch.compile, which compiles before the first round
-    floor of ...            the matrix products of that method's step alone, see floor.py
+    floor of ...            the matrix products of that method's step alone in the same number type, see floor.py
 
 All else trains in the same number type, and all by batches of 32. Rows are as long as those of lengths.json, or come
 from --data; each side sees as many as it steps over, chosen to stand for all by their lengths. `ratio` is to `peft`,
@@ -96,11 +96,14 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
     for method, prompt in methods(backbone).items():
         own = Rows([rows[row] for row in alike], torch.tensor([labels[row] for row in alike]))
         runners |= {method + kind: ptune_runner(one, own, prompt) for kind, one in backbones.items()}
-        if options.compile:
-            runners[f"{method}, compiled"] = ptune_runner(backbone, own, prompt, compiled=True)
-        floors[method] = f"floor of {method}"
         lengths = [[len(rows[row]) for row in block] for block in blocks]
-        runners[floors[method]] = floor_runner(backbone, prompt, lengths, backbone.device)
+        for kind, one in backbones.items():
+            floor = f"floor of {method}{kind}"
+            floors[method + kind] = floor
+            runners[floor] = floor_runner(one, prompt, lengths, one.device)
+            if options.compile:
+                runners[f"{method}{kind}, compiled"] = ptune_runner(one, own, prompt, compiled=True)
+                floors[f"{method}{kind}, compiled"] = floor
     seconds = interleave(runners, options.repeats)
     table = speeds(seconds, PEER)
     for method, floor in floors.items():

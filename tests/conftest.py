@@ -19,6 +19,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
+from ptune.model import loading
 from ptune.model.backbone import Backbone
 from ptune.model.families import FAMILIES
 from ptune.model.loading import load_backbone
@@ -172,6 +173,25 @@ def folders(factory: pytest.TempPathFactory, save: Callable[..., None]) -> Calla
 def loaded(folder: Callable[..., Path]) -> Callable[..., Backbone]:
     """Load backbones out of their folders."""
     return once(lambda family, **extra: load_backbone(str(folder(family, **extra)), device="cpu"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_by_default() -> Iterator[Callable[[], bool]]:
+    """Load backbones in float32 wherever tests leave the number type to `auto`, so that results are comparable.
+
+    Returns:
+        The function that tells what the CPU can do.
+    """
+    original = loading.multiplies_bfloat16
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "multiplies_bfloat16", lambda: False)
+        yield original
+
+
+@pytest.fixture
+def auto_dtype(float32_by_default: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `auto` choose the number type that suits the CPU."""
+    monkeypatch.setattr(loading, "multiplies_bfloat16", float32_by_default)
 
 
 @pytest.fixture(autouse=True)

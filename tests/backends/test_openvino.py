@@ -258,7 +258,7 @@ def test_the_libraries_send_nothing_over_the_network() -> None:
 
 
 def test_a_backbone_that_is_not_float32_on_the_cpu_is_refused(backbone_folder) -> None:
-    with pytest.raises(ConfigError, match="loaded as bfloat16 on cpu; leave `dtype` and `device` out"):
+    with pytest.raises(ConfigError, match="loaded as bfloat16 on cpu; load it with `dtype='float32'`"):
         CompiledBackbone(load_backbone(str(backbone_folder("bert")), dtype="bfloat16", device="cpu"), "int8")
 
 

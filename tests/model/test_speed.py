@@ -16,7 +16,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.entry import Entry
 from ptune.model.families import FAMILIES
-from ptune.model.loading import is_faster_in_bfloat16, load_backbone, pick_dtype
+from ptune.model.loading import load_backbone, pick_dtype
 
 LABELS = ["a", "b", "c"]
 IDS = torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 10, 3, 0, 0]])
@@ -192,15 +192,22 @@ def test_auto_is_bfloat16_on_gpus_that_support_it(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0) if device.index == 1 else (7, 5))
     assert pick_dtype("auto", torch.device("cuda", 0)) == "float32"
     assert pick_dtype("auto", torch.device("cuda", 1)) == "bfloat16"
-    assert pick_dtype("auto", torch.device("cpu")) == "float32"
     assert pick_dtype("float16", torch.device("cuda", 0)) == "float16"
 
 
-def test_a_cpu_with_matrix_units_for_bfloat16_is_noticed(backbone, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    assert is_faster_in_bfloat16(backbone("bert"))
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    assert not is_faster_in_bfloat16(backbone("bert"))
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True}, "bfloat16"), ({"avx512_bf16": True}, "bfloat16"), ({"avx512_f": True}, "float32")],
+)
+def test_auto_is_bfloat16_on_cpus_that_multiply_it(capabilities, expected, monkeypatch, auto_dtype) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert pick_dtype("auto", torch.device("cpu")) == expected
+    assert pick_dtype("float32", torch.device("cpu")) == "float32"
+
+
+def test_auto_is_float32_where_torch_cannot_tell(monkeypatch, auto_dtype) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert pick_dtype("auto", torch.device("cpu")) == "float32"
 
 
 def test_batches_in_bfloat16_on_a_cpu_have_few_lengths(backbone_folder, reviews, tmp_path) -> None:

@@ -136,7 +136,7 @@ def running(settings: ServeSettings, app: Any = None) -> Iterator[Client]:
     client.app = app
     client.service = app.state.service
     try:
-        wait_for(lambda: client.service.ready)
+        wait_for(lambda: client.service.ready, 120)
         yield client
     finally:
         server.should_exit = True

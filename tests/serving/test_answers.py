@@ -98,6 +98,7 @@ def test_ten_thousand_rows_are_checked_fast_and_answered(server) -> None:
     assert "at most 10000" in refused["error"]
 
 
+@pytest.mark.long  # OpenVINO compiles two graphs
 def test_a_compiled_backbone_answers_too(adapters, classifiers) -> None:
     pytest.importorskip("openvino")
     settings = settings_of(f"reviews={adapters / 'reviews'}", f"spam={adapters / 'spam'}", precision="fp32")

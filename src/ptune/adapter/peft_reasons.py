@@ -36,6 +36,7 @@ def why_not_peft(file: AdapterFile) -> list[Reason]:
     if prompt.pooling != "peft":
         reads = {
             "mean": "the mean of the text",
+            "pair": "the mean of the text and the cosine of its two texts",
             "first": "the first token",
             "last": "the last token",
             "mask": "the mask token",

@@ -19,11 +19,13 @@ from ptune.cli.options import (
     Threshold,
 )
 from ptune.cli.peft_task import read_with_task
-from ptune.cli.terminal import Terminal
+from ptune.cli.terminal import Terminal, type_and_device
 from ptune.errors import DataError
 
 if TYPE_CHECKING:
+    from ptune.adapter.layout import Record
     from ptune.evaluation.evaluate import Evaluation
+    from ptune.model.backbone import Backbone
 
 _ALWAYS = ("ece", "ece_raw", "loss", "count")  # printed in addition to the metrics of a benchmark's task
 _LARGEST_MATRIX = 20  # most classes for which a confusion matrix is printed: more do not fit a terminal
@@ -112,12 +114,41 @@ def evaluate(
         compared = {"precision": options.precision, "fp32": plain}
     else:
         terminal.table([(name, _format(name, evaluation.metrics)) for name in shown])
+        same_rows = split == "validation" and rows.origin == file.record.data
+        _compare_types(terminal, shown, evaluation.metrics, file.record, classifier.model.backbone, same_rows)
     _print_details(terminal, evaluation)
     terminal.answer({**evaluation.to_dict(), **compared})
 
 
 def _format(name: str, metrics: dict[str, float]) -> str:
     return str(metrics[name]) if name == "count" else f"{metrics[name]:.4f}"
+
+
+def _compare_types(
+    terminal: Terminal,
+    names: list[str],
+    metrics: dict[str, float],
+    record: Record,
+    backbone: Backbone,
+    same_rows: bool,
+) -> None:
+    """Say so if training measured the same rows in another number type, with other results.
+
+    Args:
+        same_rows: whether the rows seem to be the validation rows of the training.
+    """
+    trained = record.training.get("dtype")
+    if not same_rows or trained is None or trained == str(backbone.dtype).removeprefix("torch."):
+        return
+    if metrics.get("count") != record.training.get("validation_rows"):
+        return
+    differing = [
+        f"{name} {_format(name, dict(record.metrics))}"
+        for name in names
+        if name in record.metrics and _format(name, dict(record.metrics)) != _format(name, metrics)
+    ]
+    if differing:
+        terminal.say(f"this is {type_and_device(backbone)}; training measured {', '.join(differing)} in {trained}")
 
 
 def _print_comparison(

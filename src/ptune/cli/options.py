@@ -127,8 +127,8 @@ class DeviceOptions(_Options):
     device: str = Field("auto", description="Device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.")
     dtype: DType = Field(
         "auto",
-        description="Data type of the frozen backbone; prompt and head stay float32. auto: bfloat16 on a GPU that "
-        "supports it, otherwise float32.",
+        description="Data type of the frozen backbone; prompt and head stay float32. auto: bfloat16 on a GPU or "
+        "CPU that multiplies it (CPUs with AMX or AVX512-BF16), otherwise float32.",
     )
 
 

@@ -17,6 +17,8 @@ from ptune.errors import cut, describe_problems, printable
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
+    from ptune.model.backbone import Backbone
+
 
 class Terminal:
     """Output for people or for programs.
@@ -46,6 +48,11 @@ class Terminal:
         for row in rows:
             cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
             self.say("  ".join(["  " + row[0].ljust(widths[0]), *cells]).rstrip())
+
+
+def type_and_device(backbone: Backbone) -> str:
+    """Return in which number type and where a backbone runs, such as 'bfloat16 on cpu'."""
+    return f"{str(backbone.dtype).removeprefix('torch.')} on {backbone.device}"
 
 
 def one_line(text: str) -> str:

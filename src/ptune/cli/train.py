@@ -22,7 +22,7 @@ from ptune.cli.options import (
 )
 from ptune.cli.progress import training_progress
 from ptune.cli.recorded import check_unchanged, options_of, write_options
-from ptune.cli.terminal import Terminal
+from ptune.cli.terminal import Terminal, type_and_device
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.evaluation.chance import describe_interval
@@ -32,7 +32,6 @@ from ptune.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
-    from ptune.model.backbone import Backbone
     from ptune.model.classifier import PromptClassifier
     from ptune.training.config import SettledConfig
     from ptune.training.train import TrainResult
@@ -254,15 +253,8 @@ def _describe(model: PromptClassifier, training: SettledConfig) -> str:
         f"epochs {training.epochs}, batch {training.batch_size}, lr {training.lr:g}, head lr {training.head_lr:.3g}, "
         f"weight decay {training.weight_decay:g}, warm-up {training.warmup:.0%}, averaged over about "
         f"{1 / (1 - training.average):.0f} steps, {_kept(training)}, {_seeds(training)}"
-        f"{', compiled' if training.compile else ''}; {_describe_machine(model.backbone)}"
+        f"{', compiled' if training.compile else ''}; {type_and_device(model.backbone)}"
     )
-
-
-def _describe_machine(backbone: Backbone) -> str:
-    from ptune.model.loading import is_faster_in_bfloat16
-
-    hint = " (this CPU is more than twice as fast with --dtype bfloat16)" if is_faster_in_bfloat16(backbone) else ""
-    return f"{str(backbone.dtype).removeprefix('torch.')} on {backbone.device}{hint}"
 
 
 def _by_seed(line: dict[str, Any]) -> str:

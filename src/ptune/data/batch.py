@@ -34,6 +34,7 @@ class Packed:
     starts: Tensor  # [N], index of each row's first token
     lengths: Tensor  # [N], tokens
     mask_positions: Tensor | None  # [N], position of the mask token in each row; None without {mask} in the template
+    pair_positions: Tensor | None = None  # [N], position of the second text in each row; None for single texts
 
 
 def pack(encoded: Sequence[Encoded]) -> Packed:
@@ -46,8 +47,16 @@ def pack(encoded: Sequence[Encoded]) -> Packed:
         else torch.tensor([segment for row in encoded for segment in row.segments or []], dtype=torch.int8),
         lengths.cumsum(0) - lengths,
         lengths,
-        None if first.mask_position is None else torch.tensor([row.mask_position for row in encoded]),
+        _positions([row.mask_position for row in encoded]),
+        _positions([row.pair_position for row in encoded]),
     )
+
+
+def _positions(positions: Sequence[int | None]) -> Tensor | None:
+    """Return the positions [N], or None if no row has one. Adapters that share a batch may not all have them."""
+    if all(position is None for position in positions):
+        return None
+    return torch.tensor([position or 0 for position in positions])
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Inputs:
     attention_mask: Tensor | None = None  # [B, T], 1 for text, 0 for padding; None if no row is padded
     token_type_ids: Tensor | None = None  # [B, T], segments of a pair; None if the tokenizer has no segments
     mask_position: Tensor | None = None  # [B], position of the mask token; None without {mask} in the template
+    pair_position: Tensor | None = None  # [B], position of the second text's first token; None for single texts
 
     def __len__(self) -> int:
         """Return B, the number of rows."""
@@ -112,6 +122,7 @@ def collate(packed: Packed, rows: Sequence[int], pad_id: int, multiple: int = 1)
         None if multiple == 1 and is_text.all() else is_text.long(),
         None if segments is None else segments[sources].long().masked_fill_(~is_text, 0),
         None if packed.mask_positions is None else packed.mask_positions[indices],
+        None if packed.pair_positions is None else packed.pair_positions[indices],
     )
 
 

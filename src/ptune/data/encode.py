@@ -23,12 +23,14 @@ class Encoded:
     ids: token ids, special tokens included.
     segments: the segment of each token; None if the tokenizer has no segments.
     mask_position: index of the mask token; None without {mask} in the template.
+    pair_position: index of the first token of the second text; None for single texts, and in a template.
     cut: whether the row was too long and lost its end.
     """
 
     ids: list[int]
     segments: list[int] | None
     mask_position: int | None = None
+    pair_position: int | None = None
     cut: bool = False
 
     def __len__(self) -> int:
@@ -140,7 +142,8 @@ class TextEncoder:
             encoding.truncate(length, direction=side)
         row = backend.post_process(*encodings, add_special_tokens=True)
         has_segments = "token_type_ids" in self.tokenizer.model_input_names
-        return Encoded(row.ids, row.type_ids if has_segments else None, cut=True)
+        second = None if pair is None else _second_text(row.sequence_ids)
+        return Encoded(row.ids, row.type_ids if has_segments else None, pair_position=second, cut=True)
 
     def _cut_with_template(self, template: Template, text: str, pair: str | None, side: Side) -> Encoded:
         """Return the row with as many characters of each text as fit. Their number is found by bisection."""
@@ -201,7 +204,28 @@ class TextEncoder:
             verbose=False,
         )
         segments = output.get("token_type_ids") or [None] * len(texts)
-        return [Encoded(ids, row_segments) for ids, row_segments in zip(output["input_ids"], segments, strict=True)]
+        return [
+            Encoded(ids, row_segments, pair_position=second)
+            for ids, row_segments, second in zip(
+                output["input_ids"], segments, self._pair_positions(output, texts, pairs), strict=True
+            )
+        ]
+
+    def _pair_positions(self, output: Any, texts: Sequence[str], pairs: Sequence[str] | None) -> list[int | None]:
+        """Return the position of the first token of the second text in each row, None for single texts."""
+        if pairs is None:
+            return [None] * len(texts)
+        if output.is_fast:
+            return [_second_text(output.sequence_ids(number)) for number in range(len(texts))]
+        # Tokenizers written in Python do not say which text a token is of. The first text is as long as it is alone,
+        # without what would end it there.
+        alone = self.tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
+        return [min(len(ids), len(row)) for ids, row in zip(alone, output["input_ids"], strict=True)]
+
+
+def _second_text(sequence_ids: Sequence[int | None]) -> int:
+    """Return the index of the first token of the second text, or the number of tokens if it has none."""
+    return sequence_ids.index(1) if 1 in sequence_ids else len(sequence_ids)
 
 
 def kept_lengths(lengths: Sequence[int], room: int) -> list[int]:

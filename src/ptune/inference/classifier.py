@@ -364,7 +364,9 @@ def load(
         backbone = note.name
     if isinstance(backbone, str):
         revision = note.revision if backbone == note.name else None
-        backbone = shared_backbone(backbone, revision, dtype, "cpu" if precision and device == "auto" else device)
+        if precision is not None:  # OpenVINO reads the weights in float32
+            device, dtype = "cpu" if device == "auto" else device, "float32" if dtype == "auto" else dtype
+        backbone = shared_backbone(backbone, revision, dtype, device)
     if precision is not None:
         backbone = compiled(backbone, precision)
     model = build_classifier(file, backbone)

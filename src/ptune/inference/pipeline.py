@@ -88,10 +88,11 @@ class PipelineModel(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         mask_position: Tensor | None = None,
+        pair_position: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Return the logits [B, C] of a batch; see `PromptClassifier.forward` for the arguments."""
         prompts = [self.get_buffer(f"prompt{number}") for number in range(len(self.ensemble.members))]
-        inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position)
+        inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position, pair_position)
         logits = self.ensemble.member_logits(prompts, inputs)
         return SequenceClassifierOutput(logits=combine(logits, self.ensemble.problem_type) / self.temperature)
 
@@ -151,6 +152,8 @@ class PipelineTokenizer:
             tensors["token_type_ids"] = torch.tensor([row.segments])
         if row.mask_position is not None:
             tensors["mask_position"] = torch.tensor([row.mask_position])
+        if row.pair_position is not None:
+            tensors["pair_position"] = torch.tensor([row.pair_position])
         return BatchEncoding(tensors)
 
     def _shorter(self, max_length: int) -> TextEncoder:

@@ -274,14 +274,24 @@ def _prefers_products(query: Tensor, keys: Tensor) -> bool:
 def _attend_by_products(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, causal: bool
 ) -> Tensor:
+    """Return the attention by plain products, [B, T, heads, D].
+
+    The scale and the mask are part of the first product: passes of their own over all scores would cost as much time.
+    """
+    rows, heads, length, width = query.shape
     if causal and mask is None:
-        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
-    scores = torch.matmul(query * (query.shape[-1] ** -0.5 if scale is None else scale), key.transpose(2, 3))
-    if mask is not None and mask.dtype != torch.bool:
-        scores = scores + mask
-    elif mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return torch.matmul(scores.softmax(dim=-1), value).transpose(1, 2)
+        mask = torch.ones(length, key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
+    queries, keys, values = (tensor.reshape(rows * heads, -1, tensor.shape[-1]) for tensor in (query, key, value))
+    factor = width**-0.5 if scale is None else scale
+    if mask is None:
+        scores = torch.baddbmm(queries.new_zeros(1, 1, 1), queries, keys.transpose(1, 2), beta=0, alpha=factor)
+    else:
+        if mask.dtype == torch.bool:
+            mask = query.new_zeros(()).masked_fill(~mask, torch.finfo(query.dtype).min)
+        mask = mask.to(query.dtype).expand(rows, heads, -1, -1).flatten(0, 1)
+        scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=factor)
+    output = torch.bmm(scores.softmax(dim=-1), values)
+    return output.view(rows, heads, length, -1).transpose(1, 2)
 
 
 def register() -> str:

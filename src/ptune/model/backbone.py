@@ -300,7 +300,8 @@ class Backbone(nn.Module):
             BackboneError: a prompt cannot enter this family in the given way.
         """
         if isinstance(read, str):
-            return Backbone.forward(self, inputs, prompt, entry).averaged()
+            hidden = Backbone.forward(self, inputs, prompt, entry)
+            return replace(hidden, pair_position=inputs.pair_position).averaged(read)
         ids, mask = inputs.input_ids, inputs.attention_mask
         segments = inputs.token_type_ids if self.family.token_types else None
         if prompt is None or entry is None:

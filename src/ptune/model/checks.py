@@ -204,6 +204,22 @@ def _check_verbalizer_pooling(config: PromptConfig, backbone: Backbone) -> None:
         )
 
 
+def check_pooling(config: PromptConfig, data: TextData) -> None:
+    """Check that a head does not compare texts that are not there.
+
+    Raises:
+        ConfigError: the pooling is `pair`, but the rows are single texts.
+    """
+    if config.pooling == "pair" and data.train.pairs is None:
+        raise ConfigError(
+            f"`pooling='pair'` compares the two texts of a pair, but data '{data.source}' have single texts; leave "
+            "`pooling` out",
+            field="pooling",
+            value=config.pooling,
+            expected="mean",
+        )
+
+
 def check_task(problem_type: ProblemType, labels: Sequence[str], data: TextData) -> None:
     """Check that a model has the problem type and the labels of the data.
 

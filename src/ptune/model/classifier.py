@@ -47,6 +47,7 @@ class PromptClassifier(nn.Module):
             verbalizer.
         seed: random seed for prompt and head; None: use torch's global generator in its current state.
         problem_type: what the logits mean; see `ptune.data.targets`.
+        pairs: True if the rows are pairs of texts; it changes the default of `pooling`.
 
     Raises:
         ConfigError: the configuration does not work with the backbone, the labels or the problem type.
@@ -64,10 +65,11 @@ class PromptClassifier(nn.Module):
         tokenizer: PreTrainedTokenizerBase | None = None,
         seed: int | None = 0,
         problem_type: ProblemType = SINGLE,
+        pairs: bool = False,
     ) -> None:
         super().__init__()
         counted = with_counted_tokens(config, backbone, tokenizer)
-        self.config = counted.settle(backbone.family, _token_room(backbone, len(labels)))
+        self.config = counted.settle(backbone.family, _token_room(backbone, len(labels)), pairs)
         self.labels = check_labels(labels, problem_type)
         self.problem_type = problem_type
         self.backbone = backbone
@@ -108,6 +110,7 @@ class PromptClassifier(nn.Module):
         revision: str | None = None,
         problem_type: ProblemType = SINGLE,
         rows: int | None = None,
+        pairs: bool = False,
     ) -> PromptClassifier:
         """Return a classifier with a new prompt and head for a backbone.
 
@@ -121,6 +124,7 @@ class PromptClassifier(nn.Module):
             revision: the revision on the Hub of a backbone that is given by name.
             problem_type: what the logits mean; see `ptune.data.targets`.
             rows: the number of training rows, if known. Few rows change the defaults; see `ptune.model.few_shot`.
+            pairs: True if the rows are pairs of texts. The default head then compares them; see `PromptConfig.settle`.
 
         Raises:
             ConfigError: the configuration does not work with the backbone, the labels or the problem type.
@@ -133,7 +137,7 @@ class PromptClassifier(nn.Module):
         config, tokenizer = config or PromptConfig(), tokenizer_of(backbone)
         if rows is not None and rows <= FEW_ROWS and problem_type == SINGLE:
             config = few_shot_config(config, backbone, labels, tokenizer)
-        return cls(backbone, config, labels, tokenizer, seed, problem_type)
+        return cls(backbone, config, labels, tokenizer, seed, problem_type, pairs)
 
     @classmethod
     def for_data(
@@ -178,6 +182,7 @@ class PromptClassifier(nn.Module):
             revision=revision,
             problem_type=data.problem_type,
             rows=len(data.train),
+            pairs=data.train.pairs is not None,
         )
 
     def forward(
@@ -188,6 +193,7 @@ class PromptClassifier(nn.Module):
         labels: Tensor | None = None,
         mask_position: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        pair_position: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Return the logits of a batch, and its loss if labels are given.
 
@@ -201,9 +207,12 @@ class PromptClassifier(nn.Module):
             mask_position: [B], the position of each row's mask token. Only the pooling `mask` needs it.
             num_items_in_batch: number of labels in all batches of a step, on all devices, as transformers' Trainer
                 counts them. The loss is then this batch's share of the mean over all of them.
+            pair_position: [B], the position of the first token of each row's second text. Only the pooling `pair` needs
+                it. None: taken from the segments.
 
         Raises:
             ValueError: a row is padded on the left.
+            ValueError: the pooling is `pair`, and there are neither positions nor segments.
             DataError: on the CPU, the labels do not suit the problem type, or one is beyond the classes.
             DataError: on the CPU, a token id is beyond the word embeddings.
         """
@@ -213,7 +222,9 @@ class PromptClassifier(nn.Module):
         if attention_mask is not None and attention_mask.device.type == "cpu" and not attention_mask[:, 0].all():
             raise ValueError("a row begins with padding; pad on the right: tokenizer.padding_side = 'right'")
         check_ids(input_ids, len(self.backbone.word_embeddings.weight))
-        inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position)
+        if pair_position is None and self.config.pooling == "pair" and token_type_ids is not None:
+            pair_position = (token_type_ids > 0).int().argmax(dim=1)
+        inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position, pair_position)
         logits = start_logits([self], [self.prompt()], [0] * len(inputs), inputs).result()[0]
         if labels is not None:
             labels = check_targets(labels, logits, self.problem_type)

@@ -68,7 +68,13 @@ class CompiledForward:
                 # Tracing reads `.grad` of the prompt. It is the output of an encoder, not a leaf, so torch warns.
                 warnings.filterwarnings("ignore", message="The .grad attribute")
                 hidden: Hidden = self._forward(
-                    inputs.input_ids, inputs.attention_mask, inputs.token_type_ids, prompt, entry, read
+                    inputs.input_ids,
+                    inputs.attention_mask,
+                    inputs.token_type_ids,
+                    inputs.pair_position if read == "pair" else None,
+                    prompt,
+                    entry,
+                    read,
                 )
         except torch._dynamo.exc.BackendCompilerFailed as err:
             reason = str(err).strip().splitlines()[0]
@@ -86,10 +92,12 @@ def _flat(backbone: Backbone) -> Callable[..., Hidden]:
         input_ids: Tensor,
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,
+        pair_position: Tensor | None,
         prompt: Tensor,
         entry: Entry,
         read: Read,
     ) -> Hidden:
-        return backbone.forward(Inputs(input_ids, attention_mask, token_type_ids), prompt, entry, read)
+        inputs = Inputs(input_ids, attention_mask, token_type_ids, pair_position=pair_position)
+        return backbone.forward(inputs, prompt, entry, read)
 
     return forward

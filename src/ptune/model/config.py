@@ -17,7 +17,7 @@ from ptune.model.words import parse_words
 Method = Literal["p-tuning", "deep", "prompt-tuning"]
 EncoderKind = Literal["none", "mlp", "lstm", "residual"]
 Softmax = Literal["shared", "separate"]
-Pooling = Literal["first", "mean", "last", "mask", "peft"]
+Pooling = Literal["first", "mean", "pair", "last", "mask", "peft"]
 HeadKind = Literal["linear", "verbalizer"]
 MAX_VIRTUAL_TOKENS = 4096
 _NETWORK_FIELDS = ("encoder_hidden_size", "encoder_layers", "encoder_dropout")  # without effect for encoder none
@@ -79,9 +79,10 @@ class PromptConfig(BaseModel):
     )
     pooling: Pooling | None = Field(
         None,
-        description="What the head reads: the first token of the text, the last one, the mean of all, the template's "
-        "mask token (mask), or the same as in PEFT, with PEFT's head (peft). Default: peft for p-tuning; otherwise "
-        "last for decoders and mean for encoders, or mask with a verbalizer.",
+        description="What the head reads: the first token of the text, the last one, the mean of all, that mean and "
+        "the cosine of the two texts' means (pair), the template's mask token (mask), or the same as in PEFT, with "
+        "PEFT's head (peft). Default: peft for p-tuning; otherwise last for decoders, mean for encoders (pair for deep "
+        "prompts on pairs of texts), or mask with a verbalizer.",
     )
     head: HeadKind | None = Field(
         None,
@@ -184,6 +185,11 @@ class PromptConfig(BaseModel):
                 f"`pooling='mask'` reads the mask token, but `template` {short(self.template)} has no {{mask}}; put "
                 "{mask} where the answer belongs"
             )
+        if self.pooling == "pair" and (self.template is not None or self.head == "verbalizer"):
+            raise ValueError(
+                "`pooling='pair'` compares two texts that the tokenizer joins, but `template` and `head='verbalizer'` "
+                "write them into one; leave `pooling` out, or use neither"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types. transformers' callbacks call this method of a model's configuration."""
@@ -241,12 +247,13 @@ class PromptConfig(BaseModel):
             )
         return messages
 
-    def settle(self, family: Family, room: int = SEPARATE_TOKENS) -> PromptConfig:
+    def settle(self, family: Family, room: int = SEPARATE_TOKENS, pairs: bool = False) -> PromptConfig:
         """Return a configuration with a default for every field that is None. The result is checked again.
 
         Args:
             family: the family of the backbone.
             room: the largest number of virtual tokens of a deep prompt with which at most TRAINED_SHARE is trained.
+            pairs: True if the rows are pairs of texts. A deep prompt's head then compares them by default.
 
         Raises:
             ConfigError: a setting does not work with the defaults of the others.
@@ -270,6 +277,8 @@ class PromptConfig(BaseModel):
         starts_from_text = decoder and method == "deep" and init != "normal"
         separate = method == "deep" and family.separates and pooling != "peft" and init == "normal"
         softmax = self.softmax or ("separate" if separate and encoder in ("none", "residual") else "shared")
+        if pairs and self.pooling is None and pooling == "mean" and softmax == "separate" and template is None:
+            pooling = "pair"
         tokens = self.virtual_tokens
         if softmax == "separate" and "virtual_tokens" not in self.model_fields_set:
             tokens = min(SEPARATE_TOKENS, max(FEWEST_TOKENS, room))

@@ -47,4 +47,7 @@ def measure_gain(model: PromptClassifier, inputs: Inputs) -> float | None:
 def _vectors(model: PromptClassifier, inputs: Inputs, prompt: torch.Tensor) -> torch.Tensor:
     """Return the vectors that the head reads, [B, H], under a prompt [L, 2, P, Hkv]."""
     hidden = model.backbone.start(inputs, prompt, model.entry).result()
-    return pool(replace(hidden, mask_position=inputs.mask_position), model.config.pooling or "mean").float()
+    pooling = model.config.pooling or "mean"
+    if pooling == "pair":  # the cosine has another unit
+        pooling = "mean"
+    return pool(replace(hidden, mask_position=inputs.mask_position), pooling).float()

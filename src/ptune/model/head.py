@@ -2,7 +2,8 @@
 
 `TextHead` is the head of ptune: one linear layer over the first, the last or the
 mean of the text's positions, or over the mask token after the transform of the
-language-model head. It never reads a virtual token.
+language-model head. For a pair of texts it also reads the cosine of the means of
+the two texts: no linear layer can compare them. It never reads a virtual token.
 
 `PeftHead` is the head of PEFT's layout: transformers' head of the family. For
 encoders it reads position 0 of the whole sequence, which is virtual token 0 if
@@ -26,12 +27,18 @@ from ptune.model.backbone import Backbone
 from ptune.model.config import Pooling
 from ptune.model.hidden import Hidden
 
-# Which hidden states of each row a head reads: the mean over the text, those at one position, or all.
-Reads = Literal["mean", "position", "all"]
+# Which hidden states of each row a head reads: the mean over the text, this mean and those of a pair's two texts, those
+# at one position, or all.
+Reads = Literal["mean", "pair", "position", "all"]
+# What the cosine of a pair's two texts is multiplied by: cosines of texts differ by about 0.2, hidden states by more.
+COSINE_SCALE = 5.0
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
-    """Pool hidden states over the positions of the text: [B, offset + T, H] -> [B, H]."""
+    """Pool hidden states over the positions of the text: [B, offset + T, H] -> [B, H], or [B, H + 1] for a pair."""
+    if pooling == "pair":
+        row, first, second = (hidden if hidden.picked else hidden.averaged("pair")).states.unbind(dim=1)
+        return torch.cat([row, COSINE_SCALE * torch.cosine_similarity(first, second)[:, None]], dim=1)
     if hidden.picked:
         return hidden.states[:, 0]
     if pooling == "mean":
@@ -104,7 +111,7 @@ class TextHead(nn.Module):
     @property
     def reads(self) -> Reads:
         """Which hidden states of each row the head reads."""
-        return "mean" if self.pooling == "mean" else "position"
+        return self.pooling if self.pooling in ("mean", "pair") else "position"  # type: ignore[return-value]
 
     @property
     def place(self) -> str:
@@ -287,7 +294,9 @@ def _reads_mean(config: Any) -> bool:
 
 def _width(backbone: Backbone, pooling: Pooling) -> int:
     """Return the width of the vectors that the linear layer of a TextHead reads."""
-    return int(backbone.language_head().weight.shape[1]) if pooling == "mask" else backbone.output_width
+    if pooling == "mask":
+        return int(backbone.language_head().weight.shape[1])
+    return backbone.output_width + (pooling == "pair")
 
 
 def head_parts(kind: str | None) -> tuple[str, ...]:

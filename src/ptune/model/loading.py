@@ -248,7 +248,7 @@ def use_attention_function(model: Any, name: str) -> None:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> str:
-    """Return the name of a number type. For `auto` this is bfloat16 on GPUs that support it, otherwise float32.
+    """Return the name of a number type. For `auto` this is bfloat16 on GPUs and CPUs that support it, else float32.
 
     Raises:
         ConfigError: the number type is unknown.
@@ -260,19 +260,27 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
         )
     if dtype != "auto":
         return dtype
-    bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
-    return "bfloat16" if bfloat16 else "float32"
-
-
-def is_faster_in_bfloat16(backbone: Backbone) -> bool:
-    """Return whether a float32 backbone is on a CPU that multiplies bfloat16 matrices many times faster."""
-    return backbone.device.type == "cpu" and backbone.dtype == torch.float32 and has_amx()
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY else "float32"
+    return "bfloat16" if device.type == "cpu" and multiplies_bfloat16() else "float32"
 
 
 def has_amx() -> bool:
     """Return whether the CPU has matrix units for bfloat16. False if this version of torch cannot tell."""
+    return _capable("amx_bf16")
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether the CPU has instructions that multiply bfloat16, with or without matrix units.
+
+    Without them bfloat16 is slower than float32. False if this version of torch cannot tell.
+    """
+    return has_amx() or _capable("avx512_bf16")
+
+
+def _capable(feature: str) -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16"))
+    return bool(capabilities.get(feature))
 
 
 def _read_config(location: Location) -> PretrainedConfig:

@@ -2,9 +2,9 @@
 
 The prompts of a batch may enter in different ways and have different lengths, and the heads may differ in pooling and
 number of classes. Rows share a forward pass if their prompts enter in the same way and have the same number of virtual
-tokens, and if their heads read the same hidden states: all, their mean, or single positions. Each such group is one
-pass. Prompts of different lengths are not padded to share a pass, because a virtual token of zeros would still receive
-attention under either softmax.
+tokens, and if their heads read the same hidden states: all, their mean, the means of a pair, or single positions. Each
+such group is one pass. Prompts of different lengths are not padded to share a pass, because a virtual token of zeros
+would still receive attention under either softmax.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def _start_group(
         pending = classifiers[0].backbone.start(inputs, by_row, group.entry, read)
 
     def logits(hidden: Hidden) -> list[Tensor]:
-        return read_all(classifiers, replace(hidden, mask_position=inputs.mask_position), borders)
+        hidden = replace(hidden, mask_position=inputs.mask_position, pair_position=inputs.pair_position)
+        return read_all(classifiers, hidden, borders)
 
     return pending.then(logits)
 
@@ -148,9 +149,9 @@ def _by_row(prompts: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
 
 
 def _read(group: Group, classifiers: Sequence[Prompted], inputs: Inputs, borders: Sequence[tuple[int, int]]) -> Read:
-    """Return what the heads of a group read: the mean, None for all hidden states, or the position of each row."""
-    if group.reads == "mean":
-        return "mean"
+    """Return what a group's heads read: the mean, the means of a pair, None for all, or the position of each row."""
+    if group.reads in ("mean", "pair"):
+        return group.reads
     if group.reads == "all":
         return None
     offset = group.entry.offset(group.virtual_tokens)

@@ -73,6 +73,7 @@ def _body(protocol: str, status: int, error: RequestError) -> dict[str, Any]:
         return {"error": message}
     if protocol == "openai":
         kind = _OPENAI_TYPES.get(status, "BadRequestError")
-        return {"error": {"message": message, "type": kind, "param": error.field, "code": status}}
+        param = "model" if error.field == "adapter" else error.field
+        return {"error": {"message": message, "type": kind, "param": param, "code": status}}
     kind = error.kind or _TEI_TYPES.get(error.status, "Validation")
     return {"error": message, "error_type": kind}

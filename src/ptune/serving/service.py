@@ -83,11 +83,11 @@ class Service:
         limits = Limits(self.batch_tokens, settings.max_batch_rows, settings.max_queue_rows, settings.max_wait)
         self.batcher = Batcher(Compute(self.batch_tokens), limits, first.under_way)
         self.encoding = Encoding()
-        self.uploads = Uploads(self)
         self.started = int(time.time())
         self.ready = False
         self.draining = False
         self.changing = asyncio.Lock()
+        self.uploads = Uploads(catalogue, self.bank, self.changing, settings.max_upload)
 
     @property
     def default_adapter(self) -> str | None:

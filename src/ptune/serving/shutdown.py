@@ -7,10 +7,8 @@ import logging
 import signal
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ptune.serving.service import Service
+from ptune.serving.service import Service
 
 logger = logging.getLogger(__name__)
 

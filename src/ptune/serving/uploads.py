@@ -12,18 +12,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ptune.adapter.fetch import locate_adapter
 from ptune.adapter.layout import ADAPTER_FILES
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, RequestError
 from ptune.hub import parse_hub_id
-from ptune.serving.bank import Loaded
-from ptune.serving.catalogue import Entry, check_name, read_entry
-
-if TYPE_CHECKING:
-    from ptune.serving.service import Service
+from ptune.serving.bank import Bank, Loaded
+from ptune.serving.catalogue import Catalogue, Entry, check_name, read_entry
 
 # What the standard library raises for archives that are damaged, encrypted or compressed in an unknown way.
 _BAD_ARCHIVE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
@@ -34,11 +31,17 @@ class Uploads:
     """Changes of the catalogue that callers ask for, one at a time.
 
     Args:
-        service: whose catalogue is changed.
+        catalogue: is changed.
+        bank: loads new adapters.
+        changing: is held while the catalogue changes.
+        most: bytes of an adapter's files.
     """
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, catalogue: Catalogue, bank: Bank, changing: asyncio.Lock, most: int) -> None:
+        self.catalogue = catalogue
+        self.bank = bank
+        self.changing = changing
+        self.most = most
 
     async def put(self, name: str, body: bytes, kind: str) -> tuple[Entry, bool]:
         """Add an adapter, or replace the one of its name.
@@ -58,12 +61,12 @@ class Uploads:
             RequestError: the archive cannot be used, or the server has no folder for adapters.
             AdapterError: the adapter is damaged or does not go with the backbone.
         """
-        service, folder = self.service, self._folder(name)
-        async with service.changing:
-            is_new = name not in service.catalogue.entries
+        folder = self._folder(name)
+        async with self.changing:
+            is_new = name not in self.catalogue.entries
             loaded = await asyncio.to_thread(self._store, name, folder, body, kind)
-            service.bank.keep(loaded)
-            service.catalogue.put(loaded.entry)
+            self.bank.keep(loaded)
+            self.catalogue.put(loaded.entry)
         return loaded.entry, is_new
 
     async def delete(self, name: str) -> None:
@@ -72,21 +75,20 @@ class Uploads:
         Raises:
             RequestError: there is none (404), or it is not in the folder for adapters (409).
         """
-        service = self.service
-        async with service.changing:
-            if name not in service.catalogue.broken:
-                service.catalogue[name]
+        async with self.changing:
+            if name not in self.catalogue.broken:
+                self.catalogue[name]
             folder = self._folder(name)
             if not (folder / name).is_dir():
                 raise RequestError(
                     f"adapter '{name}' was named at the start of the server; its files are not removed", 409
                 )
-            service.catalogue.drop(name)
-            service.bank.drop(name)
+            self.catalogue.drop(name)
+            self.bank.drop(name)
             await asyncio.to_thread(_remove, folder, name)
 
     def _folder(self, name: str) -> Path:
-        catalogue = self.service.catalogue
+        catalogue = self.catalogue
         if catalogue.upload_folder is None:
             raise RequestError(
                 "the server has no folder of adapters to write to; start it as ptune serve DIR", 409, field="adapter"
@@ -104,11 +106,11 @@ class Uploads:
             for file_name, content in files.items():
                 (trial / file_name).write_bytes(content)
             try:
-                self.service.bank.read(read_entry(name, trial))
+                self.bank.read(read_entry(name, trial))
             except AdapterError as err:
                 raise RequestError(str(err).replace(f"{trial}/", "").replace(str(trial), name), 422) from err
         write_files(folder / name, files, remove=[other for other in ADAPTER_FILES if other not in files])
-        return self.service.bank.read(read_entry(name, folder / name))
+        return self.bank.read(read_entry(name, folder / name))
 
     def _files(self, body: bytes, kind: str) -> dict[str, bytes]:
         """Return the files of an adapter by name.
@@ -124,7 +126,7 @@ class Uploads:
             members = _tarred(body)
         else:
             raise RequestError(f"expected a body of type {KINDS}", 415)
-        most, files = self.service.settings.max_upload, dict[str, bytes]()
+        most, files = self.most, dict[str, bytes]()
         try:
             for path, size, read in members:
                 file_name = PurePosixPath(path).name

@@ -384,6 +384,7 @@ class Run:
             "best_seed": self.progress.best_seed,
             "train_rows": len(self.train_rows.labels),
             "validation_rows": len(self.validation_rows.labels),
+            "dtype": str(self.kept.backbone.dtype).removeprefix("torch."),
         }
         return Record.of(
             self.kept,

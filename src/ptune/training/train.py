@@ -22,7 +22,7 @@ from ptune.errors import ConfigError
 from ptune.evaluation.chance import describe_interval, is_chance
 from ptune.evaluation.own_metrics import OwnMetrics, check_metrics, try_metrics
 from ptune.inference.classifier import TextClassifier
-from ptune.model.checks import check_task
+from ptune.model.checks import check_pooling, check_task
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.model.locate import Location
@@ -118,6 +118,7 @@ def train(
         TrainingError: the loss is not a finite number. The last good state is in the checkpoint.
         TrainingError: the device has no memory for a single row, or for the optimizer.
         ConfigError: model and data have different problem types or labels.
+        ConfigError: the head compares the two texts of a pair, but the rows are single texts.
         ConfigError: a setting does not apply to the task.
         ConfigError: `output` is the backbone's folder or inside it, or holds an adapter that is not to be replaced.
         ConfigError: `resume` finds a checkpoint of another run.
@@ -132,6 +133,7 @@ def train(
     if not isinstance(data, TextData):
         data = load_data(data, labels=model.labels, problem_type=model.problem_type, seed=config.seed)
     check_task(model.problem_type, model.labels, data)
+    check_pooling(model.config, data)
     for message in model.config.unused():
         logger.warning("%s", message)
     metrics = dict(metrics or {})

@@ -28,7 +28,7 @@ from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone, Prompt
 from ptune.model.config import Precision
 from ptune.model.entry import Entry
-from ptune.model.hidden import Hidden, Read, text_weights
+from ptune.model.hidden import Hidden, Read, pair_weights, text_weights
 from ptune.model.loading import has_amx
 from ptune.model.pending import Pending
 from ptune.model.row_prompts import RowPrompts
@@ -67,7 +67,7 @@ class CompiledBackbone(Backbone):
             dtype = str(backbone.dtype).removeprefix("torch.")
             raise ConfigError(
                 f"precision {precision} needs float32 weights on the CPU, but backbone '{backbone.name}' was loaded as "
-                f"{dtype} on {backbone.device}; leave `dtype` and `device` out"
+                f"{dtype} on {backbone.device}; load it with `dtype='float32'` and `device='cpu'`"
             )
         if precision == "bf16" and not has_amx():
             raise ConfigError(
@@ -131,15 +131,16 @@ class CompiledBackbone(Backbone):
         def wait() -> Hidden:
             request.wait()
             states, *pooler_outputs = [output.data for output in request.output_tensors]
-            if read == "mean":
+            if isinstance(read, str):
                 # NumPy uses one thread. torch's threads and OpenVINO's would wait for each other ten times as long.
                 mask, device = inputs.attention_mask, inputs.input_ids.device
-                weights = text_weights(len(inputs), length, mask, device).numpy()
-                selected = np.einsum("bt,bth->bh", weights, states[:, offset : offset + length])[:, None]
+                weights = text_weights(len(inputs), length, mask, device)
+                weights = pair_weights(weights, inputs.pair_position) if read == "pair" else weights[:, None]
+                selected = np.einsum("bkt,bth->bkh", weights.numpy(), states[:, offset : offset + length])
             else:
                 selected = (states if position is not None else states[:, : offset + length]).copy()
             pooler_output = torch.from_numpy(pooler_outputs[0].copy()) if pooler_outputs else None
-            picked = position is not None or read == "mean"
+            picked = position is not None or isinstance(read, str)
             return Hidden(torch.from_numpy(selected), inputs.attention_mask, offset, pooler_output, picked=picked)
 
         return Pending(wait)

@@ -10,6 +10,8 @@
                     with as many adapters; memory of both
     one call        one text through 50 adapters: one call of /predict-many, 50 calls at the same time, and 50 calls one
                     after the other; milliseconds
+    precision       rows per second of one adapter by the number of texts in a request, for each of --precisions: data
+                    types of PyTorch (float32, bfloat16), or OpenVINO (bf16, int8). Four connections
     memory          of the server when the first adapter has answered, what each further one adds, and size of its files
     capacity        latency at 80 % of the throughput with all adapters; at three times the throughput, latency of
                     the accepted, share and latency of those refused (429); and how soon after it all is as before
@@ -44,6 +46,7 @@ from ptune.serving.load import LoadConfig, made_up_texts, questions
 from ptune.serving.loadtest import Answer, Tally, drive
 
 MANY = 50  # adapters that one text is asked of
+BATCHES = (1, 8, 32)  # texts in a request
 
 
 def main() -> None:
@@ -59,8 +62,9 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--words", type=int, default=20, help="of a text")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--precision", help="of the server: bf16, int8")
+    parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16", "int8"], help="to compare")
     parser.add_argument("--folder", type=Path, help="adapters of an earlier run, or where to keep them")
-    short = {"counts": [1, 20], "processes": 2, "seconds": 1.0, "repeats": 1, "models": ["minilm"]}
+    short = {"counts": [1, 20], "processes": 2, "seconds": 1.0, "repeats": 1, "models": ["minilm"], "precisions": []}
     return parse(parser, arguments, short)
 
 
@@ -81,6 +85,8 @@ def measure(options: argparse.Namespace) -> Cell:
             tables["one call"] = measure_many(server, names, texts, options)
             tables["capacity"] = measure_capacity(server, names, texts, options)
         tables["processes"] = measure_processes(folder, Path(scratch), texts, options)
+        if options.precisions:
+            tables["precision"] = measure_precisions(folder, Path(scratch), texts, options)
         return tables
 
 
@@ -221,6 +227,35 @@ def measure_processes(folder: Path, scratch: Path, texts: Sequence[Text], option
         title: {"requests_per_second": max(values[title] for values in rounds), "mb": round(megabytes)}
         for title, megabytes in zip(runs, memory, strict=True)
     }
+
+
+def measure_precisions(folder: Path, scratch: Path, texts: Sequence[Text], options: argparse.Namespace) -> Cell:
+    """Return rows per second by precision and texts in a request, and the memory of each server."""
+    place = f"{name_of(0)}={folder / name_of(0)}"
+    settings = {"warmup": 0.5, "duration": options.seconds, "connections": 4}
+    with ExitStack() as stack:
+        servers = {}
+        for name in options.precisions:
+            kind = ["--precision", name] if name in ("bf16", "int8", "fp32") else ["--dtype", name]
+            arguments = [place, "--no-log-requests", *kind]
+            servers[name] = stack.enter_context(ServerProcess(arguments, scratch / f"{name}.log")).wait()
+        rounds = [
+            {
+                (name, count): load(
+                    server.url, [name_of(0)], texts, texts_per_request=count, **settings
+                ).rows_per_second
+                for count in BATCHES
+                for name, server in servers.items()
+            }
+            for _ in range(options.repeats)
+        ]
+        return {
+            name: {
+                **{f"rows_per_second_{count}": max(cells[name, count] for cells in rounds) for count in BATCHES},
+                "mb": round(server.memory()),
+            }
+            for name, server in servers.items()
+        }
 
 
 async def _spread(

@@ -31,6 +31,7 @@ class PeftSwitching:
             self.model.add_adapter(name_of(number), config)
         self.tokenizer = load_tokenizer(backbone.location)
         self.texts = texts
+        self.count = count
 
     @torch.no_grad()
     def run(self, count: int, seconds: float) -> Cell:

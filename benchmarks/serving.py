@@ -5,7 +5,8 @@
     N adapters      requests of one text each over as many connections as --connections, spread evenly over N adapters
                     of one server that holds all; `ratio` is to one adapter
     peft            PEFT in one process without HTTP: for each request `set_adapter`, then the forward pass of one row.
-                    The adapters are prefixes of as many virtual tokens
+                    The adapters are prefixes of as many virtual tokens. At most --peft-adapters, because the time that
+                    PEFT takes to add one grows with their number
     processes       one server for each of --processes adapters, requests spread evenly over them, beside one server
                     with as many adapters; memory of both
     one call        one text through 50 adapters: one call of /predict-many, 50 calls at the same time, and 50 calls one
@@ -59,6 +60,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 10, 100, 1000], help="adapters asked in turn")
     parser.add_argument("--processes", type=int, default=4, help="servers with one adapter each")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--peft-adapters", type=int, default=100)
     parser.add_argument("--words", type=int, default=20, help="of a text")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--precision", help="of the server: bf16, int8")
@@ -76,7 +78,7 @@ def measure(options: argparse.Namespace) -> Cell:
         count = max(*options.counts, MANY, options.processes)
         write_adapters(backbone, folder, count)
         texts = made_up_texts(options.words)
-        peft = PeftSwitching(backbone, min(count, max(options.counts)), texts)
+        peft = PeftSwitching(backbone, min(max(options.counts), options.peft_adapters), texts)
         arguments = [str(folder), *server_options(options)]
         with ServerProcess(arguments, Path(scratch) / "server.log").wait() as server:
             names = [name_of(number) for number in range(count)]
@@ -138,11 +140,11 @@ def measure_adapters(
         assert done.latency_ms is not None
         return {"requests_per_second": done.throughput, "p50_ms": done.latency_ms.p50, "p99_ms": done.latency_ms.p99}
 
-    runs: dict[str, Callable[[], Cell]] = {f"{count} adapters": partial(serve, count) for count in options.counts}
-    for count in (min(options.counts), max(options.counts)):
-        runs[f"peft, {count} adapters"] = partial(peft.run, count, options.seconds)
+    runs: dict[str, Callable[[], Cell]] = {_counted(count): partial(serve, count) for count in options.counts}
+    for count in {1, peft.count}:
+        runs[f"peft, {_counted(count)}"] = partial(peft.run, count, options.seconds)
     rounds = [{title: run() for title, run in runs.items()} for _ in range(options.repeats)]
-    base = max(cells[f"{options.counts[0]} adapters"]["requests_per_second"] for cells in rounds)
+    base = max(cells[_counted(options.counts[0])]["requests_per_second"] for cells in rounds)
     table = {}
     for title in runs:
         cells = [one[title] for one in rounds]
@@ -150,6 +152,10 @@ def measure_adapters(
         ratio = round(best["requests_per_second"] / base, 3)
         table[title] = {**best, "ratio": ratio, "rounds": [cell["requests_per_second"] for cell in cells]}
     return table
+
+
+def _counted(count: int) -> str:
+    return "1 adapter" if count == 1 else f"{count} adapters"
 
 
 def measure_many(
@@ -236,7 +242,8 @@ def measure_precisions(folder: Path, scratch: Path, texts: Sequence[Text], optio
     with ExitStack() as stack:
         servers = {}
         for name in options.precisions:
-            kind = ["--precision", name] if name in ("bf16", "int8", "fp32") else ["--dtype", name]
+            openvino = name in ("bf16", "int8", "fp32")
+            kind = ["--dtype", "float32", "--precision", name] if openvino else ["--dtype", name]
             arguments = [place, "--no-log-requests", *kind]
             servers[name] = stack.enter_context(ServerProcess(arguments, scratch / f"{name}.log")).wait()
         rounds = [

@@ -13,7 +13,9 @@ from ptune.cli import main
 def trained(backbone_folder, reviews, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapter")
     options = ["--epochs", "1", "--dtype", "bfloat16", "--objective", "labels", "--device", "cpu"]
-    main(["train", "--backbone", str(backbone_folder("bert")), "--data", str(reviews), "--output", str(folder), *options])
+    main(
+        ["train", "--backbone", str(backbone_folder("bert")), "--data", str(reviews), "--output", str(folder), *options]
+    )
     return folder
 
 

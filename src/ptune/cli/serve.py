@@ -92,8 +92,8 @@ def _run(settings: ServeSettings) -> None:
 def _run_workers(settings: ServeSettings) -> None:
     """Serve in several processes, each of which loads everything itself."""
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
+    from ptune.cli.serve_workers import Workers
     from ptune.serving.app import SETTINGS_VARIABLE, check_reach
     from ptune.serving.catalogue import Catalogue
     from ptune.serving.keys import Keys
@@ -110,7 +110,7 @@ def _run_workers(settings: ServeSettings) -> None:
     with tempfile.TemporaryDirectory(prefix="ptune-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         os.environ[SETTINGS_VARIABLE] = settings.worker_json()
-        Multiprocess(config, sockets=[listening]).run()
+        Workers(config, sockets=[listening]).run()
 
 
 def _server_options(settings: ServeSettings) -> dict[str, Any]:
@@ -143,6 +143,7 @@ def _bind(settings: ServeSettings) -> socket.socket:
             field="port",
             value=settings.port,
         ) from err
+    listening.listen(2048)  # from now on connections wait until they are accepted
     listening.set_inheritable(True)
     return listening
 

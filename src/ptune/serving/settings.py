@@ -56,7 +56,10 @@ class ServeOptions(BaseModel):
     )
 
     device: str = Field("auto", description="Device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.")
-    dtype: DType = Field("auto", description="Data type of the backbone. auto: bfloat16 on a GPU or CPU that multiplies it, otherwise float32.")
+    dtype: DType = Field(
+        "auto",
+        description="Data type of the backbone. auto: bfloat16 on a GPU or CPU that multiplies it, otherwise float32.",
+    )
     precision: Precision | None = Field(
         None,
         description="Run the backbone with OpenVINO on the CPU, in this precision: bf16 needs a CPU with AMX, int8 "

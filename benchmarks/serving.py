@@ -18,7 +18,7 @@
                     the accepted, share and latency of those refused (429); and how soon after it all is as before
 
 All are measured in turn in every round; the best round counts for throughput. Adapters have the default settings and
-random weights, texts are made up. The load comes from the same machine, so it takes a part of its cores.
+random weights, texts are made up. The server chooses its data type itself, and PEFT computes in --dtype. The load comes from the same machine, so it takes a part of its cores.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peft-adapters", type=int, default=100)
     parser.add_argument("--words", type=int, default=20, help="of a text")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--server-dtype", default="auto", help="of the server; --dtype is PEFT's")
     parser.add_argument("--precision", help="of the server: bf16, int8")
     parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16", "int8"], help="to compare")
-    parser.add_argument("--folder", type=Path, help="adapters of an earlier run, or where to keep them")
+    parser.add_argument("--folder", help="adapters of an earlier run, or where to keep them")
     short = {"counts": [1, 20], "processes": 2, "seconds": 1.0, "repeats": 1, "models": ["minilm"], "precisions": []}
     return parse(parser, arguments, short)
 
@@ -73,7 +74,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def measure(options: argparse.Namespace) -> Cell:
     """Return the tables."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = (options.folder or Path(scratch) / "adapters").absolute()
+        folder = Path(options.folder or Path(scratch) / "adapters").absolute()
         backbone = load_model(options.models[0], Path(scratch), options)
         count = max(*options.counts, MANY, options.processes)
         write_adapters(backbone, folder, count)
@@ -102,7 +103,7 @@ def write_adapters(backbone: Backbone, folder: Path, count: int, mixed: float = 
 
 def server_options(options: argparse.Namespace) -> list[str]:
     """Return the options of `ptune serve`."""
-    chosen = ["--dtype", options.dtype, "--device", options.device, "--no-log-requests", "--watch-seconds", "1"]
+    chosen = ["--dtype", options.server_dtype, "--device", options.device, "--no-log-requests", "--watch-seconds", "1"]
     return chosen + (["--precision", options.precision] if options.precision else [])
 
 

@@ -67,7 +67,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=32, help="to find the capacity with")
     parser.add_argument("--words", type=int, default=20, help="of a text")
     parser.add_argument("--precision", help="of the server: bf16, int8")
-    parser.add_argument("--folder", type=Path, help="adapters of an earlier run, or where to keep them")
+    parser.set_defaults(server_dtype="float32")  # in bfloat16, batches of other sizes round visibly
+    parser.add_argument("--folder", help="adapters of an earlier run, or where to keep them")
     return parse(parser, arguments, {"minutes": 0.2, "adapters": 40, "models": ["minilm"]})
 
 
@@ -78,7 +79,7 @@ def measure(options: argparse.Namespace) -> Cell:
 
 
 def _measure(options: argparse.Namespace, scratch: Path) -> Cell:
-    kept = (options.folder or scratch / "first").absolute()
+    kept = Path(options.folder or scratch / "first").absolute()
     backbone = load_model(options.models[0], scratch, options)
     write_adapters(backbone, kept, options.adapters, options.mixed)
     folder = scratch / "served"

@@ -18,7 +18,8 @@
                     the accepted, share and latency of those refused (429); and how soon after it all is as before
 
 All are measured in turn in every round; the best round counts for throughput. Adapters have the default settings and
-random weights, texts are made up. The server chooses its data type itself, and PEFT computes in --dtype. The load comes from the same machine, so it takes a part of its cores.
+random weights, texts are made up. The server chooses its data type itself, and PEFT computes in --dtype. The load comes
+from the same machine, so it takes a part of its cores.
 """
 
 from __future__ import annotations

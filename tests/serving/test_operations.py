@@ -262,6 +262,23 @@ def test_labels_of_metrics_are_bounded(adapters) -> None:
     assert "ptune_adapters_loaded 3.0" in text
 
 
+def test_traces_go_to_opentelemetry(adapters) -> None:
+    trace = pytest.importorskip("opentelemetry.trace")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    with running(settings_of(f"reviews={adapters / 'reviews'}", telemetry=True)) as client:
+        client.post("/adapters/reviews/predict", {"inputs": SECRET})
+        wait_for(lambda: any(span.kind.name == "SERVER" for span in exporter.get_finished_spans()))
+    spans = exporter.get_finished_spans()
+    assert "POST /adapters/{name}/predict" in {span.name for span in spans}
+    assert "secret" not in "".join(span.to_json() for span in spans)
+
+
 def test_the_server_is_ready_after_its_warm_up(adapters) -> None:
     app = create_app(settings_of(f"reviews={adapters / 'reviews'}"))
     service = app.state.service

@@ -115,12 +115,16 @@ def _run_workers(settings: ServeSettings) -> None:
 
 def _server_options(settings: ServeSettings) -> dict[str, Any]:
     """Return uvicorn's options."""
+    from ptune.serving.protocol import LimitedProtocol, limited_protocol
+
     return {
         "log_config": None,
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": math.ceil(settings.stop_seconds),
         "timeout_keep_alive": 30,
+        # A class that is made for a time cannot be sent to worker processes.
+        "http": limited_protocol(settings.body_timeout) if settings.workers == 1 else LimitedProtocol,
     }
 
 

@@ -11,6 +11,7 @@ from ptune.errors import AdapterError, ConfigError
 from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
 from ptune.model.shared_backbone import shared_backbone
+from ptune.model.tokenizer import tokenizer_of
 
 
 class Backbones:
@@ -22,6 +23,8 @@ class Backbones:
 
     def __init__(self, backbones: Sequence[Backbone]) -> None:
         self.all = list(backbones)
+        # An adapter that is loaded finds its tokenizer here, also where no other adapter is in memory.
+        self._tokenizers = [tokenizer_of(backbone) for backbone in self.all]
         self._prints = {backbone.fingerprint(): backbone for backbone in reversed(self.all)}
 
     def of(self, file: AdapterFile) -> Backbone:

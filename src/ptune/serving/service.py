@@ -19,7 +19,7 @@ from ptune.data.template import Side
 from ptune.data.texts import Text, unzip
 from ptune.errors import AdapterError, ConfigError, PtuneError, RequestError
 from ptune.inference.answers import probabilities
-from ptune.inference.engine import CPU_TOKENS, GPU_TOKENS
+from ptune.inference.engine import GPU_TOKENS
 from ptune.serving.backbones import Backbones
 from ptune.serving.bank import Bank, Loaded, settle
 from ptune.serving.batcher import Batcher, Limits
@@ -30,6 +30,9 @@ from ptune.serving.settings import ServeSettings
 from ptune.serving.uploads import Uploads
 
 logger = logging.getLogger(__name__)
+
+# Tokens of a batch on a CPU. Larger ones are hardly faster there, and a request waits for the batch in front of its own.
+CPU_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Service:
         self.backbones = backbones
         self.bank = Bank(backbones, settings.adapter_memory)
         first = backbones.all[0]
-        self.batch_tokens = settings.max_batch_tokens or (CPU_TOKENS if first.device.type == "cpu" else GPU_TOKENS)
+        self.batch_tokens = settings.max_batch_tokens or (CPU_BATCH if first.device.type == "cpu" else GPU_TOKENS)
         limits = Limits(self.batch_tokens, settings.max_batch_rows, settings.max_queue_rows, settings.max_wait)
         self.batcher = Batcher(Compute(self.batch_tokens), limits, first.under_way)
         self.encoding = Encoding()

@@ -91,7 +91,12 @@ class ServeOptions(BaseModel):
         "it take longer, it is answered 429 at once.",
     )
     timeout: float = Field(30.0, gt=0, le=3600, description="Seconds after which a request is answered 504.")
-    body_timeout: float = Field(10.0, gt=0, le=3600, description="Seconds that a client may take to send a request.")
+    body_timeout: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds that a client may take to send the head of a request, and again to send its body.",
+    )
 
     max_body: Size = Field(8 * 2**20, ge=64, description="Largest body of a request, such as 8MB.")
     max_upload: Size = Field(256 * 2**20, ge=64, description="Largest adapter that may be uploaded, such as 256MB.")

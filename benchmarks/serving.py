@@ -3,7 +3,8 @@
     python benchmarks/serving.py [--counts 1 10 100 1000] [--processes 4] [--seconds 5] [--repeats 3]
 
     N adapters      requests of one text each over as many connections as --connections, spread evenly over N adapters
-                    of one server that holds all; `ratio` is to one adapter
+                    of one server that holds all; `ratio` is to one adapter, the median of the
+                    rounds
     peft            PEFT in one process without HTTP: for each request `set_adapter`, then the forward pass of one row.
                     The adapters are prefixes of as many virtual tokens. At most --peft-adapters, because the time that
                     PEFT takes to add one grows with their number
@@ -48,6 +49,7 @@ from ptune.serving.load import LoadConfig, made_up_texts, questions
 from ptune.serving.loadtest import Answer, Tally, drive
 
 MANY = 50  # adapters that one text is asked of
+TABLES = ("adapters", "one call", "capacity", "processes", "precision")
 BATCHES = (1, 8, 32)  # texts in a request
 
 
@@ -58,6 +60,7 @@ def main() -> None:
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = speed_options(__doc__)
+    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES, help="besides that of memory")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 10, 100, 1000], help="adapters asked in turn")
     parser.add_argument("--processes", type=int, default=4, help="servers with one adapter each")
     parser.add_argument("--connections", type=int, default=32)
@@ -68,7 +71,14 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", help="of the server: bf16, int8")
     parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16", "int8"], help="to compare")
     parser.add_argument("--folder", help="adapters of an earlier run, or where to keep them")
-    short = {"counts": [1, 20], "processes": 2, "seconds": 1.0, "repeats": 1, "models": ["minilm"], "precisions": []}
+    short = {
+        "counts": [1, 20],
+        "processes": 2,
+        "seconds": 1.0,
+        "repeats": 1,
+        "models": ["minilm"],
+        "tables": TABLES[:-1],
+    }
     return parse(parser, arguments, short)
 
 
@@ -84,12 +94,16 @@ def measure(options: argparse.Namespace) -> Cell:
         arguments = [str(folder), *server_options(options)]
         with ServerProcess(arguments, Path(scratch) / "server.log").wait() as server:
             names = [name_of(number) for number in range(count)]
-            tables = {"memory": measure_memory(server, names, folder, texts, options)}
-            tables["adapters"] = measure_adapters(server, peft, names, texts, options)
-            tables["one call"] = measure_many(server, names, texts, options)
-            tables["capacity"] = measure_capacity(server, names, texts, options)
-        tables["processes"] = measure_processes(folder, Path(scratch), texts, options)
-        if options.precisions:
+            tables = {"memory": measure_memory(server, names, folder, texts, options)}  # loads all adapters
+            if "adapters" in options.tables:
+                tables["adapters"] = measure_adapters(server, peft, names, texts, options)
+            if "one call" in options.tables:
+                tables["one call"] = measure_many(server, names, texts, options)
+            if "capacity" in options.tables:
+                tables["capacity"] = measure_capacity(server, names, texts, options)
+        if "processes" in options.tables:
+            tables["processes"] = measure_processes(folder, Path(scratch), texts, options)
+        if "precision" in options.tables:
             tables["precision"] = measure_precisions(folder, Path(scratch), texts, options)
         return tables
 
@@ -104,7 +118,7 @@ def write_adapters(backbone: Backbone, folder: Path, count: int, mixed: float = 
 
 def server_options(options: argparse.Namespace) -> list[str]:
     """Return the options of `ptune serve`."""
-    chosen = ["--dtype", options.server_dtype, "--device", options.device, "--no-log-requests", "--watch-seconds", "1"]
+    chosen = ["--dtype", options.server_dtype, "--device", options.device, "--no-log-requests"]
     return chosen + (["--precision", options.precision] if options.precision else [])
 
 
@@ -145,14 +159,18 @@ def measure_adapters(
     runs: dict[str, Callable[[], Cell]] = {_counted(count): partial(serve, count) for count in options.counts}
     for count in {1, peft.count}:
         runs[f"peft, {_counted(count)}"] = partial(peft.run, count, options.seconds)
-    rounds = [{title: run() for title, run in runs.items()} for _ in range(options.repeats)]
-    base = max(cells[_counted(options.counts[0])]["requests_per_second"] for cells in rounds)
+    rounds: list[dict[str, Cell]] = []
+    for number in range(options.repeats):  # every other round the other way round, so that no run is always the last
+        order = list(runs) if number % 2 == 0 else list(reversed(runs))
+        cells = {title: runs[title]() for title in order}
+        rounds.append({title: cells[title] for title in runs})
+    base = _counted(options.counts[0])
     table = {}
     for title in runs:
-        cells = [one[title] for one in rounds]
-        best = max(cells, key=lambda cell: cell["requests_per_second"])
-        ratio = round(best["requests_per_second"] / base, 3)
-        table[title] = {**best, "ratio": ratio, "rounds": [cell["requests_per_second"] for cell in cells]}
+        speeds = [cells[title]["requests_per_second"] for cells in rounds]
+        ratios = [cells[title]["requests_per_second"] / cells[base]["requests_per_second"] for cells in rounds]
+        best = max((cells[title] for cells in rounds), key=lambda cell: cell["requests_per_second"])
+        table[title] = {**best, "ratio": round(statistics.median(ratios), 3), "rounds": speeds}
     return table
 
 

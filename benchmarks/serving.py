@@ -3,8 +3,7 @@
     python benchmarks/serving.py [--counts 1 10 100 1000] [--processes 4] [--seconds 5] [--repeats 3]
 
     N adapters      requests of one text each over as many connections as --connections, spread evenly over N adapters
-                    of one server that holds all; `ratio` is to one adapter, the median of the
-                    rounds
+                    of one server that holds all; `ratio` is to one adapter, the median of the rounds
     peft            PEFT in one process without HTTP: for each request `set_adapter`, then the forward pass of one row.
                     The adapters are prefixes of as many virtual tokens. At most --peft-adapters, because the time that
                     PEFT takes to add one grows with their number

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import Response
+
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
@@ -110,7 +112,9 @@ def _route(
         }
     if header:
         extra["parameters"] = [_NAME]
-    return {"responses": responses, "openapi_extra": extra, "status_code": status, "response_model": None}
+    described_answer = {"responses": responses, "openapi_extra": extra, "status_code": status, "response_model": None}
+    # Without a class of its own, FastAPI describes an answer without content as JSON.
+    return described_answer if "content" in answer else {**described_answer, "response_class": Response}
 
 
 def _body(required: list[str], **properties: Schema) -> Schema:

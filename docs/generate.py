@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-COMMANDS = ("train", "evaluate", "predict", "inspect", "export", "push", "demo", "completion")
+COMMANDS = ("train", "evaluate", "predict", "inspect", "export", "push", "serve", "demo", "completion")
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"

@@ -134,6 +134,7 @@ def test_a_request_that_would_wait_too_long_is_refused() -> None:
         await submit(batcher)
         batcher._seconds_a_token = 0.06  # 5 tokens take 0.3 s
         first = await close_gate(batcher, model)
+        assert 0.2 < batcher.wait() <= 0.3
         second = submit(batcher)
         await asyncio.sleep(0.01)
         with pytest.raises(RequestError, match="busy"):

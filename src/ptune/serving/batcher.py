@@ -106,12 +106,15 @@ class Batcher:
         self._queue: deque[Ticket] = deque()
         self._turns = 0  # tokens of the next turn of all tickets
         self._busy = 0
+        self._ends: dict[int, float] = {}  # when the batches that are being computed should be done
         self._seconds_a_token: float | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ptune-model")
 
     def wait(self) -> float:
         """Return the seconds that a new request would wait for its turn, as far as is known."""
-        return (self._turns + self.busy_tokens) * (self._seconds_a_token or 0.0)
+        now = time.perf_counter()
+        busy = sum(max(0.0, end - now) for end in self._ends.values()) / self.threads
+        return busy + self._turns * (self._seconds_a_token or 0.0)
 
     async def submit(
         self, loaded: Sequence[Loaded], encoded: Sequence[Encoded], pairs: Sequence[Pair], deadline: float
@@ -152,7 +155,7 @@ class Batcher:
         rows, tokens = len(ticket.pairs), ticket.tokens(0, len(ticket.pairs))
         wait = self.wait()
         speed = self._seconds_a_token or 0.0
-        late = ticket.submitted + (self.tokens + self.busy_tokens + tokens) * speed > ticket.deadline
+        late = ticket.submitted + wait + (self.tokens + tokens) * speed > ticket.deadline
         if self._queue and (self.rows + rows > self.limits.queue_rows or wait > self.limits.max_wait or late):
             raise RequestError(
                 "the server is busy: too many rows are waiting; try again later",
@@ -193,6 +196,7 @@ class Batcher:
             if self.on_batch is not None:
                 self.on_batch(sum(end - start for _, start, end in parts), tokens)
             begun = time.perf_counter()
+            self._ends[id(parts)] = begun + tokens * (self._seconds_a_token or 0.0) * self.threads
             future = loop.run_in_executor(self._pool, self._compute, parts)
             future.add_done_callback(lambda done, p=parts, t=tokens, b=begun: self._finish(done, p, t, b))  # type: ignore[misc]
 
@@ -237,6 +241,7 @@ class Batcher:
         """Give results to their owners, and start the next batch."""
         self._busy -= 1
         self.busy_tokens -= tokens
+        del self._ends[id(parts)]
         seconds = (time.perf_counter() - begun) / max(tokens, 1) / self.threads
         before = self._seconds_a_token
         self._seconds_a_token = seconds if before is None else (1 - _NEWEST) * before + _NEWEST * seconds

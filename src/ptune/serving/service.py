@@ -31,7 +31,7 @@ from ptune.serving.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
-# Tokens of a batch on a CPU. Larger ones are hardly faster there, and a request waits for the batch in front of its own.
+# Tokens of a batch on a CPU. Larger ones are hardly faster there, and a request waits for the one in front of its own.
 CPU_BATCH = 512
 
 

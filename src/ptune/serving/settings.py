@@ -84,7 +84,7 @@ class ServeOptions(BaseModel):
     max_batch_rows: int = Field(128, ge=1, le=65536, description="Most rows that are computed together.")
     max_queue_rows: int = Field(20_000, ge=1, description="Most rows that wait. A request beyond them is answered 429.")
     max_wait: float = Field(
-        0.5,
+        0.3,
         gt=0,
         le=600,
         description="Longest time in seconds that a new request should wait for its turn. Where the rows in front of "

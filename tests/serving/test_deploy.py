@@ -96,6 +96,14 @@ def test_every_metric_of_the_board_and_the_alerts_exists(expression, metrics) ->
     assert expression.count("(") == expression.count(")")
 
 
+def test_the_metrics_of_text_embeddings_inference_have_its_names(metrics) -> None:
+    counters = {"te_request_count", "te_request_success", "te_request_failure", "te_queue_size"}
+    kinds = ("te_request_duration", "te_request_queue_duration", "te_request_inference_duration", "te_batch_next_size")
+    histograms = {f"{name}_bucket" for name in (*kinds, "te_batch_next_tokens")}
+    assert counters | histograms <= metrics
+    assert not any(name.startswith("te_") and name.endswith("_total") for name in metrics)
+
+
 def test_the_panels_of_the_board_do_not_overlap() -> None:
     taken = set()
     for panel in json.loads(text_of("grafana/board.json"))["panels"]:

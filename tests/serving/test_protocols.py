@@ -62,9 +62,9 @@ def test_text_embeddings_inference(server) -> None:
     assert server("GET", "/health") == (200, "")
     metrics = server.get("/metrics")
     for name in (
-        "te_request_count_total",
-        "te_request_success_total",
-        "te_request_failure_total",
+        "te_request_count{",
+        "te_request_success{",
+        "te_request_failure{",
         "te_request_duration_sum",
         "te_request_queue_duration_sum",
         "te_request_inference_duration_sum",

@@ -66,7 +66,7 @@ def metrics(server) -> set[str]:
 
     async def ask() -> str:
         connection = Connection(Server.at(server.url))
-        for body in (b'{"inputs": "a good film"}', b"{}"):
+        for body in (b'{"inputs": "a good film"}', b'{"inputs": ["a", "pair"]}'):
             await connection.post("/predict", body)
         text = (await connection.get("/metrics")).content.decode()
         connection.close()

@@ -188,14 +188,14 @@ def test_a_request_that_takes_too_long_is_answered_504(adapters) -> None:
 
 
 def test_an_adapter_that_is_slow_to_load_holds_up_its_own_requests_alone(adapters) -> None:
-    places = [f"{name}={adapters / name}" for name in ("reviews", "spam", "topics")]
+    places = [f"{name}={adapters / name}" for name in ("reviews", "spam", "ensemble")]
     with running(settings_of(*places, timeout=0.3)) as client:
         gate, read = threading.Event(), client.service.bank.read
         client.service.bank.read = lambda entry: (gate.wait(10), read(entry))[1]
-        assert client("POST", "/adapters/topics/predict", BODY)[0] == 504
+        assert client("POST", "/adapters/ensemble/predict", BODY)[0] == 504
         assert client("POST", "/adapters/reviews/predict", BODY)[0] == 200  # in memory since the warm-up
         gate.set()
-        wait_for(lambda: client("POST", "/adapters/topics/predict", BODY)[0] == 200)
+        wait_for(lambda: client("POST", "/adapters/ensemble/predict", BODY)[0] == 200)
 
 
 def test_a_client_that_has_gone_is_not_computed_for(adapters) -> None:

@@ -17,6 +17,7 @@ ROOT = Path(ptune.__file__).parent
 LAYERS = (
     "errors",
     "version",
+    "launched",
     "atomic",
     "hub",
     "settings_file",

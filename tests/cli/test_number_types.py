@@ -12,10 +12,8 @@ from ptune.cli import main
 @pytest.fixture(scope="module")
 def trained(backbone_folder, reviews, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapter")
-    options = ["--epochs", "1", "--dtype", "bfloat16", "--objective", "labels", "--device", "cpu"]
-    main(
-        ["train", "--backbone", str(backbone_folder("bert")), "--data", str(reviews), "--output", str(folder), *options]
-    )
+    places = ["--backbone", str(backbone_folder("bert")), "--data", str(reviews), "--output", str(folder)]
+    main(["train", *places, "--epochs", "1", "--dtype", "bfloat16", "--objective", "labels", "--device", "cpu"])
     return folder
 
 

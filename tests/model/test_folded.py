@@ -40,6 +40,7 @@ def alone(model, row: Encoded) -> torch.Tensor:
 def test_rows_of_many_folded_classifiers_are_those_of_each_alone(family, backbone) -> None:
     model = backbone(family)
     kinds: list[dict[str, object]] = [{}, {}, {"labels": "abc"}, {"pooling": "last"}, {"softmax": "shared"}]
+    kinds += [{"pooling": "pair"}, {"pooling": "pair"}] * (family == "bert")
     kinds += [{"method": "p-tuning"}, {"method": "prompt-tuning"}, {"problem_type": REGRESSION, "labels": "n"}]
     models = [make(model, seed, **kind) for seed, kind in enumerate(kinds)]  # type: ignore[arg-type]
     models[-1].standardise(torch.tensor([100.0, 140.0]))

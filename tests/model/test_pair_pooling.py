@@ -14,10 +14,14 @@ from ptune.data.encode import TextEncoder
 from ptune.data.splits import Split, TextData
 from ptune.errors import ConfigError
 from ptune.inference.classifier import TextClassifier
+from ptune.inference.engine import compute_logits
 from ptune.inference.mixed import predict_mixed
 from ptune.model.head import COSINE_SCALE
 from ptune.model.hidden import Hidden
 from ptune.model.mixed import start_logits
+from ptune.model.vectors import PooledVectors
+from ptune.training.comparing import start_comparing
+from ptune.training.steps import Rows
 
 PAIRS = [("the film is slow", "a slow film"), ("one two", "the plot is very cold there"), ("good", "bad")]
 
@@ -108,17 +112,21 @@ def test_saved_and_loaded(backbone, tmp_path):
         assert before["score"] == pytest.approx(after["score"], abs=1e-6)
 
 
-def test_learns_whether_two_texts_say_the_same(backbone, tmp_path):
+def _same_or_other(count):
+    """Pairs of the same text, and of two texts."""
     words = "film book plot cast red blue warm cold left right".split()
-    texts = [f"{words[n % 10]} {words[(n * 7 + 3) % 10]}" for n in range(120)]
-    pairs = [text if n % 2 else f"{words[(n * 3 + 5) % 10]} {words[(n + 4) % 10]}" for n, text in enumerate(texts)]
-    rows = Split(texts, pairs, [n % 2 for n in range(120)])
-    data = TextData({"train": rows, "validation": rows}, ["other", "same"], Columns("text", "pair", "label"), "made")
+    texts = [f"{words[n % 10]} {words[(n * 7 + 3) % 10]}" for n in range(count)]
+    pairs = [text if n % 2 else f"{words[(n + 5) % 10]} {words[(n * 7 + 8) % 10]}" for n, text in enumerate(texts)]
+    rows = Split(texts, pairs, [n % 2 for n in range(count)])
+    return TextData({"train": rows, "validation": rows}, ["other", "same"], Columns("text", "pair", "label"), "made")
+
+
+def test_learns_whether_two_texts_say_the_same(backbone, tmp_path):
+    data = _same_or_other(120)
     model = ptune.PromptClassifier.for_data(backbone("bert"), data, ptune.PromptConfig(method="deep", virtual_tokens=4))
     assert model.config.pooling == "pair"
-    config = ptune.TrainConfig(epochs=8, objective="labels", head_lr=0.05)
-    result = ptune.train(model, data, config, output=tmp_path / "run")
-    assert max(epoch["accuracy"] for epoch in result.history) > 0.9
+    result = ptune.train(model, data, ptune.TrainConfig(epochs=12, objective="labels"), output=tmp_path / "run")
+    assert max(epoch["accuracy"] for epoch in result.history) > 0.85
 
 
 def test_single_texts_cannot_be_compared(backbone, tmp_path):
@@ -144,3 +152,38 @@ def test_trainer_gives_segments_only(backbone):
     torch.testing.assert_close(model(**batch).logits, model(**batch, pair_position=given).logits)
     with pytest.raises(ValueError, match="or make the model with `pooling='mean'`"):
         model(batch["input_ids"])
+
+
+def test_cosines_are_standardised_and_folded_into_the_saved_head(backbone, tmp_path):
+    data = _same_or_other(60)
+    model = ptune.PromptClassifier.for_data(backbone("bert"), data, ptune.PromptConfig(method="deep", virtual_tokens=4))
+    config = ptune.TrainConfig(epochs=1, objective="labels")
+    trained = ptune.train(model, data, config, output=tmp_path / "run").classifier
+    assert float(model.head.cosine_shift) != 0
+    loaded = ptune.load(tmp_path / "run", backbone("bert"))
+    assert float(loaded.model.head.cosine_shift) == 0
+    for before, after in zip(trained.predict(PAIRS), loaded.predict(PAIRS), strict=True):
+        assert before["score"] == pytest.approx(after["score"], abs=1e-5)
+    state = model.state_dict()
+    again = _classifier(backbone("bert")).model
+    again.load_state_dict(state)
+    assert float(again.head.cosine_scale) == pytest.approx(float(model.head.cosine_scale))
+    scale = float(model.head.cosine_scale)
+    ptune.train(model, data, config, output=tmp_path / "further")
+    assert float(model.head.cosine_scale) == scale
+
+
+def test_the_head_starts_with_what_the_cosine_says(backbone):
+    data = _same_or_other(60)
+    model = ptune.PromptClassifier.for_data(backbone("bert"), data, ptune.PromptConfig(method="deep", virtual_tokens=4))
+    classifier = TextClassifier.around(model)
+    rows = Rows(classifier.encoder.encode(data.train.texts, data.train.pairs), torch.tensor(data.train.labels))
+    start_comparing([model], rows, classifier.pad_id)
+    weight = model.head.linear.weight[:, -1].detach()
+    assert weight[1] > 0.1  # class "same"
+    assert weight[0] == pytest.approx(-weight[1].item())
+    vectors = compute_logits(
+        [PooledVectors(model)], rows.encoded, [(n, 0) for n in range(60)], classifier.pad_id
+    ).logits[0]
+    assert float(vectors[:, -1].mean()) == pytest.approx(0, abs=1e-4)
+    assert float(vectors[:, -1].std()) == pytest.approx(1, abs=1e-4)

@@ -164,12 +164,15 @@ def test_overload_is_answered_at_once_with_429(adapters) -> None:
             kept = [threads.submit(client, "POST", "/predict", BODY) for _ in range(5)]
             wait_for(lambda: batcher.rows == 4)
             started = time.perf_counter()
+            client.service.encoding.encode = None  # nothing is done for a request that is refused
             for path, body in (("/predict", BODY), ("/", BODY), ("/v1/classify", {"input": "bad"})):
                 status, content = client("POST", path, body)
                 assert status == 429
                 assert int(client.last["retry-after"]) >= 1
             assert content["error"]["type"] == "RateLimitError"
             assert time.perf_counter() - started < 1
+            assert client("POST", "/adapters/nope", BODY)[0] == 404
+            del client.service.encoding.encode
             gate.set()
             assert [one.result()[0] for one in kept] == [200] * 5
         assert client("POST", "/predict", BODY)[0] == 200
@@ -182,6 +185,17 @@ def test_a_request_that_takes_too_long_is_answered_504(adapters) -> None:
         assert client("POST", "/predict", BODY)[0] == 504
         gate.set()
         wait_for(lambda: client("POST", "/predict", BODY)[0] == 200)
+
+
+def test_an_adapter_that_is_slow_to_load_holds_up_its_own_requests_alone(adapters) -> None:
+    places = [f"{name}={adapters / name}" for name in ("reviews", "spam", "ensemble")]
+    with running(settings_of(*places, timeout=0.3)) as client:
+        gate, read = threading.Event(), client.service.bank.read
+        client.service.bank.read = lambda entry: (gate.wait(10), read(entry))[1]
+        assert client("POST", "/adapters/ensemble/predict", BODY)[0] == 504
+        assert client("POST", "/adapters/reviews/predict", BODY)[0] == 200  # in memory since the warm-up
+        gate.set()
+        wait_for(lambda: client("POST", "/adapters/ensemble/predict", BODY)[0] == 200)
 
 
 def test_a_client_that_has_gone_is_not_computed_for(adapters) -> None:

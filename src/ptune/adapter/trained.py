@@ -94,6 +94,7 @@ def build_trained(
         model.load_trainable_state(tensors)
         model.target_scale.fill_(float(facts["target_scale"]))
         model.target_shift.fill_(float(facts["target_shift"]))
+        model.set_cosine_unit(facts.get("cosine"))
     except (ValueError, RuntimeError, KeyError, TypeError) as err:
         raise AdapterError(
             f"'{where}': {STATE_FILE} is not the state of the classifier that it describes: {err}; copy the folder "

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ptune.cli.options import SETTINGS
 from ptune.cli.spelling import option, spell
 from ptune.errors import cut, describe_problems, printable
+from ptune.launched import is_first
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -29,17 +30,19 @@ class Terminal:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
+        self.silent = not is_first()  # one of several processes of a run is enough
 
     def say(self, text: str = "") -> None:
         """Print a line for people.
 
         Labels and names may come from files of others. Characters that would control the terminal become escapes.
         """
-        print(one_line(text), file=sys.stderr if self.as_json else sys.stdout, flush=True)
+        if not self.silent:
+            print(one_line(text), file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
     def answer(self, content: Mapping[str, Any]) -> None:
         """Print the result as one line of JSON, if `as_json` is set."""
-        if self.as_json:
+        if self.as_json and not self.silent:
             print(printable(json.dumps(content, ensure_ascii=False, default=str)), flush=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
@@ -66,7 +69,7 @@ def log_to_stderr() -> None:
     handler.setFormatter(_Format())
     logger = logging.getLogger("ptune")
     logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if is_first() else logging.ERROR)
     logger.propagate = False
 
 

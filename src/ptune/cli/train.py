@@ -26,6 +26,7 @@ from ptune.cli.terminal import Terminal, type_and_device
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.evaluation.chance import describe_interval
+from ptune.launched import is_first
 from ptune.model.config import PromptConfig
 from ptune.training.callbacks import Report, reporting_callbacks
 from ptune.training.config import TrainConfig
@@ -100,7 +101,9 @@ def train(
     options = options_of(backbone, data, report_to, (data_options, backbone_options, prompt, training))
     if resume:
         check_unchanged(output, options)
-    check_output(output, backbone, overwrite, resume)  # first, because reading data may take long
+    first = is_first()
+    if first:
+        check_output(output, backbone, overwrite, resume)  # early, because reading data may take long
     callbacks = reporting_callbacks(report_to)
     result = run(
         terminal,
@@ -112,7 +115,7 @@ def train(
         training,
         resume,
         callbacks,
-        partial(write_options, output, options),
+        partial(write_options, output, options) if first else None,
     )
     terminal.answer(summary(result))
 
@@ -188,7 +191,7 @@ def run(
     training.check_use(data.problem_type)
     loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)
-    training = settle(training, model, data)
+    training = settle(training, model, data, output if resume else None)
     terminal.say(_describe(model, training))
     if training.folds:
         rows = len(data.train) + len(data.validation)

@@ -303,13 +303,13 @@ class PromptClassifier(nn.Module):
 
     def folded_head(self) -> dict[str, Tensor]:
         """Return the tensors of the head. For a regression, scale and shift are folded into its last layer."""
-        state = dict(self.head.state_dict())
+        state = self.head.folded() if isinstance(self.head, TextHead) else dict(self.head.state_dict())
         if self.problem_type == REGRESSION:
             layer = output_layer(self.head)
             name = next(name for name, module in self.head.named_modules() if module is layer)
-            state[f"{name}.weight"] = layer.weight * self.target_scale
+            state[f"{name}.weight"] = state[f"{name}.weight"] * self.target_scale
             if layer.bias is not None:
-                state[f"{name}.bias"] = layer.bias * self.target_scale + self.target_shift
+                state[f"{name}.bias"] = state[f"{name}.bias"] * self.target_scale + self.target_shift
         return state
 
     def train(self, mode: bool = True) -> PromptClassifier:
@@ -323,13 +323,23 @@ class PromptClassifier(nn.Module):
         unit = (1.0, 0.0)
         if self.problem_type == REGRESSION:
             unit = (float(self.target_scale), float(self.target_shift))
-        return extra_state.pack_facts(self.config, self.backbone, self.labels, self.problem_type, unit)
+        cosine = None
+        if self.config.pooling == "pair":
+            cosine = (float(self.head.cosine_scale), float(self.head.cosine_shift))  # type: ignore[arg-type]
+        return extra_state.pack_facts(self.config, self.backbone, self.labels, self.problem_type, unit, cosine)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the unit of a regression from a state that is loaded. Everything else is known already."""
+        """Take the units of targets and cosines from a state that is loaded. Everything else is known already."""
         facts = extra_state.unpack_facts(state)
+        self.set_cosine_unit(facts.get("cosine"))
         self.target_scale.fill_(facts["target_scale"])
         self.target_shift.fill_(facts["target_shift"])
+
+    def set_cosine_unit(self, unit: tuple[float, float] | None) -> None:
+        """Set the scale and the shift of the cosines that the head reads. None: leave them."""
+        if unit is not None and isinstance(self.head, TextHead) and self.head.pooling == "pair":
+            self.head.cosine_scale.fill_(float(unit[0]))
+            self.head.cosine_shift.fill_(float(unit[1]))
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Return the tensors that training changes, by name: those of the prompt encoder, not folded, and the head."""

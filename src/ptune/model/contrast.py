@@ -53,6 +53,34 @@ class PairLoss:
         return ((errors * near).sum() / near.sum() + (errors * far).sum() / far.sum().clamp_min(1e-6)) / 2
 
 
+def logistic_regression(
+    vectors: Tensor, targets: Tensor, inverse_strength: float, row_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit a regularised logistic regression.
+
+    Args:
+        vectors: [N, H].
+        targets: [N], class indices, at least two different ones.
+        inverse_strength: of the regularisation.
+        row_weights: [N], weights of the rows; None: all count equally.
+
+    Returns:
+        The K classes that occur [K], their weights [K, H] and biases [K], in float64.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after so many steps it is close enough
+        fitted = LogisticRegression(C=inverse_strength, max_iter=1000).fit(
+            vectors.double().numpy(), targets.numpy(), None if row_weights is None else row_weights.numpy()
+        )
+    weight, bias = torch.from_numpy(fitted.coef_), torch.from_numpy(fitted.intercept_)
+    if len(weight) == 1:  # two classes have one row: the logit of the second
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    return torch.from_numpy(fitted.classes_), weight, bias
+
+
 @torch.no_grad()
 def fit_head(linear: nn.Linear, vectors: Tensor, targets: Tensor, row_weights: Tensor | None = None) -> None:
     """Set a linear layer to the logistic regression over vectors.
@@ -63,19 +91,8 @@ def fit_head(linear: nn.Linear, vectors: Tensor, targets: Tensor, row_weights: T
         targets: [N], class indices, at least two different ones.
         row_weights: [N], weights of the rows; None: all count equally.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     length = vectors.norm(dim=1).mean()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # after so many steps it is close enough
-        fitted = LogisticRegression(C=INVERSE_STRENGTH, max_iter=1000).fit(
-            (vectors / length).double().numpy(), targets.numpy(), None if row_weights is None else row_weights.numpy()
-        )
-    weight, bias = torch.from_numpy(fitted.coef_), torch.from_numpy(fitted.intercept_)
-    if len(weight) == 1:  # two classes have one row: the logit of the second
-        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-    classes = torch.from_numpy(fitted.classes_)
+    classes, weight, bias = logistic_regression(vectors / length, targets, INVERSE_STRENGTH, row_weights)
     linear.weight.zero_()
     linear.bias.fill_(_NEVER)
     linear.weight[classes] = (weight / length).to(linear.weight)

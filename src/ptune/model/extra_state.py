@@ -21,7 +21,12 @@ KEY = "_extra_state"  # torch's name for it in a state
 
 
 def pack_facts(
-    config: PromptConfig, backbone: Backbone, labels: list[str], problem_type: ProblemType, unit: tuple[float, float]
+    config: PromptConfig,
+    backbone: Backbone,
+    labels: list[str],
+    problem_type: ProblemType,
+    unit: tuple[float, float],
+    cosine: tuple[float, float] | None = None,
 ) -> Tensor:
     """Return the facts about a classifier as the bytes [N] of a JSON text.
 
@@ -30,6 +35,7 @@ def pack_facts(
     Args:
         config, backbone, labels, problem_type: what the classifier was made with.
         unit: scale and shift of a regression's targets.
+        cosine: scale and shift of the cosines that the head reads; None: it reads none.
     """
     record = {
         "format_version": 1,
@@ -39,7 +45,7 @@ def pack_facts(
         "classes": len(labels),
         "problem_type": problem_type,
     }
-    facts = {"record": record, "target_scale": unit[0], "target_shift": unit[1]}
+    facts = {"record": record, "target_scale": unit[0], "target_shift": unit[1], "cosine": cosine}
     return torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
 
 

@@ -35,6 +35,8 @@ class Folded:
         self.backbone: Backbone = classifier.backbone
         self.head: TextHead | PeftHead = classifier.head.requires_grad_(False)
         self.entry: Entry = classifier.entry
+        usual = isinstance(self.head, TextHead) and self.head.has_usual_cosine  # as in every adapter
+        self.only_layer: nn.Linear | None = self.head.linear if usual else self.head.only_layer  # type: ignore[assignment]
         self.labels = classifier.labels
         self.problem_type: ProblemType = classifier.problem_type
         scale, shift = classifier.target_scale, classifier.target_shift
@@ -56,11 +58,6 @@ class Folded:
     def read(self, hidden: Hidden) -> Tensor:
         """Return the logits [B, C] for hidden states. For a regression they are [B, 1], in the unit of the targets."""
         return self.in_unit(self.head(hidden))
-
-    @property
-    def only_layer(self) -> nn.Linear | None:
-        """The linear layer that has all weights of the head; None if there are several layers."""
-        return self.head.only_layer
 
     def in_unit(self, logits: Tensor) -> Tensor:
         """Return logits [B, C] of the head as they are; for a regression, in the unit of the targets."""

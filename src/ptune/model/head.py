@@ -30,15 +30,16 @@ from ptune.model.hidden import Hidden
 # Which hidden states of each row a head reads: the mean over the text, this mean and those of a pair's two texts, those
 # at one position, or all.
 Reads = Literal["mean", "pair", "position", "all"]
-# What the cosine of a pair's two texts is multiplied by: cosines of texts differ by about 0.2, hidden states by more.
-COSINE_SCALE = 5.0
+# What the cosine of a pair's two texts is multiplied by, unless it was measured (`TextHead.standardise`): in one pass
+# over both texts their cosines have a standard deviation of about 0.08.
+COSINE_SCALE = 12.0
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
     """Pool hidden states over the positions of the text: [B, offset + T, H] -> [B, H], or [B, H + 1] for a pair."""
     if pooling == "pair":
         row, first, second = (hidden if hidden.picked else hidden.averaged("pair")).states.unbind(dim=1)
-        return torch.cat([row, COSINE_SCALE * torch.cosine_similarity(first, second)[:, None]], dim=1)
+        return torch.cat([row, torch.cosine_similarity(first, second)[:, None]], dim=1)
     if hidden.picked:
         return hidden.states[:, 0]
     if pooling == "mean":
@@ -93,6 +94,9 @@ class TextHead(nn.Module):
         transform: applied to the pooled vector first. It is frozen and not part of the head.
     """
 
+    cosine_scale: Tensor
+    cosine_shift: Tensor
+
     def __init__(
         self,
         width: int,
@@ -107,6 +111,9 @@ class TextHead(nn.Module):
         self.linear = nn.Linear(width, classes)
         nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
+        if pooling == "pair":  # not trained and not saved: `folded` makes them part of the linear layer
+            self.register_buffer("cosine_scale", torch.tensor(COSINE_SCALE), persistent=False)
+            self.register_buffer("cosine_shift", torch.zeros(()), persistent=False)
 
     @property
     def reads(self) -> Reads:
@@ -122,18 +129,51 @@ class TextHead(nn.Module):
         """Return the position that is read in each row, [B], counted with `offset` virtual tokens in front."""
         return offset + _text_positions(self.pooling, inputs)
 
+    def vectors(self, hidden: Hidden) -> Tensor:
+        """Return the vectors that the linear layer reads, before a transform, [B, H] or [B, H + 1] for a pair."""
+        pooled = pool(hidden, self.pooling).float()
+        if self.pooling != "pair":
+            return pooled
+        return torch.cat([pooled[:, :-1], (pooled[:, -1:] - self.cosine_shift) * self.cosine_scale], dim=1)
+
     @property
     def only_layer(self) -> nn.Linear | None:
-        """The linear layer that has all weights of the head."""
-        return self.linear
+        """The linear layer that has all numbers of the head; None for a pair, whose cosine may have its own scale."""
+        return None if self.pooling == "pair" else self.linear
 
-    def vectors(self, hidden: Hidden) -> Tensor:
-        """Return what `only_layer` reads, float32 [B, H]."""
-        pooled = pool(hidden, self.pooling).float()
-        return pooled if self.transform is None else self.transform(pooled)
+    @property
+    def has_usual_cosine(self) -> bool:
+        """Whether the linear layer has all numbers of the head, also for a pair. A GPU is waited for."""
+        return self.pooling != "pair" or (float(self.cosine_scale) == COSINE_SCALE and float(self.cosine_shift) == 0)
+
+    def layer_inputs(self, hidden: Hidden) -> Tensor:
+        """Return what the linear layer reads, float32 [B, H]."""
+        vectors = self.vectors(hidden)
+        return vectors if self.transform is None else self.transform(vectors)
 
     def forward(self, hidden: Hidden) -> Tensor:
-        return self.linear(self.vectors(hidden))
+        return self.linear(self.layer_inputs(hidden))
+
+    @torch.no_grad()
+    def standardise(self, cosines: Tensor) -> None:
+        """Let the linear layer read cosines with mean 0 and deviation 1, instead of those that it reads now.
+
+        Args:
+            cosines: [N], of training rows, as `vectors` returns them now.
+        """
+        deviation = cosines.std()
+        if len(cosines) > 1 and deviation > 0:
+            self.cosine_shift += cosines.mean().to(self.cosine_shift) / self.cosine_scale
+            self.cosine_scale /= deviation.to(self.cosine_scale)
+
+    def folded(self) -> dict[str, Tensor]:
+        """Return the tensors of a head with the usual scale of cosines that gives the same logits."""
+        state = dict(self.state_dict())
+        if self.pooling == "pair":
+            last = self.linear.weight[:, -1] * self.cosine_scale
+            state["linear.weight"] = torch.cat([self.linear.weight[:, :-1], last[:, None] / COSINE_SCALE], dim=1)
+            state["linear.bias"] = self.linear.bias - last * self.cosine_shift
+        return state
 
 
 class PeftHead(nn.Module):
@@ -168,7 +208,7 @@ class PeftHead(nn.Module):
         layer = self._modules.get(_ONLY.get(self.kind, ""))
         return layer if isinstance(layer, nn.Linear) else None
 
-    def vectors(self, hidden: Hidden) -> Tensor:
+    def layer_inputs(self, hidden: Hidden) -> Tensor:
         """Return what `only_layer` reads, float32 [B, H]."""
         if self.kind == "score":
             return pool(hidden, "last").float()
@@ -344,7 +384,7 @@ def _first_token(head: PeftHead, hidden: Hidden) -> Tensor:
 
 
 def _pooler(head: PeftHead, hidden: Hidden) -> Tensor:
-    return head.classifier(head.vectors(hidden))  # type: ignore[operator]
+    return head.classifier(head.layer_inputs(hidden))  # type: ignore[operator]
 
 
 def _pre_classifier(head: PeftHead, hidden: Hidden) -> Tensor:
@@ -365,7 +405,7 @@ def _prediction_head(head: PeftHead, hidden: Hidden) -> Tensor:
 
 
 def _score(head: PeftHead, hidden: Hidden) -> Tensor:
-    return head.score(head.vectors(hidden))  # type: ignore[operator]
+    return head.score(head.layer_inputs(hidden))  # type: ignore[operator]
 
 
 _MODULES: dict[str, tuple[str, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -186,7 +187,10 @@ def pick_device(device: str) -> torch.device:
         BackboneError: the device is unknown or cannot be used.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        local = os.environ.get("LOCAL_RANK")  # set by torchrun: each process of a machine takes a GPU of its own
+        return torch.device("cuda") if local is None else torch.device("cuda", int(local) % torch.cuda.device_count())
     try:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).item()  # fails here if the device cannot compute

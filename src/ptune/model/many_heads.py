@@ -74,7 +74,7 @@ def _read_together(
 ) -> list[Tensor]:
     """Return the logits of classifiers whose heads are linear layers of the same shape."""
     first = borders[numbers[0]][0]
-    vectors = classifiers[numbers[0]].head.vectors(hidden.rows(first, borders[numbers[-1]][1]))
+    vectors = classifiers[numbers[0]].head.layer_inputs(hidden.rows(first, borders[numbers[-1]][1]))
     of_rows = [number for number in numbers for _ in range(*borders[number])]
     layers = [classifiers[number].only_layer for number in of_rows]
     weights = torch.stack([layer.weight for layer in layers])  # type: ignore[union-attr]

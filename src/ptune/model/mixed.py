@@ -84,7 +84,8 @@ def start_logits(
         groups[group_of(classifiers[owner], prompts[owner])].append(owner)
     if not torch.is_grad_enabled():  # heads that are next to each other can be applied together
         for members in groups.values():
-            members.sort(key=lambda owner: head_key(classifiers[owner]))
+            if len(members) > 1:
+                members.sort(key=lambda owner: head_key(classifiers[owner]))
     passes = {
         group: _start_group(
             group,

@@ -52,4 +52,7 @@ class PooledVectors:
         return logits
 
     def read(self, hidden: Hidden) -> Tensor:
+        head = self.model.head
+        if isinstance(head, TextHead):
+            return head.vectors(hidden)
         return pool(hidden, self.model.config.pooling or "mean").float()

@@ -86,6 +86,12 @@ class Limits:
     max_wait: float
 
 
+def too_late() -> RequestError:
+    """Return the error of a request whose time is over."""
+    message = "the request was not answered in time; try again later, or send fewer rows"
+    return RequestError(message, 504, kind="Overloaded")
+
+
 class Batcher:
     """Tickets that wait, and those that are being computed. All methods belong to the event loop.
 
@@ -138,13 +144,24 @@ class Batcher:
             async with asyncio.timeout_at(deadline):
                 await ticket.answer
         except TimeoutError:
-            raise RequestError(
-                "the request was not answered in time; try again later, or send fewer rows", 504, kind="Overloaded"
-            ) from None
+            raise too_late() from None
         finally:
             if not ticket.finished:
                 self._forget(ticket)
         return ticket
+
+    def check_room(self, rows: int) -> None:
+        """Check that a new request would be taken.
+
+        Raises:
+            RequestError: it would have to wait too long, or there are too many rows (429).
+        """
+        if self._queue and (self.rows + rows > self.limits.queue_rows or self.wait() > self.limits.max_wait):
+            raise self._busy_error()
+
+    def _busy_error(self) -> RequestError:
+        message = "the server is busy: too many rows are waiting; try again later"
+        return RequestError(message, 429, retry_after=max(1, math.ceil(self.wait())))
 
     def _admit(self, ticket: Ticket) -> None:
         """Put a ticket into the queue.
@@ -153,15 +170,10 @@ class Batcher:
             RequestError: it would have to wait too long, or there are too many rows (429).
         """
         rows, tokens = len(ticket.pairs), ticket.tokens(0, len(ticket.pairs))
-        wait = self.wait()
-        speed = self._seconds_a_token or 0.0
-        late = ticket.submitted + wait + (self.tokens + tokens) * speed > ticket.deadline
-        if self._queue and (self.rows + rows > self.limits.queue_rows or wait > self.limits.max_wait or late):
-            raise RequestError(
-                "the server is busy: too many rows are waiting; try again later",
-                429,
-                retry_after=max(1, math.ceil(wait)),
-            )
+        self.check_room(rows)
+        ready = ticket.submitted + self.wait() + (self.tokens + tokens) * (self._seconds_a_token or 0.0)
+        if self._queue and ready > ticket.deadline:
+            raise self._busy_error()
         ticket.logits = [None] * rows
         self.rows += rows
         self.tokens += tokens

@@ -109,8 +109,8 @@ class Keys:
         self._callers.append((_digest(key), caller))
 
     def __bool__(self) -> bool:
-        """Return whether requests need a key. A key of an administrator alone leaves the adapters open to all."""
-        return any(not caller.admin for _, caller in self._callers) or bool(self._callers)
+        """Return whether requests need a key."""
+        return bool(self._callers)
 
     def caller(self, authorization: str | None) -> Caller | None:
         """Return who sends a request, by the header Authorization; None if its key is missing or unknown.

@@ -22,7 +22,7 @@ from ptune.inference.answers import probabilities
 from ptune.inference.engine import GPU_TOKENS
 from ptune.serving.backbones import Backbones
 from ptune.serving.bank import Bank, Loaded, settle
-from ptune.serving.batcher import Batcher, Limits
+from ptune.serving.batcher import Batcher, Limits, too_late
 from ptune.serving.catalogue import Catalogue, Changes, Entry, check_name
 from ptune.serving.compute import Compute
 from ptune.serving.encoding import Encoding, encoder_key
@@ -110,8 +110,23 @@ class Service:
             name: None: the default adapter.
 
         Raises:
-            RequestError: there is no such adapter (404), or no default one (400).
+            RequestError: see `entry`.
             AdapterError: it cannot be loaded.
+        """
+        entry = self.entry(name)
+        loaded = await self.bank.get(entry)
+        if loaded.entry is not entry:  # its files were newer than the catalogue
+            self.catalogue.put(loaded.entry)
+        return loaded
+
+    def entry(self, name: str | None) -> Entry:
+        """Return what the catalogue says of an adapter.
+
+        Args:
+            name: None: the default adapter.
+
+        Raises:
+            RequestError: there is no such adapter (404), no default one (400), or it cannot be served (424).
         """
         name = name or self.default_adapter
         if name is None:
@@ -120,11 +135,7 @@ class Service:
                 400,
                 field="adapter",
             )
-        entry = self.catalogue[check_name(name)]
-        loaded = await self.bank.get(entry)
-        if loaded.entry is not entry:  # its files were newer than the catalogue
-            self.catalogue.put(loaded.entry)
-        return loaded
+        return self.catalogue[check_name(name)]
 
     async def classify(
         self,
@@ -150,7 +161,6 @@ class Service:
                 the time is over.
             PtuneError: an adapter cannot be loaded or computed, or a text cannot be used.
         """
-        deadline = asyncio.get_running_loop().time() + self.settings.timeout
         rows = len(names) * len(texts)
         if rows > self.settings.max_rows:
             raise RequestError(
@@ -159,8 +169,16 @@ class Service:
                 field="inputs",
             )
         firsts, seconds_of = unzip(texts)
-        loaded = [await self.adapter(name) for name in names]
-        encoded, places = await self._encode(loaded, firsts, seconds_of, side, most)
+        for name in names:
+            self.entry(name)
+        self.batcher.check_room(rows)  # before any work is done for a request that will be refused
+        deadline = asyncio.get_running_loop().time() + self.settings.timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                loaded = [await self.adapter(name) for name in names]
+                encoded, places = await self._encode(loaded, firsts, seconds_of, side, most)
+        except TimeoutError:
+            raise too_late() from None
         self._check_lengths(encoded, loaded, truncate)
         pairs = [(place + row, number) for number, place in enumerate(places) for row in range(len(texts))]
         ticket = await self.batcher.submit(loaded, encoded, pairs, deadline)

@@ -23,11 +23,12 @@ from torch.optim import AdamW
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, ConfigError, OutputError
 from ptune.training.member import Member
+from ptune.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # What has changed if a fact of a run that is a hash has another value.
 _HASHES = {
     "backbone": "the backbone has other weights",
@@ -72,13 +73,18 @@ class RunState:
 class CheckpointWriter:
     """A context that writes checkpoints in the background, one at a time, while training continues.
 
+    Args:
+        folder: of the run.
+        processes: those that train together. Only the first writes.
+
     Raises:
         OutputError: a checkpoint could not be written; the previous one is unchanged. Raised by the next call of
             `save` or `wait`, or on leaving the context.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, processes: Processes) -> None:
         self.folder = folder
+        self.processes = processes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._last: Future[None] | None = None
 
@@ -107,9 +113,16 @@ class CheckpointWriter:
         Raises:
             OutputError: the previous checkpoint could not be written.
         """
+        if not self.processes.first:
+            return
         self.wait()
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(state).items()}
-        content = {"format_version": FORMAT_VERSION, "progress": asdict(state.progress), "identity": identity}
+        content = {
+            "format_version": FORMAT_VERSION,
+            "progress": asdict(state.progress),
+            "identity": identity,
+            "processes": self.processes.count,
+        }
         self._last = self._thread.submit(_write, self.folder, tensors, json.dumps(content))
 
     def wait(self) -> None:
@@ -141,6 +154,26 @@ def _write(folder: Path, tensors: dict[str, Tensor], content: str) -> None:
     from safetensors.torch import save
 
     write_files(folder, {CHECKPOINT_FILE: save(tensors, metadata={"ptune": content})})
+
+
+def global_batch_of(folder: Path, processes: int) -> int | None:
+    """Return the rows of a batch over all processes in the run that left a checkpoint, if it had other processes.
+
+    Args:
+        folder: of the run.
+        processes: the number of processes that go on with it.
+
+    Returns:
+        None if there is no checkpoint, if it cannot be read, or if it had as many processes.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / CHECKPOINT_FILE, framework="pt") as file:
+            content = json.loads((file.metadata() or {})["ptune"])
+        return None if content["processes"] == processes else int(content["identity"]["training"]["global_batch"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None  # `load_checkpoint` says what is wrong
 
 
 def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:

@@ -220,7 +220,8 @@ class TrainConfig(BaseModel):
         epochs = self.epochs or (FEW_ROWS_EPOCHS if few_shot else default_epochs(prompt, task))
         if objective == "contrastive":
             lr, batch, epochs = CONTRASTIVE_RATE * lr, self.batch_size or CONTRASTIVE_BATCH, self.epochs or 1
-        steps = epochs * math.ceil(batches_per_epoch(objective, rows, batch) / self.accumulate)
+        global_batch = task.global_batch or getattr(self, "global_batch", None) or batch * task.processes
+        steps = epochs * math.ceil(batches_per_epoch(objective, rows, global_batch) / self.accumulate)
         average = FEW_ROWS_AVERAGE if few_shot else default_average(steps)
         metrics = task.metrics or choices(task.problem_type)
         # A handful of validation rows cannot tell whether one epoch is better than another.
@@ -231,6 +232,7 @@ class TrainConfig(BaseModel):
             "folds": folds,
             "epochs": epochs,
             "batch_size": batch,
+            "global_batch": global_batch,
             "optimizer": optimizer,
             "lr": self.lr or lr,
             "head_lr": self.head_lr or head_lr,
@@ -317,6 +319,7 @@ class SettledConfig(TrainConfig):
     objective: Literal["labels", "contrastive"]
     epochs: int
     batch_size: int
+    global_batch: int  # rows of a batch over all processes
     optimizer: Literal["muon", "adamw"]
     lr: float
     head_lr: float

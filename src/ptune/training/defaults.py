@@ -35,6 +35,9 @@ class Task:
     encoder: True for an encoder, False for a decoder.
     held_back: True if the validation rows were taken from the training rows.
     gpu: True if the backbone is on a GPU.
+    processes: number of processes that train together.
+    global_batch: rows of a batch over all processes, in a run that is resumed with another number of them; None: not in
+        this case.
     """
 
     rows: int
@@ -49,6 +52,8 @@ class Task:
     gain: float | None = None
     encoder: bool = True
     held_back: bool = False
+    processes: int = 1
+    global_batch: int | None = None
 
 
 RATES_WIDTH = 384  # width of the backbone on which the head rates below were measured

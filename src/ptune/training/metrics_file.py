@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ptune.atomic import write_files
+from ptune.training.processes import Processes
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -17,10 +18,12 @@ class MetricsFile:
     Args:
         folder: the adapter's folder.
         history: lines of earlier epochs, which a resumed run keeps.
+        processes: those that train together. Only the first writes the file.
     """
 
-    def __init__(self, folder: Path, history: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, history: list[dict[str, Any]], processes: Processes) -> None:
         self.folder = folder
+        self._writes = processes.first
         self._lines = [json.dumps(line) for line in history]
 
     def add(self, line: dict[str, Any]) -> None:
@@ -30,4 +33,5 @@ class MetricsFile:
             OutputError: the file cannot be written.
         """
         self._lines.append(json.dumps(line))
-        write_files(self.folder, {METRICS_FILE: ("\n".join(self._lines) + "\n").encode()})
+        if self._writes:
+            write_files(self.folder, {METRICS_FILE: ("\n".join(self._lines) + "\n").encode()})

@@ -30,12 +30,14 @@ from ptune.model.ensemble import PromptEnsemble
 from ptune.model.objective import Objective, balanced_weights
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
 from ptune.training.choice import out_of_patience, sort_key
+from ptune.training.comparing import start_comparing
 from ptune.training.config import SettledConfig
 from ptune.training.contrastive import fit_heads, mean_length
 from ptune.training.defaults import batches_per_epoch
 from ptune.training.events import Listeners, RunInfo
 from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
+from ptune.training.processes import Processes
 from ptune.training.rescue import Rescue
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
@@ -73,6 +75,9 @@ class Run:
         known: Measured | None = None,
     ) -> None:
         self.known = known
+        self.processes = processes = Processes.launched()
+        if not processes.first:  # it alone writes files, and reports
+            listeners = Listeners()
         self.classifier = classifier
         self.kept = classifier.model
         self.train_rows = train_rows
@@ -82,19 +87,25 @@ class Run:
         self.on_step, self.on_epoch, self.events = listeners.on_step, listeners.on_epoch, listeners.events
         self.measured = known  # in the latest epoch
         self.stop = StopSignal()
-        self.checkpoints = CheckpointWriter(folder)
+        self.checkpoints = CheckpointWriter(folder, processes)
         self.between_steps = False  # True while the state may go into a checkpoint
         self.epoch_rows = 0  # rows of the current epoch, with repeats
+        if models[0].config.pooling == "pair" and not self.contrastive:
+            start_comparing(models, train_rows, classifier.pad_id)
         self.objective = self._objective(models)
+        for model in models:
+            processes.from_first([*model.trainable_state().values(), *model.head.buffers()])
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
         self.ensemble = PromptEnsemble(models)
-        self.validation = Validation(models, validation_rows, classifier.pad_id, config, train_rows, metrics or {})
+        self.validation = Validation(
+            models, validation_rows, classifier.pad_id, config, train_rows, metrics or {}, processes
+        )
         self.total = config.epochs * math.ceil(self._batch_count / config.accumulate)
         self.rescue = Rescue.never()
         if isinstance(self.objective, Objective):
             self.rescue = Rescue.of(self.objective, train_rows, len(self.kept.labels), self.total)
-        self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total)
+        self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total, processes)
 
     @property
     def contrastive(self) -> bool:
@@ -104,11 +115,11 @@ class Run:
     @property
     def _batch_count(self) -> int:
         """Number of batches of an epoch."""
-        return batches_per_epoch(self.config.objective, len(self.train_rows.labels), self.config.batch_size)
+        return batches_per_epoch(self.config.objective, len(self.train_rows.labels), self.config.global_batch)
 
     def _batches(self, seed: int, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch for a member with this seed."""
-        rows, size = self.train_rows, self.config.batch_size
+        rows, size = self.train_rows, self.config.global_batch
         if self.contrastive:
             return class_batches(rows.labels.tolist(), size, seed, epoch, self._batch_count)
         return training_batches(rows.lengths, size, seed, epoch)
@@ -138,7 +149,8 @@ class Run:
                 content.update(str(rows.weights.tolist()).encode())
         return {
             "prompt": self.kept.config.model_dump(),
-            "training": self.config.model_dump(exclude={"checkpoint_steps"}),
+            # How the rows of a step are divided among processes changes nothing.
+            "training": self.config.model_dump(exclude={"checkpoint_steps", "batch_size"}),
             "labels": self.kept.labels,
             "problem_type": self.kept.problem_type,
             "backbone": self.kept.backbone.fingerprint(),
@@ -199,12 +211,13 @@ class Run:
             self._run_epochs()
         self.kept.load_trainable_state(self.state.best)
         self.kept.eval()
-        save_adapter(self.folder, self.kept, self.record())
+        self._save_adapter()
+        self.processes.wait()  # the adapter is there when any of them returns
         self.events.end(self.progress)
         return self.classifier.saved(self.folder, self.task)
 
     def _run_epochs(self) -> None:
-        log = MetricsFile(self.folder, self.progress.history)
+        log = MetricsFile(self.folder, self.progress.history, self.processes)
         try:
             with self.stop:
                 while not self.ended:
@@ -231,11 +244,12 @@ class Run:
             last = start + len(group) == len(batches)
             taken = self.progress.step + self.steps.unread
             due = taken % self.config.checkpoint_steps == 0 and not last
-            if self.steps.full or last or due or self.stop.asked or taken == self.rescue.last:
+            stopping = self.processes.any(self.stop.asked)
+            if self.steps.full or last or due or stopping or taken == self.rescue.last:
                 self._read_steps()
-                if self.events.stop:
+                if self._told_to_stop:
                     break
-            if self.stop.asked and self.between_steps:
+            if stopping and self.between_steps:
                 raise KeyboardInterrupt
             if due:
                 self.progress.seconds += time.perf_counter() - started
@@ -271,7 +285,7 @@ class Run:
         self.checkpoints.wait()
         if self.state.best:
             self.kept.load_trainable_state(self.state.best)
-            save_adapter(self.folder, self.kept, self.record())
+            self._save_adapter()
             saved = f"the adapter of epoch {self.progress.best_epoch} is saved in '{self.folder}'"
         else:
             saved = f"no epoch was finished; the last good state is in '{self.folder / CHECKPOINT_FILE}'"
@@ -309,8 +323,13 @@ class Run:
         """Write the adapter of the best state, and restore the state in training."""
         latest = copy_state(self.kept)
         self.kept.load_trainable_state(self.state.best)
-        save_adapter(self.folder, self.kept, self.record())
+        self._save_adapter()
         self.kept.load_trainable_state(latest)
+
+    def _save_adapter(self) -> None:
+        """Write the adapter of the kept model."""
+        if self.processes.first:
+            save_adapter(self.folder, self.kept, self.record())
 
     def _evaluate_epoch(self) -> dict[str, Any]:
         """Return the epoch's line of the metrics file; remember the state if it is the best so far."""
@@ -363,9 +382,13 @@ class Run:
     @property
     def ended(self) -> bool:
         """True if all epochs are done, patience has run out, or a callback asked to stop."""
-        return (
-            self.progress.epoch > self.config.epochs or out_of_patience(self.config, self.progress) or self.events.stop
-        )
+        over = self.progress.epoch > self.config.epochs or out_of_patience(self.config, self.progress)
+        return over or self._told_to_stop
+
+    @property
+    def _told_to_stop(self) -> bool:
+        """True if a callback asked to stop. The first process alone has callbacks."""
+        return self.processes.any(self.events.stop)
 
     def _checkpoint(self) -> None:
         self.checkpoints.save(self.state, self.identity)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ptune.data.batch import collate, pack
@@ -10,15 +12,25 @@ from ptune.inference.classifier import TextClassifier
 from ptune.model.classifier import PromptClassifier
 from ptune.model.gain import measure_gain
 from ptune.model.memory import memory_errors
+from ptune.training.checkpoint import global_batch_of
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.defaults import Task
+from ptune.training.processes import Processes
 
 # The gain of a backbone is measured on so many training rows, or fewer if they have more tokens than this.
 GAIN_ROWS, FEWEST_GAIN_ROWS, GAIN_TOKENS = 32, 4, 2048
 
 
-def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> SettledConfig:
-    """Return the settings with every default filled in for a model and its data; see `TrainConfig.settle`."""
+def settle(config: TrainConfig, model: PromptClassifier, data: TextData, resumed: Path | None = None) -> SettledConfig:
+    """Return the settings with every default filled in for a model and its data; see `TrainConfig.settle`.
+
+    Args:
+        config: the settings as the user gave them, or as an earlier call returned them.
+        model: the model to train.
+        data: the data to train on.
+        resumed: the folder of the run to go on with; None: a new run.
+    """
+    processes = Processes.launched()
     # Only Muon's default rate depends on it.
     needs_gain = config.lr is None and config.optimizer != "adamw" and model.config.softmax == "separate"
     task = Task(
@@ -34,6 +46,8 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData) -> Sett
         encoder=not model.backbone.family.decoder,
         held_back=data.held_back,
         gain=_gain(model, data) if needs_gain else None,
+        processes=processes.count,
+        global_batch=None if resumed is None else global_batch_of(resumed, processes.count),
     )
     return config.settle(model.config, task)
 

@@ -28,6 +28,7 @@ from ptune.model.vectors import PooledVectors
 from ptune.training.config import SettledConfig
 from ptune.training.member import Member, State
 from ptune.training.optim import clip_gradients
+from ptune.training.processes import Processes, gradients
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class Steps:
         objective: the loss.
         config: settled settings.
         total: number of steps in the whole run.
+        processes: those that share each batch.
     """
 
     def __init__(
@@ -121,8 +123,11 @@ class Steps:
         objective: Objective | PairLoss,
         config: SettledConfig,
         total: int,
+        processes: Processes = Processes(),  # noqa: B008 (it is immutable)
     ) -> None:
         self.members = members
+        # Rows that are compared with each other have to be in one process, so every process has the whole batch.
+        self.processes = Processes() if isinstance(objective, PairLoss) else processes
         self.rows = rows
         self.pad_id = pad_id
         self.objective = objective
@@ -192,6 +197,9 @@ class Steps:
 
     def _update(self, losses: Tensor, number: int) -> Tensor:
         """Take each member's step along its gradient; return losses and gradient norms, [2, M]."""
+        if self.processes.count > 1:
+            parameters = [each for member in self.members for each in member.model.parameters() if each.requires_grad]
+            self.processes.add_up([losses, *gradients(parameters)])
         norms = [clip_gradients(member.model, self.config.clip) for member in self.members]
         measured = torch.stack([losses, torch.stack(norms)])
         self._finite = self._finite & measured.isfinite().all()
@@ -212,7 +220,9 @@ class Steps:
         try:
             with memory_errors():
                 for batch in group:
-                    losses += self._backward(batch, rows)
+                    share = tuple(list(self.processes.share(rows_of_member)) for rows_of_member in batch)
+                    if share[0]:  # the last batch may have fewer rows than there are processes
+                        losses += self._backward(share, rows)
         except torch.OutOfMemoryError:
             return None
         return losses

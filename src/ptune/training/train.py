@@ -31,6 +31,7 @@ from ptune.training.checkpoint import CHECKPOINT_FILE
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.events import Events, Listeners, OnEpoch, OnStep
 from ptune.training.folds import cross_validate
+from ptune.training.processes import Processes
 from ptune.training.run import Run
 from ptune.training.settle import settle
 from ptune.training.steps import Rows
@@ -140,9 +141,13 @@ def train(
     check_metrics(metrics, model.problem_type)
     if best is not None and config.objective is None:  # there are epochs to choose from
         config = config.model_copy(update={"objective": "labels"})
-    config = _with_best(settle(config, model, data), best, metrics, model.problem_type)
     folder = Path(output).expanduser()
-    check_output(folder, model.backbone.location, overwrite, resume)
+    config = _with_best(settle(config, model, data, folder if resume else None), best, metrics, model.problem_type)
+    processes = Processes.launched()
+    # Rates are measured on the backbone, and other machines may round otherwise.
+    config = SettledConfig.model_validate_json(processes.text_of_first(config.model_dump_json()))
+    if processes.first:
+        check_output(folder, model.backbone.location, overwrite, resume)
     known = None
     if config.folds:
         data = give_back(data)

@@ -20,6 +20,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.decision import Decision
 from ptune.model.ensemble import combine
 from ptune.training.config import SettledConfig
+from ptune.training.processes import Processes
 from ptune.training.steps import Rows
 
 
@@ -54,6 +55,7 @@ class Validation:
         config: says which metric compares prompts and epochs.
         metrics: the user's metrics, measured beside ptune's.
         train_rows: the rows to train on; for several labels per row, they show whether every row has a label.
+        processes: those that share the rows.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Validation:
         config: SettledConfig,
         train_rows: Rows,
         metrics: OwnMetrics,
+        processes: Processes = Processes(),  # noqa: B008 (it is immutable)
     ) -> None:
+        self.processes = processes
         self.models = models
         self.rows = rows
         self.pad_id = pad_id
@@ -101,11 +105,12 @@ class Validation:
         return Measured(metrics, temperature, thresholds, member, by_member, collapse, logits)
 
     def logits(self) -> Tensor:
-        """Return the logits [M, N, C] of the rows under every prompt."""
-        requests = [(row, number) for row in range(len(self.rows.encoded)) for number in range(len(self.models))]
+        """Return the logits [M, N, C] of the rows under every prompt. Each process computes a share of the rows."""
+        total = len(self.rows.encoded)
+        requests = [(row, number) for row in self.processes.share(range(total)) for number in range(len(self.models))]
         outcome = compute_logits(self.models, self.rows.encoded, requests, self.pad_id, most_tokens=self.most_tokens)
         self.most_tokens = outcome.most_tokens
-        return torch.stack(outcome.logits)
+        return self.processes.join(torch.stack(outcome.logits), total)
 
     def rank(self, metrics: dict[str, float]) -> tuple[float, ...]:
         """Return a sort key: the metric, then the lower loss. A loss that is not finite is last."""

@@ -224,7 +224,7 @@ def _ptune(task: Task, method: str, seed: int) -> Cell:
     together = {"seed": 5 * seed, "seeds": 5, "ensemble": True} if method == "ensemble" else {"seed": seed}
     config = ptune.TrainConfig(**together)
     prompt = ptune.PromptConfig(method=None if method in ("default", "ensemble") else method)
-    model = ptune.PromptClassifier.from_backbone(task.backbone, prompt, labels=task.data.labels, seed=config.seed)
+    model = ptune.PromptClassifier.for_data(task.backbone, task.data, prompt, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder:
         result = ptune.train(model, task.data, config, output=Path(folder))
         by_peft = _evaluate_in_peft(task, Path(folder)) if (Path(folder) / "adapter_config.json").exists() else {}

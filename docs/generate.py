@@ -2,7 +2,8 @@
 
 docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code; the families outside the table come from
 docs/families.json (`make families`). docs/quality.md and the table in both READMEs come from the newest results of
-benchmarks/quality.py, and docs/speed.md from those of the other benchmarks, benchmarks/gpu among them. A test compares
+benchmarks/quality.py, docs/speed.md from those of the other benchmarks, benchmarks/gpu among them, and the tables in
+docs/serving.md from those of benchmarks/serving.py and soak.py and from the settings of `ptune serve`. A test compares
 the files with what this script writes, so that they are always up to date.
 """
 
@@ -17,10 +18,15 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-COMMANDS = ("check", "train", "evaluate", "report", "compare", "predict", "explain", "suggest", "inspect", "export", "push", "demo", "completion")
+COMMANDS = (
+    *("check", "train", "evaluate", "report", "compare", "predict", "explain", "suggest", "inspect", "export", "push"),
+    *("serve", "loadtest", "demo", "completion"),
+)
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- quality: written by docs/generate.py -->", "<!-- end of quality -->"
+SIZING = ("<!-- sizing: written by docs/generate.py -->", "<!-- end of sizing -->")
+SETTINGS = ("<!-- settings: written by docs/generate.py -->", "<!-- end of settings -->")
 METHODS = {
     "full": "full fine-tuning",
     "guide": "PEFT, the guide's recipe",
@@ -47,6 +53,109 @@ TASKS = {
     "qnli": "QNLI",
 }
 SAMPLED = ("sst2", "qnli")  # only a sample of the training rows is used
+
+
+def settings_table() -> str:
+    """Return the table of all settings of `ptune serve`."""
+    from ptune.serving.settings import ServeSettings
+
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for name, field in ServeSettings.model_fields.items():
+        if not field.description:  # what is served: the arguments of the command
+            continue
+        default = _shown_default(field.get_default(call_default_factory=True))
+        lines.append(_row((f"`{name}`", f"`{default}`", field.description)))
+    return "\n".join(lines)
+
+
+def _shown_default(value: Any) -> str:
+    """Return a default as it is typed."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
+        return f"{value // 2**20}MB"
+    return str(value)
+
+
+def sizing_tables() -> str:
+    """Return what benchmarks/serving.py and soak.py have measured last: memory, throughput, overload, minutes of load."""
+    results, soak = _newest("serving"), _newest("soak")
+    tables = results["tables"]
+    first, further = tables["memory"]["server"], tables["memory"]["each further adapter"]
+    note = f" {results['note']}" if results["note"] else ""
+    lines = [
+        f"Measured on {results['facts']['date']}: all-MiniLM-L6-v2, adapters with the default settings, made-up texts of "
+        f"{results['options']['words']} words, {results['facts']['threads']} cores, which also sent the load.{note}",
+        "",
+        f"A server with one adapter takes {first['mb']} MB, and each further adapter {further['mb']:.2f} MB, of which "
+        f"{further['file_mb']:.2f} MB are in its file (up to {further['adapters']:,} adapters).",
+        "",
+        "| precision | rows per second, 1 text a request | 8 texts | 32 texts | memory |",
+        "|---|---|---|---|---|",
+        *(
+            _row((f"`{name}`", *(f"{cell[f'rows_per_second_{count}']:.0f}" for count in (1, 8, 32)), f"{cell['mb']} MB"))
+            for name, cell in tables["precision"].items()
+        ),
+        "",
+        "| requests of one text, spread over | requests per second | times one adapter | p50 | p99 |",
+        "|---|---|---|---|---|",
+        *(
+            _row((name, f"{cell['requests_per_second']:.0f}", f"{cell['ratio']:.2f}", *_latencies(cell)))
+            for name, cell in tables["adapters"].items()
+        ),
+        "",
+        "PEFT calls `set_adapter` for each request, in one process and without HTTP.",
+        "",
+        "| one text through 50 adapters | time | times one call |",
+        "|---|---|---|",
+        *(_row((name, f"{cell['ms']:.0f} ms", f"{cell['times_one_call']:.1f}")) for name, cell in tables["one call"].items()),
+        "",
+        "| load | offered per second | answered | refused with 429 | p50 | p99 |",
+        "|---|---|---|---|---|---|",
+        *(
+            _row(
+                (
+                    name,
+                    f"{cell['offered_per_second']:.0f}",
+                    f"{cell['answered_per_second']:.0f}",
+                    f"{100 * cell['share_429']:.1f} %",
+                    *_latencies(cell),
+                )
+            )
+            for name, cell in tables["capacity"].items()
+            if "offered_per_second" in cell
+        ),
+    ]
+    if soak is not None:
+        answers, load, memory = (soak["tables"]["soak"][name] for name in ("answers", "load", "memory_mb"))
+        lines += [
+            "",
+            f"{load['seconds'] / 60:.0f} minutes at {load['rate']:.0f} requests per second over "
+            f"{soak['options']['adapters']:,} adapters, one replaced every second: {answers['checked']:,} answers were "
+            f"compared with the offline predictions, {answers['wrong']} were wrong, {answers['lost']} lost and "
+            f"{answers['refused']} refused. Memory was {memory['after_warmup']:.0f} MB after the warm-up and "
+            f"{memory['end']:.0f} MB at the end.",
+        ]
+    return "\n".join(lines)
+
+
+def _latencies(cell: dict[str, Any]) -> tuple[str, str]:
+    return f"{cell['p50_ms']:.0f} ms", f"{cell['p99_ms']:.0f} ms"
+
+
+def _newest(name: str) -> Any:
+    """Return the newest results of a benchmark; None if there are none."""
+    paths = sorted(RESULTS.glob(f"{name}-[0-9]*.json"), key=_by_date)
+    return json.loads(paths[-1].read_text(encoding="utf-8")) if paths else None
+
+
+def serving_page() -> str:
+    """Return docs/serving.md with the present results and settings. The rest is written by hand."""
+    text = (DOCS / "serving.md").read_text(encoding="utf-8")
+    for (begin, end), content in ((SIZING, sizing_tables()), (SETTINGS, settings_table())):
+        head, _, rest = text.partition(begin)
+        text = f"{head}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 def cli_page() -> str:
@@ -667,6 +776,7 @@ if __name__ == "__main__":
     (DOCS / "glue.md").write_text(glue_page(), encoding="utf-8")
     (DOCS / "quality.md").write_text(quality_page(), encoding="utf-8")
     (DOCS / "speed.md").write_text(speed_page(), encoding="utf-8")
+    (DOCS / "serving.md").write_text(serving_page(), encoding="utf-8")
     for readme in READMES:
         readme.write_text(with_quality_table(readme), encoding="utf-8")
     for page in TABLES:

@@ -20,6 +20,7 @@ LAYERS = (
     "launched",
     "atomic",
     "hub",
+    "settings_file",
     "data",
     "model",
     "backends",
@@ -31,6 +32,7 @@ LAYERS = (
     "training",
     "report",
     "compat",
+    "serving",
     "cli",
 )
 

@@ -7,7 +7,8 @@
     ├── AdapterError     an adapter folder is missing, damaged or for another backbone
     ├── TrainingError    a run cannot go on, for instance because the loss is not a number
     ├── OutputError      something cannot be written: no permission, disk full
-    └── HubError         something cannot be published on the Hub: no token, no network
+    ├── HubError         something cannot be published on the Hub: no token, no network
+    └── RequestError     a request to the server cannot be answered: has an HTTP status
 
 Every message names the thing and its value, says what was expected, and what to do about it.
 
@@ -100,6 +101,32 @@ class OutputError(PtuneError, OSError):
 
 class HubError(PtuneError):
     """An adapter cannot be published on the Hub."""
+
+
+class RequestError(PtuneError):
+    """A request to the server cannot be answered.
+
+    Args:
+        message: what is wrong and what to do.
+        status: HTTP status of the answer.
+        kind: name of the error in the protocol of Text Embeddings Inference. Default: what goes with the status.
+        field: the key of the request that is wrong.
+        retry_after: seconds after which the client may try again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 422,
+        *,
+        kind: str | None = None,
+        field: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, field=field)
+        self.status = status
+        self.kind = kind
+        self.retry_after = retry_after
 
 
 def describe_problems(err: ValidationError, spell: Callable[[str], str] = str) -> str:

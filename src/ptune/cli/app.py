@@ -14,9 +14,11 @@ from ptune.cli.evaluate import evaluate
 from ptune.cli.explain import explain
 from ptune.cli.export import export
 from ptune.cli.inspect import inspect
+from ptune.cli.loadtest import loadtest
 from ptune.cli.predict import predict
 from ptune.cli.push import push
 from ptune.cli.report import report
+from ptune.cli.serve import serve
 from ptune.cli.suggest import suggest
 from ptune.cli.train import train
 from ptune.version import __version__
@@ -35,6 +37,7 @@ EPILOGUE = """Examples:
   ptune report reviews
   ptune predict reviews --text "What a film."
   ptune push reviews my-name/reviews
+  ptune serve reviews=./reviews
 """
 
 
@@ -60,6 +63,8 @@ def make_app() -> App:
         inspect,
         export,
         push,
+        serve,
+        loadtest,
         demo,
         completion,
     ):

@@ -64,7 +64,9 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read or parsed, or has unknown keys or wrong values.
     """
-    content = _parse(path)
+    from ptune.settings_file import parse_file
+
+    content = parse_file(path)
     if content is None:
         raise ConfigError(f"configuration file '{path}' is empty; give options by name, such as epochs: 5")
     if not isinstance(content, dict):
@@ -87,25 +89,6 @@ def _value(option: str, tokens: Sequence[str]) -> str | None:
         if token.startswith(f"{option}="):
             return token.removeprefix(f"{option}=")
     return None
-
-
-def _parse(path: Path) -> Any:
-    import tomllib
-
-    import yaml
-
-    from ptune.cli.yaml_names import load_yaml
-
-    readers = {".yaml": load_yaml, ".yml": load_yaml, ".toml": tomllib.loads, ".json": json.loads}
-    if path.suffix not in readers:
-        raise ConfigError(f"configuration file '{path}': expected a name that ends in one of {', '.join(readers)}")
-    try:
-        return readers[path.suffix](path.read_text(encoding="utf-8"))  # type: ignore[operator]
-    except OSError as err:
-        raise ConfigError(f"configuration file '{path}' cannot be read: {err.strerror or err}") from err
-    except (ValueError, yaml.YAMLError) as err:
-        reason = " ".join(str(err).split())
-        raise ConfigError(f"configuration file '{path}' is not valid {path.suffix[1:].upper()}: {reason}") from err
 
 
 def _known_keys() -> list[str]:

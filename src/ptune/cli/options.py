@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ptune.data.targets import ProblemType
 from ptune.model.config import DType, Precision, PromptConfig
+from ptune.serving.settings import ServeOptions
 from ptune.training.config import TrainConfig
 from ptune.training.time_limit import seconds_of
 
@@ -208,4 +209,5 @@ SETTINGS = frozenset(
     {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision", "input_format"}
     | {"fix", "ignore", "html", "report", "prompt_seconds"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}
+    | {*ServeOptions.model_fields}
 )

@@ -47,9 +47,16 @@ def pack(encoded: Sequence[Encoded]) -> Packed:
         else torch.tensor([segment for row in encoded for segment in row.segments or []], dtype=torch.int8),
         lengths.cumsum(0) - lengths,
         lengths,
-        None if first.mask_position is None else torch.tensor([row.mask_position for row in encoded]),
-        None if first.pair_position is None else torch.tensor([row.pair_position for row in encoded]),
+        _positions([row.mask_position for row in encoded]),
+        _positions([row.pair_position for row in encoded]),
     )
+
+
+def _positions(positions: Sequence[int | None]) -> Tensor | None:
+    """Return the positions [N], or None if no row has one. Adapters that share a batch may not all have them."""
+    if all(position is None for position in positions):
+        return None
+    return torch.tensor([position or 0 for position in positions])
 
 
 @dataclass(frozen=True)

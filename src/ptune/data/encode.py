@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ptune.data.template import Template
+from ptune.data.template import Side, Template
 from ptune.errors import ConfigError, DataError, short
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class TextEncoder:
 
     Args:
         tokenizer: the backbone's, from `load_tokenizer`, which switches off the tokenizer's truncation and padding.
-        max_length: the largest number of tokens in a row, special tokens included. Longer rows are cut at the end, the
-            longer text of a pair first.
+        max_length: the largest number of tokens in a row, special tokens included. Longer rows are cut at the end, or
+            at the beginning if `encode` is asked to, the longer text of a pair first.
         pair_separator: put in front of the second text of a pair; "" if the tokenizer separates the texts itself.
             Ignored if there is a template.
         template: see `ptune.data.template`; None: the texts as they are.
@@ -69,12 +69,24 @@ class TextEncoder:
         if self.template is not None:
             self._check_template(self.template)
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+    def shorter(self, max_length: int) -> TextEncoder:
+        """Return an encoder that cuts to fewer tokens, or this one if it does already.
+
+        Raises:
+            ConfigError: the template leaves no room for text.
+        """
+        if max_length >= self.max_length:
+            return self
+        template = None if self.template is None else self.template.text
+        return TextEncoder(self.tokenizer, max_length, self.pair_separator, template)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, side: Side = "right") -> list[Encoded]:
         """Return the token ids of each row, in order. A row without any token, such as "", becomes one special token.
 
         Args:
             texts: the text of each row.
             pairs: the second text of each row; None for single texts.
+            side: the end at which texts that are too long are cut.
 
         Raises:
             DataError: the template has {text_pair}, but the texts are single texts.
@@ -82,13 +94,13 @@ class TextEncoder:
         if not texts:
             return []
         if self.template is not None:
-            return self._encode_with_template(self.template, texts, pairs)
+            return self._encode_with_template(self.template, texts, pairs, side)
         if pairs is not None and self.pair_separator:
             pairs = [self.pair_separator + pair for pair in pairs]
         rows = self._tokenize(texts, pairs)
         for number, row in enumerate(rows):
             if len(row) > self.max_length:
-                rows[number] = self._cut(texts[number], None if pairs is None else pairs[number])
+                rows[number] = self._cut(texts[number], None if pairs is None else pairs[number], side)
         return [row if len(row) else self._without_text() for row in rows]
 
     def _without_text(self) -> Encoded:
@@ -99,7 +111,7 @@ class TextEncoder:
         return Encoded([next(int(token) for token in ids if token is not None)], segments)
 
     def _encode_with_template(
-        self, template: Template, texts: Sequence[str], pairs: Sequence[str] | None
+        self, template: Template, texts: Sequence[str], pairs: Sequence[str] | None, side: Side
     ) -> list[Encoded]:
         """Return each row as one sequence, written into the template. Only the texts of a long row are cut."""
         if pairs is None and "text_pair" in template.fields:
@@ -108,11 +120,11 @@ class TextEncoder:
         rows = self._tokenize_with_template(template, texts_and_pairs)
         for number, (text, pair) in enumerate(texts_and_pairs):
             if len(rows[number]) > self.max_length:
-                rows[number] = self._cut_with_template(template, text, pair)
+                rows[number] = self._cut_with_template(template, text, pair, side)
         return rows
 
-    def _cut(self, text: str, pair: str | None) -> Encoded:
-        """Return a row that is cut at its end, the longer text first.
+    def _cut(self, text: str, pair: str | None, side: Side) -> Encoded:
+        """Return a row that is cut at one end of its texts, the longer text first.
 
         A call of transformers' tokenizer with truncation would switch it on in the Rust tokenizer that other threads
         are using. This method therefore takes its three steps one by one: tokenize without special tokens, cut, add
@@ -120,14 +132,14 @@ class TextEncoder:
         """
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:  # tokenizers written in Python keep no such state
-            options = {"truncation": "longest_first", "max_length": self.max_length}
+            options = {"truncation": "longest_first", "max_length": self.max_length, "truncation_side": side}
             (row,) = self._tokenize([text], None if pair is None else [pair], **options)
             return replace(row, cut=True)
         encodings = [backend.encode(one, add_special_tokens=False) for one in (text, pair) if one is not None]
         room = self.max_length - backend.num_special_tokens_to_add(pair is not None)
         lengths = kept_lengths([len(encoding.ids) for encoding in encodings], room)
         for encoding, length in zip(encodings, lengths, strict=True):
-            encoding.truncate(length)
+            encoding.truncate(length, direction=side)
         row = backend.post_process(*encodings, add_special_tokens=True)
         has_segments = "token_type_ids" in self.tokenizer.model_input_names
         second = None if pair is None else _second_text(row.sequence_ids)
@@ -145,17 +157,18 @@ class TextEncoder:
         limit = None if len(row) <= self.max_length else self._fitting(self.template, text, pair)
         return self.template.write(text, pair, limit)[0], self.template.places(text, pair, limit)
 
-    def _cut_with_template(self, template: Template, text: str, pair: str | None) -> Encoded:
+    def _cut_with_template(self, template: Template, text: str, pair: str | None, side: Side) -> Encoded:
         """Return the row with as many characters of each text as fit."""
-        (row,) = self._tokenize_with_template(template, [(text, pair)], self._fitting(template, text, pair))
+        fitting = self._fitting(template, text, pair, side)
+        (row,) = self._tokenize_with_template(template, [(text, pair)], fitting, side)
         return replace(row, cut=True)
 
-    def _fitting(self, template: Template, text: str, pair: str | None) -> int:
+    def _fitting(self, template: Template, text: str, pair: str | None, side: Side = "right") -> int:
         """Return how many characters of each text fit. Their number is found by bisection."""
         fits, too_many = 0, max(len(text), len(pair or ""))
         while too_many - fits > 1:
             limit = (fits + too_many) // 2
-            (row,) = self._tokenize_with_template(template, [(text, pair)], limit)
+            (row,) = self._tokenize_with_template(template, [(text, pair)], limit, side)
             if len(row) <= self.max_length:
                 fits = limit
             else:
@@ -163,10 +176,14 @@ class TextEncoder:
         return fits
 
     def _tokenize_with_template(
-        self, template: Template, rows: Sequence[tuple[str, str | None]], limit: int | None = None
+        self,
+        template: Template,
+        rows: Sequence[tuple[str, str | None]],
+        limit: int | None = None,
+        side: Side = "right",
     ) -> list[Encoded]:
         """Return each (text, pair) written into the template, with at most `limit` characters of each text."""
-        written = [template.write(text, pair, limit) for text, pair in rows]
+        written = [template.write(text, pair, limit, side) for text, pair in rows]
         encoded = self._tokenize([text for text, _ in written], None)
         if "mask" not in template.fields:
             return encoded

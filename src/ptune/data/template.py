@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from string import Formatter
+from typing import Literal
 
 from ptune.errors import cut, short
 
+# The end at which a text that is too long is cut.
+Side = Literal["left", "right"]
 FIELDS = ("text", "text_pair", "mask")
 
 # A template as a list of (text in front of a field, name of the field). The name is None for text at the end.
@@ -86,7 +89,9 @@ class Template:
         self._parts = parse(template)
         self._mask_token = mask_token or ""
 
-    def write(self, text: str, pair: str | None = None, limit: int | None = None) -> tuple[str, int]:
+    def write(
+        self, text: str, pair: str | None = None, limit: int | None = None, side: Side = "right"
+    ) -> tuple[str, int]:
         """Return a row as the model reads it, and the number of mask tokens in front of {mask}.
 
         The number is above 0 if a text in front of {mask} contains the mask token. Whitespace around the texts is
@@ -95,9 +100,10 @@ class Template:
         Args:
             text: the text.
             pair: the second text; None for single texts.
-            limit: the largest number of characters of each text. Longer texts are cut at the end.
+            limit: the largest number of characters of each text.
+            side: the end at which longer texts are cut.
         """
-        text, pair = text.strip()[:limit], None if pair is None else pair.strip()[:limit]
+        text, pair = _cut(text.strip(), limit, side), None if pair is None else _cut(pair.strip(), limit, side)
         if pair is not None and "text_pair" not in self.fields:
             text, pair = f"{text}\n{pair}", None
         values = {"text": text, "text_pair": pair or "", "mask": self._mask_token}
@@ -135,3 +141,10 @@ class Template:
             starts["text_pair"] = starts["text"] + lengths[0] + 1
         names = ("text", "text_pair")[: len(texts)]
         return [(starts[name], removed[part], lengths[part]) for part, name in enumerate(names)]
+
+
+def _cut(text: str, limit: int | None, side: Side) -> str:
+    """Return a text of at most `limit` characters."""
+    if limit is None or len(text) <= limit:
+        return text
+    return text[:limit] if side == "right" else text[len(text) - limit :]

@@ -15,8 +15,10 @@ from torch import Tensor
 from ptune.data.batch import collate, filled_batches, ordered_batches, pack
 from ptune.data.encode import Encoded
 from ptune.errors import AdapterError, ConfigError
+from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model, PromptEnsemble, combine
+from ptune.model.folded import Folded
 from ptune.model.memory import memory_errors, ways_out
 from ptune.model.mixed import Group, group_of, start_logits
 from ptune.model.pending import Pending
@@ -24,6 +26,9 @@ from ptune.model.vectors import PooledVectors
 
 # Tokens per forward pass, padding included: few enough for a CPU's cache, and enough to keep a GPU busy.
 CPU_TOKENS, GPU_TOKENS = 1536, 16_384
+
+
+Classifier = PromptClassifier | PooledVectors | Folded
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,10 @@ def run_model(
     wanted = [(row, member) for row in range(len(encoded)) for member in range(len(members))]
     outcome = compute_logits(members, encoded, wanted, pad_id, batch_size, most_tokens)  # type: ignore[arg-type]
     logits = combine(torch.stack(outcome.logits), model.problem_type)
-    return check_finite(logits, model), outcome.most_tokens
+    return check_finite(logits, model.backbone), outcome.most_tokens
 
 
-def check_finite(logits: Tensor, model: Model) -> Tensor:
+def check_finite(logits: Tensor, backbone: Backbone) -> Tensor:
     """Return logits [N, C] that are all finite.
 
     Raises:
@@ -74,7 +79,6 @@ def check_finite(logits: Tensor, model: Model) -> Tensor:
     """
     broken = int((~logits.isfinite().all(dim=1)).sum())
     if broken:
-        backbone = model.backbone
         half = backbone.dtype == torch.float16
         hint = "`dtype='float32'` has a wider range; otherwise train it again" if half else "train it again"
         raise AdapterError(
@@ -86,7 +90,7 @@ def check_finite(logits: Tensor, model: Model) -> Tensor:
 
 @torch.no_grad()
 def compute_logits(
-    classifiers: Sequence[PromptClassifier | PooledVectors],
+    classifiers: Sequence[Classifier],
     encoded: Sequence[Encoded],
     wanted: Sequence[tuple[int, int]],
     pad_id: int,
@@ -156,7 +160,7 @@ class _Job:
 
     def __init__(
         self,
-        classifiers: Sequence[PromptClassifier | PooledVectors],
+        classifiers: Sequence[Classifier],
         encoded: Sequence[Encoded],
         wanted: Sequence[tuple[int, int]],
         pad_id: int,

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from ptune.data.encode import Encoded, warn_of_cuts
+from ptune.data.targets import ProblemType
 from ptune.data.texts import Text, unzip
 from ptune.inference.answers import Prediction
 from ptune.inference.classifier import TextClassifier
 from ptune.inference.engine import check_finite, compute_logits
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble, combine
+from ptune.model.folded import Folded
 
 Request = tuple[TextClassifier, Text]
+
+
+class Combined(Protocol):
+    """What `mixed_logits` needs of a classifier."""
+
+    @property
+    def members(self) -> Sequence[PromptClassifier | Folded]:
+        """Prompts with their heads; several for an ensemble."""
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """How the members' logits are combined."""
 
 
 def predict_mixed(requests: Iterable[Request], batch_size: int | None = None) -> list[Prediction]:
@@ -43,6 +59,41 @@ def predict_mixed(requests: Iterable[Request], batch_size: int | None = None) ->
     return [predictions[number] for number in range(len(listed))]
 
 
+def mixed_logits(
+    classifiers: Sequence[Combined],
+    encoded: Sequence[Encoded],
+    wanted: Sequence[tuple[int, int]],
+    pad_id: int,
+    batch_size: int | None = None,
+    most_tokens: int | None = None,
+) -> tuple[list[Tensor], int | None]:
+    """Compute the logits of rows, each with one classifier or with several. Members of ensembles are combined.
+
+    Args:
+        classifiers: on the same backbone.
+        encoded, wanted, pad_id, batch_size, most_tokens: see `compute_logits`. Errors are its own, too.
+
+    Returns:
+        For each classifier its logits [N_i, C_i], in the order of its pairs in `wanted`, and the bound on tokens for
+        the next call. Some may not be finite.
+    """
+    members: list[PromptClassifier | Folded] = []
+    firsts = []
+    for classifier in classifiers:
+        firsts.append(len(members))
+        members += classifier.members
+    counts = [len(classifier.members) for classifier in classifiers]
+    pairs = [(row, firsts[number] + member) for row, number in wanted for member in range(counts[number])]
+    outcome = compute_logits(members, encoded, pairs, pad_id, batch_size, most_tokens)
+    combined = [
+        outcome.logits[first]
+        if count == 1
+        else combine(torch.stack(outcome.logits[first : first + count]), classifier.problem_type)
+        for classifier, first, count in zip(classifiers, firsts, counts, strict=True)
+    ]
+    return combined, outcome.most_tokens
+
+
 def _predict(requests: Sequence[Request], numbers: Sequence[int], batch_size: int | None) -> list[Prediction]:
     """Return the predictions of requests whose classifiers share a backbone.
 
@@ -53,20 +104,16 @@ def _predict(requests: Sequence[Request], numbers: Sequence[int], batch_size: in
     for row, (classifier, _) in enumerate(requests):
         rows_of[classifier].append(row)
     encoded = [_encode(*request, number) for request, number in zip(requests, numbers, strict=True)]
-    members: list[PromptClassifier] = []
     wanted = []
-    for classifier, rows in rows_of.items():
+    for number, (classifier, rows) in enumerate(rows_of.items()):
         warn_of_cuts(sum(encoded[row].cut for row in rows), len(rows), classifier.encoder.max_length)
-        for member in _members(classifier):
-            wanted += [(row, len(members)) for row in rows]
-            members.append(member)
+        wanted += [(row, number) for row in rows]
     pad_id = next(iter(rows_of)).pad_id  # padding is masked, so that of one tokenizer does for all
-    logits = iter(compute_logits(members, encoded, wanted, pad_id, batch_size).logits)
+    combined = [_Whole(classifier) for classifier in rows_of]
+    logits, _ = mixed_logits(combined, encoded, wanted, pad_id, batch_size)
     predictions: dict[int, Prediction] = {}
-    for classifier, rows in rows_of.items():
-        stacked = torch.stack([next(logits) for _ in _members(classifier)])
-        combined = check_finite(combine(stacked, classifier.model.problem_type), classifier.model)
-        answers = classifier.answers(combined)
+    for (classifier, rows), found in zip(rows_of.items(), logits, strict=True):
+        answers = classifier.answers(check_finite(found, classifier.model.backbone))
         predictions.update(zip(rows, answers, strict=True))
     return [predictions[row] for row in range(len(requests))]
 
@@ -77,6 +124,15 @@ def _encode(classifier: TextClassifier, text: Text, number: int) -> Encoded:
     return row
 
 
-def _members(classifier: TextClassifier) -> list[PromptClassifier]:
+class _Whole:
+    """A `TextClassifier` as `mixed_logits` takes it."""
+
+    def __init__(self, classifier: TextClassifier) -> None:
+        self.members = members_of(classifier)
+        self.problem_type = classifier.model.problem_type
+
+
+def members_of(classifier: TextClassifier) -> list[PromptClassifier]:
+    """Return the members of an ensemble, or the one model that there is."""
     model = classifier.model
     return [*model.members] if isinstance(model, PromptEnsemble) else [model]  # type: ignore[list-item]

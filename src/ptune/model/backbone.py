@@ -27,6 +27,7 @@ from ptune.model.hidden import Hidden, Read
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
 from ptune.model.pending import Pending
+from ptune.model.row_prompts import RowPrompts, SplitPrompts
 from ptune.model.trunk import Trunk
 from ptune.model.trunk_positions import BiasedTrunk, DisentangledTrunk
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from ptune.model.observed import Observed
+
+
+Prompt = Tensor | RowPrompts
 
 
 class Backbone(nn.Module):
@@ -168,7 +172,7 @@ class Backbone(nn.Module):
     under_way = 1
 
     def start(
-        self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
+        self, inputs: Inputs, prompt: Prompt | None = None, entry: Entry | None = None, read: Read = None
     ) -> Pending[Hidden]:
         """Start `forward` and return a handle to its result. In this class the result is computed at once."""
         return Pending.done(self(inputs, prompt, entry, read))
@@ -280,13 +284,14 @@ class Backbone(nn.Module):
         return layers.transpose(2, 3).flatten(3).float()  # [L, 2, K, T, D] -> [L, 2, T, K * D]
 
     def forward(
-        self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
+        self, inputs: Inputs, prompt: Prompt | None = None, entry: Entry | None = None, read: Read = None
     ) -> Hidden:
         """Run the frozen model.
 
         Args:
             inputs: a batch of B rows. Segments are ignored if the family has none.
-            prompt: [P, E] or [B, P, E] at the input; keys and values [L, 2, P, Hkv] or [L, 2, B, P, Hkv] otherwise.
+            prompt: [P, E] or [B, P, E] at the input; keys and values [L, 2, P, Hkv] or [L, 2, B, P, Hkv] otherwise. The
+                prompts of rows may also be given as `RowPrompts`.
             entry: how the prompt enters. It is needed with a prompt.
             read: which hidden states of each row are wanted. For a single position, some families compute the last
                 layer only there (see `Hidden.picked`). The others return all hidden states.
@@ -302,12 +307,15 @@ class Backbone(nn.Module):
         if prompt is None or entry is None:
             return self._run(ids, mask, segments, read=read)
         if entry.place == "input":
-            return self._run_shallow(ids, mask, segments, prompt, read)
+            vectors = prompt.stacked() if isinstance(prompt, RowPrompts) else prompt
+            return self._run_shallow(ids, mask, segments, vectors, read)
         separate = entry.place == "separate"
         if self.family.deep == "attention" or (separate and self.family.separates):
             layer_prompts = attention.LayerPrompts(self._split_heads(prompt), separate)
             shift = entry.positions_taken(prompt.shape[-2])
             return self._run(ids, mask, segments, shift, layer_prompts=layer_prompts, read=read)
+        if isinstance(prompt, RowPrompts):
+            prompt = prompt.stacked()
         if self.family.shares and not separate:
             return self._run_cached(ids, mask, prompt, entry.shift_text)
         raise BackboneError(
@@ -360,7 +368,7 @@ class Backbone(nn.Module):
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.config)
-        for layer, (keys, values) in enumerate(self._split_heads(prompt)):
+        for layer, (keys, values) in enumerate(self._split_heads(prompt)):  # type: ignore[arg-type]
             shape = (input_ids.shape[0], -1, -1, -1)
             cache.update(keys.to(self.dtype).expand(shape), values.to(self.dtype).expand(shape), layer)
         text = torch.ones_like(input_ids) if mask is None else mask
@@ -431,8 +439,10 @@ class Backbone(nn.Module):
         start = self.first_position + shift
         return {"position_ids": torch.arange(start, start + length, device=self.device)[None]}
 
-    def _split_heads(self, prompt: Tensor) -> Tensor:
+    def _split_heads(self, prompt: Prompt) -> Tensor | SplitPrompts:
         """Split the heads of a deep prompt: [L, 2, P, Hkv] or [L, 2, B, P, Hkv] -> [L, 2, B or 1, K, P, D]."""
+        if isinstance(prompt, RowPrompts):
+            return prompt.split_heads(self.kv_heads, self.head_width)
         if prompt.dim() == 4:
             prompt = prompt[:, :, None]
         return prompt.unflatten(-1, (self.kv_heads, self.head_width)).transpose(3, 4)

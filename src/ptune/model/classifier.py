@@ -272,7 +272,15 @@ class PromptClassifier(nn.Module):
 
     def read(self, hidden: Hidden) -> Tensor:
         """Return the logits [B, C] for hidden states. For a regression they are [B, 1], in the unit of the targets."""
-        logits = self.head(hidden)
+        return self.in_unit(self.head(hidden))
+
+    @property
+    def only_layer(self) -> nn.Linear | None:
+        """The linear layer that has all weights of the head; None if there are several layers."""
+        return self.head.only_layer
+
+    def in_unit(self, logits: Tensor) -> Tensor:
+        """Return logits [B, C] of the head as they are; for a regression, in the unit of the targets."""
         return logits * self.target_scale + self.target_shift if self.problem_type == REGRESSION else logits
 
     @torch.no_grad()

@@ -120,6 +120,11 @@ class TextHead(nn.Module):
         """Which hidden states of each row the head reads."""
         return self.pooling if self.pooling in ("mean", "pair") else "position"  # type: ignore[return-value]
 
+    @property
+    def place(self) -> str:
+        """What decides the positions that are read."""
+        return self.pooling
+
     def positions(self, inputs: Inputs, offset: int) -> Tensor:
         """Return the position that is read in each row, [B], counted with `offset` virtual tokens in front."""
         return offset + _text_positions(self.pooling, inputs)
@@ -131,9 +136,23 @@ class TextHead(nn.Module):
             return pooled
         return torch.cat([pooled[:, :-1], (pooled[:, -1:] - self.cosine_shift) * self.cosine_scale], dim=1)
 
-    def forward(self, hidden: Hidden) -> Tensor:
+    @property
+    def only_layer(self) -> nn.Linear | None:
+        """The linear layer that has all numbers of the head; None for a pair, whose cosine may have its own scale."""
+        return None if self.pooling == "pair" else self.linear
+
+    @property
+    def has_usual_cosine(self) -> bool:
+        """Whether the linear layer has all numbers of the head, also for a pair. A GPU is waited for."""
+        return self.pooling != "pair" or (float(self.cosine_scale) == COSINE_SCALE and float(self.cosine_shift) == 0)
+
+    def layer_inputs(self, hidden: Hidden) -> Tensor:
+        """Return what the linear layer reads, float32 [B, H]."""
         vectors = self.vectors(hidden)
-        return self.linear(vectors if self.transform is None else self.transform(vectors))
+        return vectors if self.transform is None else self.transform(vectors)
+
+    def forward(self, hidden: Hidden) -> Tensor:
+        return self.linear(self.layer_inputs(hidden))
 
     @torch.no_grad()
     def standardise(self, cosines: Tensor) -> None:
@@ -177,6 +196,24 @@ class PeftHead(nn.Module):
     def reads(self) -> Reads:
         """Which hidden states of each row the head reads: all for a mean, which includes the virtual tokens."""
         return "all" if self.mean_pooling else "position"
+
+    @property
+    def place(self) -> str:
+        """What decides the positions that are read."""
+        return "last" if self.kind == "score" else "zero"
+
+    @property
+    def only_layer(self) -> nn.Linear | None:
+        """The linear layer that has all weights of the head; None if there are several layers."""
+        layer = self._modules.get(_ONLY.get(self.kind, ""))
+        return layer if isinstance(layer, nn.Linear) else None
+
+    def layer_inputs(self, hidden: Hidden) -> Tensor:
+        """Return what `only_layer` reads, float32 [B, H]."""
+        if self.kind == "score":
+            return pool(hidden, "last").float()
+        assert hidden.pooler_output is not None
+        return hidden.pooler_output.float()
 
     def positions(self, inputs: Inputs, offset: int) -> Tensor:
         """Return the position that is read in each row, [B]. `offset` virtual tokens in front are counted."""
@@ -347,8 +384,7 @@ def _first_token(head: PeftHead, hidden: Hidden) -> Tensor:
 
 
 def _pooler(head: PeftHead, hidden: Hidden) -> Tensor:
-    assert hidden.pooler_output is not None
-    return head.classifier(hidden.pooler_output.float())  # type: ignore[operator]
+    return head.classifier(head.layer_inputs(hidden))  # type: ignore[operator]
 
 
 def _pre_classifier(head: PeftHead, hidden: Hidden) -> Tensor:
@@ -369,7 +405,7 @@ def _prediction_head(head: PeftHead, hidden: Hidden) -> Tensor:
 
 
 def _score(head: PeftHead, hidden: Hidden) -> Tensor:
-    return head.score(pool(hidden, "last").float())  # type: ignore[operator]
+    return head.score(head.layer_inputs(hidden))  # type: ignore[operator]
 
 
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -380,6 +416,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "prediction_head": ("head", "classifier"),
     "score": ("score",),
 }
+# The layer of kinds that have only one.
+_ONLY = {"pooler": "classifier", "score": "score"}
 _FORWARD: dict[str, Callable[[PeftHead, Hidden], Tensor]] = {
     "first_token": _first_token,
     "pooler": _pooler,

@@ -21,14 +21,16 @@ from torch import Tensor
 from ptune.data.batch import Inputs
 from ptune.model.backbone import Backbone
 from ptune.model.entry import Entry
-from ptune.model.head import PeftHead, Reads, TextHead
+from ptune.model.head import Reads
 from ptune.model.hidden import Hidden, Read
+from ptune.model.many_heads import Headed, head_key, read_all
 from ptune.model.pending import Pending
+from ptune.model.row_prompts import RowPrompts
 
 Start = Callable[[Inputs, Tensor, Entry, Read], Pending[Hidden]]
 
 
-class Prompted(Protocol):
+class Prompted(Headed, Protocol):
     """The part of `PromptClassifier` that is needed here. `PromptClassifier` itself imports this module."""
 
     @property
@@ -36,15 +38,8 @@ class Prompted(Protocol):
         """The frozen model."""
 
     @property
-    def head(self) -> TextHead | PeftHead:
-        """The head, which decides what hidden states are read."""
-
-    @property
     def entry(self) -> Entry:
         """How the classifier's prompt enters the backbone."""
-
-    def read(self, hidden: Hidden) -> Tensor:
-        """Return the logits [B, C] for hidden states."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +82,10 @@ def start_logits(
     groups: dict[Group, list[int]] = defaultdict(list)
     for owner in sorted(rows):
         groups[group_of(classifiers[owner], prompts[owner])].append(owner)
+    if not torch.is_grad_enabled():  # heads that are next to each other can be applied together
+        for members in groups.values():
+            if len(members) > 1:
+                members.sort(key=lambda owner: head_key(classifiers[owner]))
     passes = {
         group: _start_group(
             group,
@@ -124,12 +123,17 @@ def _start_group(
     counts = [len(numbers) for numbers in rows]
     borders = list(pairwise([sum(counts[:number]) for number in range(len(counts) + 1)]))
     read = _read(group, classifiers, inputs, borders)
-    begin = start or classifiers[0].backbone.start
-    pending = begin(inputs, _by_row(prompts, counts), group.entry, read)
+    if start is not None:
+        pending = start(inputs, _by_row(prompts, counts), group.entry, read)
+    elif torch.is_grad_enabled() or len(prompts) == 1:
+        pending = classifiers[0].backbone.start(inputs, _by_row(prompts, counts), group.entry, read)
+    else:
+        by_row = RowPrompts([prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)])
+        pending = classifiers[0].backbone.start(inputs, by_row, group.entry, read)
 
     def logits(hidden: Hidden) -> list[Tensor]:
         hidden = replace(hidden, mask_position=inputs.mask_position, pair_position=inputs.pair_position)
-        return [classifier.read(hidden.rows(*border)) for classifier, border in zip(classifiers, borders, strict=True)]
+        return read_all(classifiers, hidden, borders)
 
     return pending.then(logits)
 
@@ -152,7 +156,7 @@ def _read(group: Group, classifiers: Sequence[Prompted], inputs: Inputs, borders
     if group.reads == "all":
         return None
     offset = group.entry.offset(group.virtual_tokens)
-    if len(classifiers) == 1:
+    if len({classifier.head.place for classifier in classifiers}) == 1:
         return classifiers[0].head.positions(inputs, offset)
     positions = [
         classifier.head.positions(inputs.slice(*border), offset)

@@ -44,6 +44,13 @@ class PooledVectors:
     def eval(self) -> None:
         self.model.eval()
 
+    @property
+    def only_layer(self) -> None:
+        """There is none: `read` returns vectors."""
+
+    def in_unit(self, logits: Tensor) -> Tensor:
+        return logits
+
     def read(self, hidden: Hidden) -> Tensor:
         head = self.model.head
         if isinstance(head, TextHead):

@@ -25,12 +25,13 @@ from ptune.backends.openvino.quantize import quantize_graph
 from ptune.backends.openvino.store import GraphStore
 from ptune.data.batch import Inputs
 from ptune.errors import ConfigError
-from ptune.model.backbone import Backbone
+from ptune.model.backbone import Backbone, Prompt
 from ptune.model.config import Precision
 from ptune.model.entry import Entry
 from ptune.model.hidden import Hidden, Read, pair_weights, text_weights
 from ptune.model.loading import has_amx
 from ptune.model.pending import Pending
+from ptune.model.row_prompts import RowPrompts
 from ptune.model.shared import Shared
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class CompiledBackbone(Backbone):
         return self._store.backbone
 
     def forward(
-        self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
+        self, inputs: Inputs, prompt: Prompt | None = None, entry: Entry | None = None, read: Read = None
     ) -> Hidden:
         """Run the model like `Backbone.forward`, but without gradients.
 
@@ -103,7 +104,7 @@ class CompiledBackbone(Backbone):
         return self.start(inputs, prompt, entry, read).result()
 
     def start(
-        self, inputs: Inputs, prompt: Tensor | None = None, entry: Entry | None = None, read: Read = None
+        self, inputs: Inputs, prompt: Prompt | None = None, entry: Entry | None = None, read: Read = None
     ) -> Pending[Hidden]:
         """Start `forward` on a free stream and return a handle to its result.
 
@@ -113,6 +114,8 @@ class CompiledBackbone(Backbone):
         """
         if prompt is None or entry is None:
             return super().start(inputs, read=read)
+        if isinstance(prompt, RowPrompts):
+            prompt = prompt.stacked()
         if torch.is_grad_enabled() and prompt.requires_grad:
             raise ConfigError(
                 f"a backbone with precision {self.precision} has no gradients; predict under torch.no_grad(), or train "

@@ -1,0 +1,165 @@
+"""`ptune serve`: answer for many adapters over one backbone, through HTTP."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ptune.cli.options import Place
+from ptune.cli.serve_settings import merge
+from ptune.cli.terminal import one_line
+from ptune.errors import ConfigError
+from ptune.serving.settings import ServeOptions, ServeSettings
+
+Serving = Annotated[ServeOptions | None, Parameter(name="*", group="Server")]
+
+
+def serve(
+    *adapters: Place,
+    backbone: Annotated[list[str] | None, Parameter(negative=())] = None,
+    config: Path | None = None,
+    options: Serving = None,
+) -> None:
+    """Answer requests for many adapters over one backbone, through HTTP.
+
+    Each sub-folder of DIR is an adapter and is served under its name. Adapters that are added, replaced or removed
+    while the server runs are noticed. Requests for different adapters share forward passes.
+
+    The server speaks the protocols of Text Embeddings Inference, Hugging Face, vLLM and KServe. GET /docs lists them.
+
+    Every option can also be set by an environment variable, such as PTUNE_SERVE_PORT, or in a YAML, TOML or JSON file.
+    The command line goes first, then the environment, then the file.
+
+    Examples:
+      ptune serve adapters/
+      ptune serve reviews=./a spam=./b news=my-name/news@main
+      ptune serve adapters/ --port 80 --host 0.0.0.0 --api-keys-file keys.yaml
+      ptune serve adapters/ --precision int8 --adapter-memory 4GB
+      ptune serve adapters/ --config serve.yaml
+
+    Parameters
+    ----------
+    adapters
+        A folder of adapters, or adapters by name: NAME=FOLDER or NAME=OWNER/NAME@REVISION.
+    backbone
+        The backbone; give the option several times for several. Default: the one that most adapters record.
+    config
+        A YAML, TOML or JSON file of settings by name.
+    """
+    _need_libraries()
+    settings = merge({"adapters": [str(place) for place in adapters], "backbone": backbone or []}, options, config)
+    if settings.workers > 1:
+        _run_workers(settings)
+    else:
+        _run(settings)
+
+
+def _need_libraries() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as err:
+        raise ConfigError(
+            f"ptune serve needs FastAPI, uvicorn and prometheus_client ({err.name} is missing); install them: pip "
+            "install 'ptune[serve]'"
+        ) from err
+
+
+def _run(settings: ServeSettings) -> None:
+    """Load everything and serve it in this process."""
+    import uvicorn
+
+    from ptune.serving.app import create_app
+    from ptune.serving.logs import log_to_stderr
+
+    app = create_app(settings)
+    service = app.state.service
+    listening = _bind(settings)
+    names = [backbone.name for backbone in service.backbones.all]
+    _announce(settings, listening.getsockname()[1], [*service.catalogue.entries], names)
+    log_to_stderr(settings.log_format)
+    uvicorn.Server(uvicorn.Config(app, **_server_options(settings))).run(sockets=[listening])
+
+
+def _run_workers(settings: ServeSettings) -> None:
+    """Serve in several processes, each of which loads everything itself."""
+    import uvicorn
+
+    from ptune.cli.serve_workers import Workers
+    from ptune.serving.app import SETTINGS_VARIABLE, check_reach
+    from ptune.serving.catalogue import Catalogue
+    from ptune.serving.keys import Keys
+    from ptune.serving.logs import log_to_stderr
+
+    check_reach(settings, Keys(settings))
+    names = [entry.name for entry in Catalogue(settings.adapters).look().new]
+    config = uvicorn.Config(
+        "ptune.serving.app:from_environment", factory=True, workers=settings.workers, **_server_options(settings)
+    )
+    listening = _bind(settings)
+    _announce(settings, listening.getsockname()[1], names)
+    log_to_stderr(settings.log_format)
+    with tempfile.TemporaryDirectory(prefix="ptune-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ[SETTINGS_VARIABLE] = settings.worker_json()
+        Workers(config, sockets=[listening]).run()
+
+
+def _server_options(settings: ServeSettings) -> dict[str, Any]:
+    """Return uvicorn's options."""
+    from ptune.serving.protocol import LimitedProtocol, limited_protocol
+
+    return {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": math.ceil(settings.stop_seconds),
+        "timeout_keep_alive": 30,
+        # A class that is made for a time cannot be sent to worker processes.
+        "http": limited_protocol(settings.body_timeout) if settings.workers == 1 else LimitedProtocol,
+    }
+
+
+def _bind(settings: ServeSettings) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigError: the address or the port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as err:
+        listening.close()
+        raise ConfigError(
+            f"cannot listen on `host='{settings.host}'`, `port={settings.port}`: {err.strerror or err}; give another "
+            "port, or 0 for any free one",
+            field="port",
+            value=settings.port,
+        ) from err
+    listening.listen(2048)  # from now on connections wait until they are accepted
+    listening.set_inheritable(True)
+    return listening
+
+
+def _announce(settings: ServeSettings, port: int, names: Sequence[str], backbones: Sequence[str] = ()) -> None:
+    """Print what is served, where, and how to ask."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    over = f" over {', '.join(backbones)}" if backbones else ""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    count = f"{len(names)} adapter{'' if len(names) == 1 else 's'}"
+    key = " -H 'Authorization: Bearer KEY'" if settings.has_keys else ""
+    name = names[0] if names else "NAME"
+    print(one_line(f"ptune: serving {count}{over} at {url}: {shown or 'none yet'}"))
+    print(one_line(f"""  curl {url}/adapters/{name}/predict{key} -d '{{"inputs": "What a film."}}'"""), flush=True)

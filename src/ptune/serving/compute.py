@@ -1,0 +1,132 @@
+"""What the model's thread does: the logits of a batch whose rows belong to many requests and many adapters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ptune.data.encode import Encoded
+from ptune.errors import AdapterError, PtuneError
+from ptune.inference.engine import check_finite
+from ptune.inference.mixed import mixed_logits
+from ptune.model.backbone import Backbone
+from ptune.serving.bank import Loaded
+from ptune.serving.batcher import Part
+
+logger = logging.getLogger(__name__)
+
+
+class Compute:
+    """Computes parts of tickets. It is called in the model's thread.
+
+    Args:
+        most_tokens: bound on the tokens of a forward pass; None: what suits the device.
+    """
+
+    def __init__(self, most_tokens: int | None = None) -> None:
+        self._bounds: dict[int, int | None] = {}
+        self._most_tokens = most_tokens
+
+    def __call__(self, parts: Sequence[Part]) -> list[list[Tensor] | PtuneError]:
+        """Return the logits of each part's pairs, or what went wrong with it.
+
+        An error belongs to the parts that cause it: where a batch fails, its parts are computed one by one.
+        """
+        try:
+            return self._compute(parts)
+        except Exception as err:
+            if len(parts) == 1:
+                return [self._explain(err)]
+            return [result for part in parts for result in self([part])]
+
+    def _explain(self, err: Exception) -> PtuneError:
+        if isinstance(err, PtuneError):
+            return err
+        logger.error("a batch failed", exc_info=err)
+        return AdapterError(f"the model cannot compute these rows: {type(err).__name__}")
+
+    def _compute(self, parts: Sequence[Part]) -> list[list[Tensor] | PtuneError]:
+        batches: dict[int, _Batch] = {}
+        places: list[
+            list[tuple[_Batch, int, int]]
+        ] = []  # for each pair: its batch, its adapter there, its number there
+        for ticket, start, end in parts:
+            place = []
+            for row, adapter in ticket.pairs[start:end]:
+                loaded = ticket.loaded[adapter]
+                batch = batches.get(id(loaded.backbone))
+                if batch is None:
+                    batch = batches[id(loaded.backbone)] = _Batch(loaded.backbone)
+                place.append((batch, *batch.add(loaded, ticket.encoded[row])))
+            places.append(place)
+        for key, batch in batches.items():
+            bound = self._bounds.get(key, self._most_tokens)
+            self._bounds[key] = batch.run(bound)
+        results: list[list[Tensor] | PtuneError] = []
+        for place in places:
+            try:
+                results.append([batch.result(adapter, number) for batch, adapter, number in place])
+            except PtuneError as err:
+                results.append(err)
+        return results
+
+
+class _Batch:
+    """Rows of adapters over one backbone. A row that is asked of several adapters is there once."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.loaded: list[Loaded] = []
+        self.encoded: list[Encoded] = []
+        self.wanted: list[tuple[int, int]] = []
+        self._adapters: dict[int, int] = {}
+        self._rows: dict[int, int] = {}
+        self._counts: list[int] = []
+        self._logits: list[Tensor | PtuneError] = []
+        self._pairs: dict[tuple[int, int], int] = {}
+
+    def add(self, loaded: Loaded, encoded: Encoded) -> tuple[int, int]:
+        """Add a row for an adapter, and return the adapter's number and the row's number among its own."""
+        adapter = self._adapters.setdefault(id(loaded), len(self.loaded))
+        if adapter == len(self.loaded):
+            self.loaded.append(loaded)
+            self._counts.append(0)
+        row = self._rows.setdefault(id(encoded), len(self.encoded))
+        if row == len(self.encoded):
+            self.encoded.append(encoded)
+        known = self._pairs.get((row, adapter))
+        if known is None:
+            self.wanted.append((row, adapter))
+            known = self._pairs[row, adapter] = self._counts[adapter]
+            self._counts[adapter] += 1
+        return adapter, known
+
+    def run(self, most_tokens: int | None) -> int | None:
+        """Compute all rows and return the bound on tokens for the next batch."""
+        pad_id = self.loaded[0].pad_id  # padding is masked, so that of one tokenizer does for all
+        logits, bound = mixed_logits(self.loaded, self.encoded, self.wanted, pad_id, most_tokens=most_tokens)
+        if all(bool(torch.isfinite(x).all()) for x in logits):
+            self._logits = list(logits)
+        else:
+            self._logits = [self._checked(x, loaded) for x, loaded in zip(logits, self.loaded, strict=True)]
+        return bound
+
+    def _checked(self, logits: Tensor, loaded: Loaded) -> Tensor | PtuneError:
+        try:
+            return check_finite(logits, loaded.backbone)
+        except AdapterError as err:
+            return AdapterError(f"adapter '{loaded.name}': {err}")
+
+    def result(self, adapter: int, number: int) -> Tensor:
+        """Return the logits [C] of a row.
+
+        Raises:
+            AdapterError: those of its adapter are not finite.
+        """
+        logits = self._logits[adapter]
+        if isinstance(logits, PtuneError):
+            raise logits
+        return logits[number]

@@ -1,0 +1,248 @@
+"""What every request passes first: its id, its key, the limits of its body, and at the end its line in the log.
+
+It also notices that a client has gone, and cancels the request then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptune.errors import RequestError
+from ptune.serving.keys import ANYONE, Caller, Keys
+from ptune.serving.logs import requests
+from ptune.serving.metrics import Metrics
+from ptune.serving.replies import error_reply
+from ptune.serving.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+# Paths that need no key: a probe has none, and what is static tells nothing.
+OPEN = frozenset(
+    {
+        "/",
+        "/health",
+        "/ready",
+        "/ping",
+        "/docs",
+        "/openapi.json",
+        "/api-doc/openapi.json",
+        "/v2/health/live",
+        "/v2/health/ready",
+    }
+)
+GONE = 499  # in the log alone: the client has closed the connection
+
+
+@dataclass
+class Facts:
+    """What is known of a request.
+
+    Attributes:
+        request_id: given by the client or made up.
+        caller: who sends it.
+        method: the kind of request, for metrics; empty for those that ask no adapter.
+        adapter: that was asked.
+        rows, tokens: that were computed.
+    """
+
+    request_id: str
+    caller: Caller = ANYONE
+    method: str = ""
+    adapter: str | None = None
+    rows: int = 0
+    tokens: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Gate:
+    """ASGI middleware around the application.
+
+    Args:
+        app: the application.
+        settings: of the server.
+        keys: who may use it.
+        metrics: count the requests.
+        is_draining: returns whether the server is about to stop. Connections are then closed after an answer.
+    """
+
+    def __init__(
+        self, app: Any, settings: ServeSettings, keys: Keys, metrics: Metrics, is_draining: Callable[[], bool]
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.keys = keys
+        self.metrics = metrics
+        self.is_draining = is_draining
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        asked = headers.get(b"x-request-id", b"").decode("latin-1")
+        facts = Facts(asked if _ID.fullmatch(asked) else uuid.uuid4().hex)
+        scope.setdefault("state", {})["facts"] = facts
+        answer = _Answer(send, facts.request_id, self.is_draining)
+        try:
+            self._identify(scope, headers, facts)
+            body = await self._read(scope, headers, receive, facts)
+            await self._run(scope, body, receive, answer)
+        except RequestError as err:
+            await self._refuse(scope, answer, err)
+        except _GoneError:
+            answer.status = GONE
+        except Exception:
+            logger.exception("request %s failed", facts.request_id)
+            await self._refuse(scope, answer, RequestError("the server made an error; its log says more", 500))
+        finally:
+            self._note(scope, facts, answer.status, time.perf_counter() - started)
+
+    def _identify(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], facts: Facts) -> None:
+        """Find out who sends the request.
+
+        Raises:
+            RequestError: a key is needed, and it is missing or unknown (401).
+        """
+        if not self.keys:
+            return
+        caller = self.keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
+        if caller is not None:
+            facts.caller = caller
+        elif not (scope["path"] in OPEN and scope["method"] in ("GET", "HEAD")) and scope["method"] != "OPTIONS":
+            raise RequestError("a valid API key is needed; send it as: Authorization: Bearer KEY", 401)
+
+    async def _read(
+        self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], receive: Receive, facts: Facts
+    ) -> bytes:
+        """Return the body.
+
+        Raises:
+            RequestError: it is too large (413), or takes too long (408).
+        """
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return b""
+        upload = scope["method"] == "PUT" and facts.caller.admin
+        most = self.settings.max_upload if upload else self.settings.max_body
+        too_large = RequestError(f"the body has more than {most} bytes; send less at a time", 413)
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > most:
+            raise too_large
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.settings.body_timeout):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _GoneError
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > most:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise RequestError(
+                f"the body did not arrive within {self.settings.body_timeout:g} seconds", 408, kind="Validation"
+            ) from None
+
+    async def _run(self, scope: MutableMapping[str, Any], body: bytes, receive: Receive, answer: _Answer) -> None:
+        """Run the application, and cancel it when the client goes."""
+        task = asyncio.current_task()
+        assert task is not None
+        gone = False
+
+        async def wait_for_end() -> None:
+            nonlocal gone
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if answer.status == 0:
+                gone = True
+                task.cancel()
+
+        listening: asyncio.Task[None] | None = None
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if not given:
+                given = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            await asyncio.Future()  # the application learns of the end by being cancelled
+            raise AssertionError
+
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            listening = asyncio.ensure_future(wait_for_end())
+        try:
+            await self.app(scope, replay, answer)
+        except asyncio.CancelledError:
+            if gone:
+                task.uncancel()
+                raise _GoneError from None
+            raise
+        finally:
+            if listening is not None:
+                listening.cancel()
+
+    async def _refuse(self, scope: MutableMapping[str, Any], answer: _Answer, err: RequestError) -> None:
+        if answer.status == 0:
+            answer.close = answer.close or err.status in (408, 413)  # the rest of the body is not read
+            await error_reply(scope["path"], err)(scope, _nothing, answer)  # type: ignore[arg-type]
+
+    def _note(self, scope: MutableMapping[str, Any], facts: Facts, status: int, seconds: float) -> None:
+        """Write the request into the log and count it."""
+        route = getattr(scope.get("route"), "path", "unknown")
+        self.metrics.request(route, facts.method, facts.adapter, status, seconds)
+        if not self.settings.log_requests or (route in OPEN and status < 400):
+            return
+        found: dict[str, Any] = {
+            "request_id": facts.request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "milliseconds": round(1000 * seconds, 2),
+            "caller": facts.caller.name,
+        }
+        if facts.adapter is not None:
+            found |= {"adapter": facts.adapter, "rows": facts.rows, "tokens": facts.tokens}
+        requests.info("request", extra={"facts": found | facts.extra})
+
+
+class _GoneError(Exception):
+    """The client has closed the connection."""
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+class _Answer:
+    """Sends an answer, with the request's id, and remembers its status. 0: nothing was sent yet."""
+
+    def __init__(self, send: Send, request_id: str, is_draining: Callable[[], bool]) -> None:
+        self.send = send
+        self.request_id = request_id.encode("latin-1")
+        self.is_draining = is_draining
+        self.status = 0
+        self.close = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id)]
+            if self.close or self.is_draining():
+                message["headers"].append((b"connection", b"close"))
+        await self.send(message)

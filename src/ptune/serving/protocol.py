@@ -1,0 +1,115 @@
+"""uvicorn's HTTP protocol with bounds on the head of a request, which uvicorn itself lacks.
+
+Without them, a client could send headers without end, and fill the memory, or open connections and send nothing, and
+use up the files that a process may open.
+"""
+
+from __future__ import annotations
+
+import http
+import json
+from asyncio import TimerHandle, Transport
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# Longest head of a request in bytes. Browsers and proxies send a few kilobytes, and most servers take 8 to 64.
+HEAD_BYTES = 2**16
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. A head that is too long is answered 431, one that takes too long 408, and no valid one 400.
+
+    Attributes:
+        head_seconds: how long the head of a request may take.
+    """
+
+    head_seconds = 10.0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._began = False
+        self._reading_head = True
+        self._status = 400
+        self._timer: TimerHandle | None = None
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a part of a request."""
+        self._began = True
+        began_in_head = self._reading_head
+        super().data_received(data)
+        if not self._reading_head or self.transport.is_closing():
+            return
+        # The end of the last request may be in the same part, so only parts that belong to the head alone are counted.
+        self._head_bytes += len(data) if began_in_head else 0
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of a head."""
+        super().on_message_begin()
+        self._reading_head = True
+        self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        """Take the head, unless it is too long.
+
+        Raises:
+            ValueError: it is. The parser stops, and `send_400_response` answers.
+        """
+        self._stop_timer()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > HEAD_BYTES:
+            self._status = 431
+            raise ValueError("the head of the request is too long")
+        self._reading_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no valid request, and close the connection."""
+        self._refuse(self._status, msg)
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        if self._began:
+            self._refuse(408)
+        else:  # a connection that was opened in advance, as browsers do, and waits for no answer
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str = "") -> None:
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        sentence = {
+            408: f"the head of the request did not arrive within {self.head_seconds:g} seconds",
+            431: f"the head of the request has more than {HEAD_BYTES} bytes",
+        }.get(status, message)
+        body = json.dumps({"error": sentence, "error_type": "Validation"}).encode()
+        lines = (
+            f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "connection: close",
+        )
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.close()
+
+
+def limited_protocol(head_seconds: float) -> type[LimitedProtocol]:
+    """Return the class of connections whose heads may take so many seconds, for `uvicorn.Config(http=...)`."""
+    return type("LimitedProtocol", (LimitedProtocol,), {"head_seconds": head_seconds})

@@ -1,0 +1,79 @@
+"""Errors of the server, in the form that each protocol has for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from ptune.errors import AdapterError, BackboneError, ConfigError, DataError, PtuneError, RequestError
+
+# Text Embeddings Inference's names of errors, by status.
+_TEI_TYPES = {
+    400: "Empty",
+    404: "NotFound",
+    413: "Validation",
+    422: "Validation",
+    424: "Backend",
+    429: "Overloaded",
+    500: "Backend",
+    503: "Unhealthy",
+}
+# OpenAI's names of errors, which vLLM uses too.
+_OPENAI_TYPES = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    413: "RequestTooLargeError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    503: "ServiceUnavailableError",
+    504: "TimeoutError",
+}
+
+
+def as_request_error(error: PtuneError) -> RequestError:
+    """Return the error of a request that an error of the library leads to."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, DataError | ConfigError):
+        return RequestError(str(error), 422)
+    if isinstance(error, AdapterError | BackboneError):
+        return RequestError(str(error), 424)
+    return RequestError(str(error), 500)
+
+
+def _protocol(path: str) -> str:
+    """Return which protocol a path belongs to: v2, openai, hugging_face or tei."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return "v2"
+    if path.startswith("/v1/") or path == "/classify":
+        return "openai"
+    parts = path.split("/")
+    return "hugging_face" if path == "/" or (parts[1] == "adapters" and len(parts) == 3) else "tei"
+
+
+def error_reply(path: str, error: RequestError) -> JSONResponse:
+    """Return the answer to a request that failed, in the form that the path's protocol has."""
+    protocol = _protocol(path)
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    # Text Embeddings Inference alone tells a wrong value (422) from a wrong body (400).
+    status = 400 if error.status == 422 and protocol != "tei" else error.status
+    return JSONResponse(_body(protocol, status, error), status, headers)
+
+
+def _body(protocol: str, status: int, error: RequestError) -> dict[str, Any]:
+    message = str(error)
+    if protocol == "v2":
+        return {"error": message}
+    if protocol == "openai":
+        kind = _OPENAI_TYPES.get(status, "BadRequestError")
+        param = "model" if error.field == "adapter" else error.field
+        return {"error": {"message": message, "type": kind, "param": param, "code": status}}
+    kind = error.kind or _TEI_TYPES.get(error.status, "Validation")
+    return {"error": message, "error_type": kind}

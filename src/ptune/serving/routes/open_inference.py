@@ -1,0 +1,178 @@
+"""The Open Inference Protocol, version 2, as KServe and Triton speak it. The model's name is the adapter's."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from ptune.data.targets import MULTI, REGRESSION
+from ptune.data.texts import Text
+from ptune.errors import RequestError
+from ptune.serving.parsing import optional, read_object, wrong
+from ptune.serving.routes import schemas
+from ptune.serving.routes.common import ask, named, service_of
+from ptune.serving.service import Answer
+from ptune.version import __version__
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+TEXT, PAIR = "text", "text_pair"
+VERSION = "1"
+
+
+@router.get("", **schemas.V2_SERVER)
+async def server() -> Response:
+    """Return what the server is."""
+    return JSONResponse({"name": "ptune", "version": __version__, "extensions": []})
+
+
+@router.get("/health/live", **schemas.V2_LIVE)
+async def live() -> Response:
+    """Answer that the process runs."""
+    return JSONResponse({"live": True})
+
+
+@router.get("/health/ready", **schemas.V2_READY)
+async def ready(request: Request) -> Response:
+    """Answer 200 if the server is ready, otherwise 503."""
+    service = service_of(request)
+    is_ready = service.ready and not service.draining
+    return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+
+@router.get("/models/{name}/ready", **schemas.V2_MODEL_READY)
+@router.get("/models/{name}/versions/{version}/ready", **schemas.V2_MODEL_READY)
+async def model_ready(request: Request, name: str, version: str = VERSION) -> Response:
+    """Answer 200 if an adapter can be asked, otherwise 503."""
+    _check_version(version)
+    service = service_of(request)
+    service.catalogue[named(request, None, name)]
+    return JSONResponse({"name": name, "ready": service.ready}, 200 if service.ready else 503)
+
+
+@router.get("/models/{name}", **schemas.V2_MODEL)
+@router.get("/models/{name}/versions/{version}", **schemas.V2_MODEL)
+async def model(request: Request, name: str, version: str = VERSION) -> Response:
+    """Return the inputs and outputs of an adapter."""
+    _check_version(version)
+    adapter = await service_of(request).adapter(named(request, None, name))
+    names = [TEXT, PAIR] if adapter.task.columns.get("text_pair") else [TEXT]
+    classes = len(adapter.labels)
+    outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, classes], "parameters": {"labels": adapter.labels}}]
+    if adapter.problem_type not in (MULTI, REGRESSION):
+        outputs.insert(0, {"name": "label", "datatype": "BYTES", "shape": [-1]})
+    return JSONResponse(
+        {
+            "name": name,
+            "versions": [VERSION],
+            "platform": "ptune",
+            "inputs": [{"name": field, "datatype": "BYTES", "shape": [-1]} for field in names],
+            "outputs": outputs,
+        }
+    )
+
+
+@router.post("/models/{name}/infer", **schemas.V2_INFER)
+@router.post("/models/{name}/versions/{version}/infer", **schemas.V2_INFER)
+async def infer(request: Request, name: str, version: str = VERSION) -> Response:
+    """Classify the texts in the tensor `text`, with those in `text_pair` if the adapter takes pairs."""
+    _check_version(version)
+    adapter = named(request, None, name)
+    body = await read_object(request)
+    identifier = optional(body, "id", str, "a text")
+    options = optional(body, "parameters", dict, "an object", {})
+    raw = optional(options, "raw_scores", bool, "true or false", False)
+    texts = _texts(_tensors(body))
+    wanted = _wanted(body)
+    (answer,) = await ask(request, [adapter], texts, "infer")
+    outputs = [tensor for tensor in _outputs(answer, "none" if raw else None) if not wanted or tensor["name"] in wanted]
+    missing = wanted - {tensor["name"] for tensor in outputs}
+    if missing:
+        raise RequestError(f"there is no output {sorted(missing)[0]!r:.100}; GET /v2/models/{adapter} lists them", 422)
+    content = {"model_name": adapter, "model_version": VERSION, "outputs": outputs}
+    return JSONResponse(content if identifier is None else content | {"id": identifier})
+
+
+def _check_version(version: str) -> None:
+    if version != VERSION:
+        raise RequestError(f"there is no version {version!r:.100}; leave it out, or give {VERSION}", 404)
+
+
+def _tensors(body: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the texts of each input tensor, by its name.
+
+    Raises:
+        RequestError: a tensor has another form, type or shape (422).
+    """
+    inputs = body.get("inputs")
+    if not isinstance(inputs, list) or not inputs:
+        raise wrong("inputs", inputs, "a list of tensors")
+    tensors: dict[str, list[str]] = {}
+    for tensor in inputs:
+        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+            raise wrong("inputs", tensor, "tensors with name, shape, datatype and data")
+        name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
+        if name in tensors:
+            raise RequestError(f"there are two inputs named {name!r:.100}", 422, field="inputs")
+        if tensor.get("datatype") != "BYTES":
+            raise RequestError(f"input {name!r:.100} has another datatype than BYTES", 422, field="inputs")
+        if not isinstance(data, list):
+            raise wrong("data", data, "a list of texts")
+        if any(isinstance(item, list) for item in data):
+            data = list(chain.from_iterable(item if isinstance(item, list) else [item] for item in data))
+        if not all(isinstance(item, str) for item in data):
+            raise RequestError(f"the data of input {name!r:.100} are not all texts", 422, field="inputs")
+        if shape not in ([len(data)], [len(data), 1], [1, len(data)]):
+            raise RequestError(
+                f"the shape of input {name!r:.100} does not go with its {len(data)} texts; expected [{len(data)}]",
+                422,
+                field="inputs",
+            )
+        tensors[name] = data
+    return tensors
+
+
+def _texts(tensors: dict[str, list[str]]) -> list[Text]:
+    """Return texts, or pairs if there are second texts."""
+    unknown = sorted(tensors.keys() - {TEXT, PAIR})
+    if len(tensors) == 1 and unknown:  # a single tensor may have any name
+        return list(next(iter(tensors.values())))
+    if unknown or TEXT not in tensors:
+        raise RequestError(f"expected inputs named {TEXT}, or {TEXT} and {PAIR}", 422, field="inputs")
+    first, second = tensors[TEXT], tensors.get(PAIR)
+    if second is None:
+        return list(first)
+    if len(first) != len(second):
+        raise RequestError(
+            f"{TEXT} has {len(first)} texts, but {PAIR} has {len(second)}; give as many of both", 422, field="inputs"
+        )
+    return list(zip(first, second, strict=True))
+
+
+def _wanted(body: dict[str, Any]) -> set[str]:
+    """Return the names of the outputs that are asked for. Empty: all."""
+    outputs = optional(body, "outputs", list, "a list of tensors", [])
+    if not all(isinstance(output, dict) and isinstance(output.get("name"), str) for output in outputs):
+        raise wrong("outputs", outputs, "a list of objects with a name")
+    return {output["name"] for output in outputs}
+
+
+def _outputs(answer: Answer, function: str | None) -> list[dict[str, Any]]:
+    scores, labels = answer.scores(function), answer.adapter.labels
+    flat = list(chain.from_iterable(scores.tolist()))
+    outputs: list[dict[str, Any]] = []
+    if answer.adapter.problem_type not in (MULTI, REGRESSION):
+        best = [labels[index] for index in (scores.argmax(dim=1).tolist() if len(scores) else [])]
+        outputs.append({"name": "label", "datatype": "BYTES", "shape": [len(best)], "data": best})
+    outputs.append(
+        {
+            "name": "scores",
+            "datatype": "FP32",
+            "shape": list(scores.shape),
+            "data": flat,
+            "parameters": {"labels": labels},
+        }
+    )
+    return outputs

@@ -1,0 +1,191 @@
+"""The protocols of Text Embeddings Inference (`POST /predict`) and of Hugging Face's inference (`POST /`).
+
+Both are there for the default adapter at the root, and for each adapter under /adapters/NAME. They differ in what a
+flat list of two texts is: a pair for the first, two texts for the second.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from ptune.data.template import Side
+from ptune.data.texts import Text
+from ptune.errors import RequestError
+from ptune.serving.page import page, wants_page
+from ptune.serving.parsing import one_of, optional, read_object, texts_of, top_k, wrong
+from ptune.serving.routes import schemas
+from ptune.serving.routes.common import ask, facts_of, named, scored, service_of
+from ptune.serving.service import Answer
+from ptune.version import __version__
+
+router = APIRouter()
+_SIDES: dict[str, Side] = {"left": "left", "right": "right"}
+
+
+@router.post("/predict", tags=["Text Embeddings Inference"], **schemas.PREDICT)
+@router.post("/adapters/{name}/predict", tags=["Text Embeddings Inference"], **schemas.PREDICT)
+async def predict(request: Request, name: str | None = None) -> Response:
+    """Classify one text, one pair, or a batch of both."""
+    started = time.perf_counter()
+    body = await read_object(request)
+    texts, batch = sequences(body.get("inputs"))
+    adapter = named(request, body, name)
+    answers, answer = await _predict(request, adapter, texts, body)
+    return JSONResponse(answers if batch else answers[0], headers=_timings(request, texts, answer, started))
+
+
+@router.post("/vertex", tags=["Text Embeddings Inference"], **schemas.VERTEX)
+async def vertex(request: Request) -> Response:
+    """Classify in the form that Google's Vertex AI sends."""
+    body = await read_object(request)
+    instances = body.get("instances")
+    if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
+        raise wrong("instances", instances, "a list of objects with inputs")
+    adapter = named(request, body)
+    predictions = []
+    for instance in instances:
+        texts, batch = sequences(instance.get("inputs"))
+        answers, _ = await _predict(request, adapter, texts, instance)
+        predictions.append(answers if batch else answers[0])
+    return JSONResponse({"predictions": predictions})
+
+
+async def _predict(
+    request: Request, adapter: str, texts: list[Text], body: dict[str, Any]
+) -> tuple[list[list[dict[str, Any]]], Answer]:
+    truncate = optional(body, "truncate", bool, "true or false")
+    side = one_of(body, "truncation_direction", ("Left", "Right", "left", "right")) or "right"
+    raw = optional(body, "raw_scores", bool, "true or false", False)
+    if any("" in (text if isinstance(text, tuple) else (text,)) for text in texts):
+        raise RequestError("`inputs` cannot be empty", 422, field="inputs")
+    (answer,) = await ask(request, [adapter], texts, "predict", truncate, _SIDES[side.lower()])
+    return scored(answer, "none" if raw else None), answer
+
+
+def sequences(value: Any) -> tuple[list[Text], bool]:
+    """Return the texts and pairs of TEI's `inputs`, and whether they are a batch.
+
+    A text or a flat list of one or two texts is a single input. A list of such lists is a batch.
+
+    Raises:
+        RequestError: the batch is empty (400), or the value has another form (422).
+    """
+    if isinstance(value, str):
+        return [value], False
+    if not isinstance(value, list):
+        raise wrong("inputs", value, "a text, a pair of texts, or a list of lists of one or two texts")
+    if not value:
+        raise RequestError("`inputs` cannot be empty", 400, kind="Empty", field="inputs")
+    if isinstance(value[0], str):
+        return [_sequence(value)], False
+    texts = [_sequence(item) for item in value]
+    if len({isinstance(text, tuple) for text in texts}) > 1:
+        raise RequestError("`inputs` mixes single texts and pairs; an adapter takes one kind", 422, field="inputs")
+    return texts, True
+
+
+def _sequence(value: Any) -> Text:
+    if not isinstance(value, list) or len(value) not in (1, 2) or not all(isinstance(text, str) for text in value):
+        raise RequestError("`inputs` must contain lists of 1 or 2 strings", 422, field="inputs")
+    return value[0] if len(value) == 1 else (value[0], value[1])
+
+
+def _timings(request: Request, texts: list[Text], answer: Answer, started: float) -> dict[str, str]:
+    total = time.perf_counter() - started
+    device = service_of(request).backbones.all[0].device.type
+    characters = sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
+    milliseconds = {
+        "x-total-time": total,
+        "x-compute-time": total,
+        "x-queue-time": answer.queue_seconds,
+        "x-inference-time": answer.inference_seconds,
+        "x-tokenization-time": max(0.0, total - answer.queue_seconds - answer.inference_seconds),
+    }
+    return {
+        "x-compute-type": "cpu" if device == "cpu" else "gpu",
+        "x-compute-characters": str(characters),
+        "x-compute-tokens": str(sum(answer.tokens)),
+        **{name: str(round(1000 * seconds)) for name, seconds in milliseconds.items()},
+    }
+
+
+@router.post("/", tags=["Hugging Face"], **schemas.HUGGING_FACE)
+@router.post("/adapters/{name}", tags=["Hugging Face"], **schemas.HUGGING_FACE)
+async def hugging_face(request: Request, name: str | None = None) -> Response:
+    """Classify one text or pair, or a list of them. The answer has a list of labels for each."""
+    body = await read_object(request)
+    texts, _ = texts_of(body.get("inputs"))
+    options = optional(body, "parameters", dict, "an object", {})
+    function = one_of(options, "function_to_apply", ("softmax", "sigmoid", "none"))
+    truncate = optional(options, "truncation", bool, "true or false")
+    adapter = named(request, body, name)
+    top = top_k(options)
+    (answer,) = await ask(request, [adapter], texts, "text_classification", truncate)
+    return JSONResponse(scored(answer, function, top))
+
+
+@router.get("/", tags=["Server"], include_in_schema=False)
+async def root(request: Request) -> Response:
+    """Return the page to a browser, and what the server is to everybody else."""
+    found = page() if wants_page(request) else None
+    return found or JSONResponse({"name": "ptune", "version": __version__, "adapters": "/adapters", "docs": "/docs"})
+
+
+@router.get("/health", tags=["Server"], **schemas.HEALTH)
+@router.get("/ping", include_in_schema=False)
+async def health(request: Request) -> Response:
+    """Answer 200 if the server is ready, and 503 while it warms up or is about to stop."""
+    service = service_of(request)
+    if not service.ready or service.draining:
+        raise RequestError("the server is about to stop" if service.draining else "the server is not ready yet", 503)
+    return Response(status_code=200)
+
+
+@router.get("/ready", tags=["Server"], **schemas.HEALTH)
+async def ready(request: Request) -> Response:
+    """Answer as `/health` does."""
+    return await health(request)
+
+
+@router.get("/info", tags=["Text Embeddings Inference"], **schemas.INFO)
+@router.get("/adapters/{name}/info", tags=["Text Embeddings Inference"], **schemas.INFO)
+async def info(request: Request, name: str | None = None) -> Response:
+    """Return what an adapter is and how much a request may hold."""
+    service = service_of(request)
+    adapter = await service.adapter(named(request, None, name))
+    facts_of(request).adapter = adapter.name
+    backbone, settings = adapter.backbone, service.settings
+    return JSONResponse(
+        {
+            "model_id": adapter.name,
+            "model_sha": adapter.entry.file.record.weights_sha256,
+            "model_dtype": str(backbone.dtype).removeprefix("torch."),
+            "model_type": {
+                "classifier": {
+                    "id2label": {str(index): label for index, label in enumerate(adapter.labels)},
+                    "label2id": {label: index for index, label in enumerate(adapter.labels)},
+                }
+            },
+            "max_concurrent_requests": settings.max_queue_rows,
+            "max_input_length": adapter.encoder.max_length,
+            "max_batch_tokens": service.batch_tokens,
+            "max_batch_requests": settings.max_batch_rows,
+            "max_client_batch_size": settings.max_rows,
+            "auto_truncate": settings.truncate,
+            "tokenization_workers": 2,
+            "version": __version__,
+            "sha": None,
+            "docker_label": None,
+        }
+    )
+
+
+@router.get("/metrics", tags=["Server"], **schemas.METRICS)
+async def metrics(request: Request) -> Response:
+    """Return metrics in Prometheus' text format."""
+    text = request.app.state.metrics.text(service_of(request))
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,300 @@
+"""The server without HTTP: requests for adapters by name become answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ptune.data.columns import check_pairs
+from ptune.data.encode import Encoded
+from ptune.data.targets import REGRESSION, SINGLE
+from ptune.data.template import Side
+from ptune.data.texts import Text, unzip
+from ptune.errors import AdapterError, ConfigError, PtuneError, RequestError
+from ptune.inference.answers import probabilities
+from ptune.inference.engine import GPU_TOKENS
+from ptune.serving.backbones import Backbones
+from ptune.serving.bank import Bank, Loaded, settle
+from ptune.serving.batcher import Batcher, Limits, too_late
+from ptune.serving.catalogue import Catalogue, Changes, Entry, check_name
+from ptune.serving.compute import Compute
+from ptune.serving.encoding import Encoding, encoder_key
+from ptune.serving.settings import ServeSettings
+from ptune.serving.uploads import Uploads
+
+logger = logging.getLogger(__name__)
+
+# Tokens of a batch on a CPU. Larger ones are hardly faster there, and a request waits for the one in front of its own.
+CPU_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of one adapter to the rows of a request.
+
+    Attributes:
+        adapter: which one.
+        logits: [N, C].
+        tokens: of each row.
+        queue_seconds, inference_seconds: how long the request waited and was computed.
+    """
+
+    adapter: Loaded
+    logits: Tensor
+    tokens: list[int]
+    queue_seconds: float
+    inference_seconds: float
+
+    def scores(self, function: str | None = None) -> Tensor:
+        """Return the scores [N, C].
+
+        Args:
+            function: `none` gives the logits, `softmax` and `sigmoid` probabilities. None: as the adapter was trained;
+                for a regression, the number.
+        """
+        kind = self.adapter.problem_type
+        if function == "none" or (function is None and kind == REGRESSION):
+            return self.logits
+        if function == "sigmoid":
+            return self.logits.sigmoid()
+        return probabilities(self.logits, SINGLE if function == "softmax" else kind, self.adapter.task.temperature)
+
+
+class Service:
+    """Everything that a request needs, from the names of adapters to the model's thread.
+
+    Args:
+        settings: of the server.
+        catalogue: the adapters.
+        backbones: their backbones.
+    """
+
+    def __init__(self, settings: ServeSettings, catalogue: Catalogue, backbones: Backbones) -> None:
+        self.settings = settings
+        self.catalogue = catalogue
+        self.backbones = backbones
+        self.bank = Bank(backbones, settings.adapter_memory)
+        first = backbones.all[0]
+        self.batch_tokens = settings.max_batch_tokens or (CPU_BATCH if first.device.type == "cpu" else GPU_TOKENS)
+        limits = Limits(self.batch_tokens, settings.max_batch_rows, settings.max_queue_rows, settings.max_wait)
+        self.batcher = Batcher(Compute(self.batch_tokens), limits, first.under_way)
+        self.encoding = Encoding()
+        self.started = int(time.time())
+        self.ready = False
+        self.draining = False
+        self.changing = asyncio.Lock()
+        self.uploads = Uploads(catalogue, self.bank, self.changing, settings.max_upload)
+
+    @property
+    def default_adapter(self) -> str | None:
+        """The adapter that answers where a request names none."""
+        if self.settings.default_adapter is not None:
+            return self.settings.default_adapter
+        return next(iter(self.catalogue.entries)) if len(self.catalogue.entries) == 1 else None
+
+    def labels(self, entry: Entry) -> list[str]:
+        """Return the labels of an adapter, in index order."""
+        return list(entry.file.record.labels or ())
+
+    async def adapter(self, name: str | None) -> Loaded:
+        """Return an adapter, loaded.
+
+        Args:
+            name: None: the default adapter.
+
+        Raises:
+            RequestError: see `entry`.
+            AdapterError: it cannot be loaded.
+        """
+        entry = self.entry(name)
+        loaded = await self.bank.get(entry)
+        if loaded.entry is not entry:  # its files were newer than the catalogue
+            self.catalogue.put(loaded.entry)
+        return loaded
+
+    def entry(self, name: str | None) -> Entry:
+        """Return what the catalogue says of an adapter.
+
+        Args:
+            name: None: the default adapter.
+
+        Raises:
+            RequestError: there is no such adapter (404), no default one (400), or it cannot be served (424).
+        """
+        name = name or self.default_adapter
+        if name is None:
+            raise RequestError(
+                "name an adapter: in the path, as /adapters/NAME, or in the header X-Adapter; GET /adapters lists them",
+                400,
+                field="adapter",
+            )
+        return self.catalogue[check_name(name)]
+
+    async def classify(
+        self,
+        names: Sequence[str | None],
+        texts: Sequence[Text],
+        truncate: bool | None = None,
+        side: Side = "right",
+        most: int | None = None,
+    ) -> list[Answer]:
+        """Return the answers of adapters to the same texts, in the order of the names.
+
+        A text is tokenized once for all adapters that read it in the same way.
+
+        Args:
+            names: of adapters; None: the default one.
+            texts: single texts or (text, text_pair), not both.
+            truncate: whether texts that are too long are cut. None: as the settings say.
+            side: the end at which they are cut.
+            most: tokens that texts are cut to. None: as many as the adapter takes.
+
+        Raises:
+            RequestError: there is no such adapter, the request is too large, a text is too long, the queue is full, or
+                the time is over.
+            PtuneError: an adapter cannot be loaded or computed, or a text cannot be used.
+        """
+        rows = len(names) * len(texts)
+        if rows > self.settings.max_rows:
+            raise RequestError(
+                f"the request has {rows} rows; at most {self.settings.max_rows} are taken at a time",
+                413,
+                field="inputs",
+            )
+        firsts, seconds_of = unzip(texts)
+        for name in names:
+            self.entry(name)
+        self.batcher.check_room(rows)  # before any work is done for a request that will be refused
+        deadline = asyncio.get_running_loop().time() + self.settings.timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                loaded = [await self.adapter(name) for name in names]
+                encoded, places = await self._encode(loaded, firsts, seconds_of, side, most)
+        except TimeoutError:
+            raise too_late() from None
+        self._check_lengths(encoded, loaded, truncate)
+        pairs = [(place + row, number) for number, place in enumerate(places) for row in range(len(texts))]
+        ticket = await self.batcher.submit(loaded, encoded, pairs, deadline)
+        queued, computed = ticket.started - ticket.submitted, ticket.finished - ticket.started
+        count = len(texts)
+        answers = []
+        for number, (adapter, place) in enumerate(zip(loaded, places, strict=True)):
+            found = ticket.logits[number * count : (number + 1) * count]
+            logits = torch.stack(found) if found else torch.empty(0, len(adapter.labels))  # type: ignore[arg-type]
+            tokens = [len(row) for row in encoded[place : place + count]]
+            answers.append(Answer(adapter, logits, tokens, queued, computed))
+        return answers
+
+    async def _encode(
+        self, loaded: Sequence[Loaded], texts: list[str], pairs: list[str] | None, side: Side, most: int | None
+    ) -> tuple[list[Encoded], list[int]]:
+        """Return the rows for each way of reading the texts, and where those of each adapter begin."""
+        rows: list[Encoded] = []
+        starts: dict[Hashable, int] = {}
+        places = []
+        tokens = 0
+        for adapter in loaded:
+            check_pairs(pairs is not None, adapter.task.columns, f"adapter '{adapter.name}': ")
+            encoder = adapter.encoder if most is None else adapter.encoder.shorter(most)
+            key = encoder_key(encoder)
+            if key not in starts:
+                starts[key] = len(rows)
+                rows += await self.encoding.encode(encoder, texts, pairs, side)
+            start = starts[key]
+            tokens += sum(len(row) for row in rows[start : start + len(texts)])
+            if tokens > self.settings.max_tokens:
+                raise RequestError(
+                    f"the request has more than {self.settings.max_tokens} tokens; send fewer texts at a time",
+                    413,
+                    field="inputs",
+                )
+            places.append(start)
+        return rows, places
+
+    def _check_lengths(self, encoded: Sequence[Encoded], loaded: Sequence[Loaded], truncate: bool | None) -> None:
+        if truncate is None:
+            truncate = self.settings.truncate
+        cut = sum(row.cut for row in encoded)
+        if cut and not truncate:
+            most = min(adapter.encoder.max_length for adapter in loaded)
+            raise RequestError(
+                f"`inputs` must have at most {most} tokens, and {cut} of {len(encoded)} have more; shorten them, or "
+                "let them be cut with `truncate`",
+                422,
+                field="inputs",
+            )
+
+    async def follow(self) -> Changes:
+        """Look at the files of the catalogue, and serve what is new. An adapter that is in use is loaded before it
+        takes the place of the old one."""
+        async with self.changing:
+            changes = await asyncio.to_thread(self.catalogue.look)
+            for entry in changes.new:
+                await self._take(entry)
+            for name in changes.gone:
+                self.catalogue.drop(name)
+                self.bank.drop(name)
+        return changes
+
+    async def _take(self, entry: Entry) -> None:
+        """Serve a new adapter, or the new version of one."""
+        try:
+            if entry.name in self.bank:
+                loaded = await self.bank.load(entry)
+                self.bank.keep(loaded)
+                entry = loaded.entry
+            else:
+                entry = settle(entry, self.backbones)
+            self.catalogue.put(entry)
+        except (AdapterError, ConfigError) as err:
+            self.catalogue.refuse(entry.name, entry.stamp, str(err))
+
+    async def warm_up(self) -> None:
+        """Compute a few rows, so that the first request is as fast as all others.
+
+        Prompts that enter in different ways take different paths through the backbone, and rows that share a prompt
+        take another one than rows with prompts of their own. Each path is taken once: OpenVINO compiles it then.
+        """
+        started = time.perf_counter()
+        kinds: dict[Hashable, list[str]] = defaultdict(list)
+        for name, entry in self.catalogue.entries.items():
+            prompt, pair = entry.file.record.prompt, entry.file.record.columns.get("text_pair")
+            kind = (prompt.method, prompt.softmax, prompt.shift_text, prompt.pooling == "mean", pair is None)
+            kinds[entry.file.record.backbone.name, kind].append(name)
+        for names in kinds.values():
+            await self._try(names[:2])
+        self.ready = True
+        logger.info("ready after %.1f s of warm-up", time.perf_counter() - started)
+
+    async def _try(self, names: Sequence[str]) -> None:
+        """Compute rows for adapters of one kind, alone and together."""
+        pair = self.catalogue.entries[names[0]].file.record.columns.get("text_pair")
+        text: Text = "warm up" if pair is None else ("warm", "up")
+        try:
+            for group in dict.fromkeys((tuple(names[:1]), tuple(names))):
+                for texts in ([text] * 8, [text]):
+                    await self.classify(group, texts)
+        except PtuneError as err:
+            logger.warning("warm-up with adapter '%s': %s", names[0], err)
+
+    async def watch(self) -> None:
+        """Follow the files of the catalogue, until it is cancelled."""
+        while self.settings.watch_seconds:
+            await asyncio.sleep(self.settings.watch_seconds)
+            try:
+                await self.follow()
+            except (PtuneError, OSError) as err:
+                logger.warning("looking for new adapters: %s", err)
+
+    async def close(self) -> None:
+        """Answer what is under way and end all threads."""
+        self.encoding.close()
+        await self.batcher.close()
+        self.bank.close()

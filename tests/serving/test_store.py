@@ -1,0 +1,297 @@
+"""Adapters are found, loaded within a budget, and replaced whole while requests are answered."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import ptune
+from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
+from ptune.errors import AdapterError, ConfigError
+from ptune.serving.app import create_app
+from ptune.serving.catalogue import Catalogue
+from ptune.serving.compute import Compute
+from tests.serving.conftest import ADMIN, TEXTS, USER, Client, put_adapter, running, settings_of, wait_for
+
+
+def scores(scored) -> dict[str, float]:
+    return {item["label"]: item["score"] for item in scored}
+
+
+def offline(folder: Path, text: str) -> dict[str, float]:
+    return pytest.approx(ptune.load(folder, device="cpu").predict(text)[0]["scores"], abs=1e-5)
+
+
+def zipped(folder: Path, prefix: str = "") -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, prefix + path.name)
+    return stream.getvalue()
+
+
+def tarred(folder: Path) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        archive.add(folder, ".")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path, backbone) -> Path:
+    """A folder of two adapters that a test may change."""
+    for number, name in enumerate(("one", "two")):
+        put_adapter(tmp_path / "served" / name, backbone("bert"), ["no", "yes"], seed=number)
+    return tmp_path / "served"
+
+
+@pytest.fixture
+def other(tmp_path, backbone) -> Path:
+    """An adapter that is not served yet."""
+    put_adapter(tmp_path / "other", backbone("bert"), ["no", "maybe", "yes"], seed=77, virtual_tokens=3)
+    return tmp_path / "other"
+
+
+@pytest.fixture
+def client(folder):
+    with running(settings_of(folder, admin_keys=[ADMIN], api_keys=[USER])) as client:
+        yield client
+
+
+def test_places_have_names(adapters, tmp_path) -> None:
+    catalogue = Catalogue([f"a={adapters / 'spam'}", str(adapters / "topics")])
+    assert {entry.name for entry in catalogue.look().new} == {"a", "topics"}
+    with pytest.raises(ConfigError, match="two adapters are named 'a'"):
+        Catalogue([f"a={adapters / 'spam'}", f"a={adapters / 'topics'}"])
+    with pytest.raises(ConfigError, match=r"'\.a' cannot be the name"):
+        Catalogue([f".a={adapters / 'spam'}"])
+    with pytest.raises(AdapterError, match="there is no such folder"):
+        Catalogue([str(tmp_path / "nowhere")])
+
+
+def test_only_adapters_with_plain_names_are_in_a_folder(folder, other) -> None:
+    shutil.copytree(other, folder / ".hidden")
+    shutil.copytree(other, folder / "a b")
+    (folder / "README.md").write_text("words")
+    (folder / "empty").mkdir()
+    assert {entry.name for entry in Catalogue([str(folder)]).look().new} == {"one", "two"}
+
+
+def test_a_damaged_adapter_is_named_and_the_others_are_served(folder, caplog) -> None:
+    (folder / "two" / WEIGHTS_FILE).write_bytes(b"not an adapter")
+    with running(settings_of(folder)) as client:
+        status, content = client("POST", "/adapters/two/predict", {"inputs": "bad"})
+        assert status == 424
+        assert WEIGHTS_FILE in content["error"]
+        assert "two" in client.get("/adapters")["broken"]
+        client.post("/adapters/one/predict", {"inputs": "bad"})
+
+
+def test_adapters_of_another_backbone_are_refused_by_name_or_get_theirs(folder, backbone, backbone_folder) -> None:
+    put_adapter(folder / "causal", backbone("gpt2"), ["no", "yes"], seed=5)
+    with running(settings_of(folder)) as client:
+        status, content = client("POST", "/adapters/causal/predict", {"inputs": "bad"})
+        assert status == 424
+        assert "'causal'" in content["error"]
+        assert str(backbone_folder("bert")) in content["error"]
+    names = [str(backbone_folder("bert")), str(backbone_folder("gpt2"))]
+    with running(settings_of(folder, backbone=names)) as client:
+        answers = client.post("/predict-many", {"inputs": "a good film", "adapters": "*"})
+    for name in ("one", "causal"):
+        assert scores(answers[name]) == offline(folder / name, "a good film")
+
+
+def test_the_longest_unused_adapter_makes_room(adapters) -> None:
+    size = 2 * (4 * 2 * 2 * 32 + 2 * 32 + 2) * 4  # of two adapters with two classes
+    names = ["reviews", "spam", "last"]
+    with running(settings_of(*(f"{name}={adapters / name}" for name in names), adapter_memory=size)) as client:
+        bank = client.service.bank
+        for name in ("reviews", "spam", "reviews", "last"):
+            client.post(f"/adapters/{name}/predict", {"inputs": "bad"})
+            assert bank.bytes <= size
+        assert ["reviews" in bank, "spam" in bank, "last" in bank] == [True, False, True]
+        answers = client.post("/predict-many", {"inputs": "bad", "adapters": names})  # more than there is room for
+        for name in names:
+            assert scores(answers[name]) == offline(adapters / name, "bad")
+        assert bank.bytes <= size
+    with running(settings_of(f"a={adapters / 'spam'}", adapter_memory=100)) as client:
+        status, content = client("POST", "/predict", {"inputs": "bad"})
+        assert status == 424
+        assert "adapter_memory" in content["error"]
+
+
+def test_a_folder_is_watched(folder, other) -> None:
+    with running(settings_of(folder, watch_seconds=0.05)) as client:
+        shutil.copytree(other, folder / ".new")
+        (folder / ".new").rename(folder / "new")
+        wait_for(lambda: client("GET", "/adapters/new")[0] == 200)
+        assert scores(client.post("/adapters/new/predict", {"inputs": "bad"})) == offline(other, "bad")
+        shutil.rmtree(folder / "one")
+        wait_for(lambda: client("GET", "/adapters/one")[0] == 404)
+        for name in (WEIGHTS_FILE, RECORD_FILE):  # one after the other: in between, the two do not go together
+            shutil.copy(other / name, folder / "two" / name)
+        wait_for(lambda: len(client.get("/adapters/two")["labels"]) == 3)
+        assert scores(client.post("/adapters/two/predict", {"inputs": "bad"})) == offline(other, "bad")
+
+
+def test_an_adapter_is_replaced_whole_while_it_answers(folder, other, client) -> None:
+    old, new = offline(folder / "one", "bad").expected, offline(other, "bad").expected
+    archives = [zipped(folder / "one"), zipped(other)]
+    wrong, stop = [], threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            found = scores(client.post("/adapters/one/predict", {"inputs": "bad"}))
+            if found not in (pytest.approx(old, abs=1e-5), pytest.approx(new, abs=1e-5)):
+                wrong.append(found)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 11):
+        status, content = client("PUT", "/adapters/one", archives[number % 2], Content_Type="application/zip")
+        assert status == 200, content
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert scores(client.post("/adapters/one/predict", {"inputs": "bad"})) == offline(folder / "one", "bad")
+
+
+def test_adapters_are_added_and_removed(folder, other, client) -> None:
+    for number, (body, kind) in enumerate(
+        [
+            (zipped(other), "application/zip"),
+            (zipped(other, "other/"), "application/zip"),
+            (tarred(other), "application/x-tar"),
+        ]
+    ):
+        status, content = client("PUT", f"/adapters/new-{number}", body, Content_Type=kind)
+        assert (status, content["labels"]) == (201, ["no", "maybe", "yes"])
+        assert scores(client.post(f"/adapters/new-{number}/predict", {"inputs": "bad"})) == offline(other, "bad")
+        assert client("DELETE", f"/adapters/new-{number}")[0] == 204
+        assert client("POST", f"/adapters/new-{number}/predict", {"inputs": "bad"})[0] == 404
+    assert client("DELETE", "/adapters/new-0")[0] == 404
+    assert {path.name for path in folder.iterdir()} == {"one", "two"}
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content")  # the Hub's client and httpx
+def test_an_adapter_comes_from_the_hub(folder, other, client, hub) -> None:
+    ptune.load(other, device="cpu").push_to_hub("owner/films")
+    status, content = client(
+        "PUT", "/adapters/films", json.dumps({"source": "owner/films"}).encode(), Content_Type="application/json"
+    )
+    assert (status, content["labels"]) == (201, ["no", "maybe", "yes"])
+    for source in (str(other), "../served/one", 3, "owner/nothing"):
+        body = json.dumps({"source": source}).encode()
+        assert client("PUT", "/adapters/films", body, Content_Type="application/json")[0] in (400, 422, 424)
+    assert scores(client.post("/adapters/films/predict", {"inputs": "bad"})) == offline(other, "bad")
+
+
+def hostile_archives(other: Path) -> dict[str, bytes]:
+    """Bodies that are no adapter, or try to leave the folder."""
+    outside = io.BytesIO()
+    with zipfile.ZipFile(outside, "w") as archive:
+        for name in ADAPTER_FILES:
+            archive.writestr(f"../../{name}", b"{}")
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(WEIGHTS_FILE, b"\0" * 2_000_000)
+    link = io.BytesIO()
+    with tarfile.open(fileobj=link, mode="w") as tar:
+        member = tarfile.TarInfo(WEIGHTS_FILE)
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(member)
+    without_record = io.BytesIO()
+    with zipfile.ZipFile(without_record, "w") as archive:
+        archive.write(other / WEIGHTS_FILE, WEIGHTS_FILE)
+    return {
+        "outside": outside.getvalue(),
+        "bomb": bomb.getvalue(),
+        "link": link.getvalue(),
+        "no record": without_record.getvalue(),
+        "half": zipped(other)[:-30],
+        "nothing": b"",
+    }
+
+
+def test_hostile_uploads_change_nothing(folder, other) -> None:
+    before = offline(folder / "one", "bad")
+    with running(settings_of(folder, admin_keys=[ADMIN], max_upload=1_000_000)) as client:
+        for name, body in hostile_archives(other).items():
+            kind = "application/x-tar" if name == "link" else "application/zip"
+            status, content = client("PUT", "/adapters/one", body, Content_Type=kind)
+            assert status == 400, (name, content)
+            assert str(folder) not in content["error"]
+        assert client("PUT", "/adapters/one", b"x", Content_Type="text/plain")[0] == 415
+        assert client("PUT", "/adapters/%2e%2e%2fone", zipped(other), Content_Type="application/zip")[0] == 404
+        assert client("PUT", "/adapters/..", zipped(other), Content_Type="application/zip")[0] in (404, 405)
+        assert client("PUT", "/adapters/.one", zipped(other), Content_Type="application/zip")[0] == 404
+        assert scores(client.post("/adapters/one/predict", {"inputs": "bad"})) == before
+    assert {path.name for path in folder.iterdir()} == {"one", "two"}
+    assert {path.name for path in folder.parent.iterdir()} == {"served", "other"}
+
+
+def test_only_administrators_change_adapters(folder, other, client) -> None:
+    user = Client(client.port, USER)
+    assert user("PUT", "/adapters/new", zipped(other), Content_Type="application/zip")[0] == 403
+    assert user("DELETE", "/adapters/one")[0] == 403
+    assert Client(client.port)("DELETE", "/adapters/one")[0] == 401
+    with running(settings_of(f"one={folder / 'one'}", admin_keys=[ADMIN])) as fixed:
+        for method, body in (("PUT", zipped(other)), ("DELETE", None)):
+            status, content = fixed(method, "/adapters/one", body, Content_Type="application/zip")
+            assert status == 409, content
+
+
+def test_an_upload_without_a_record_is_one_of_peft(client, backbone, tmp_path) -> None:
+    put_adapter(tmp_path / "peft", backbone("bert"), ["no", "yes"], seed=3, method="p-tuning")
+    (tmp_path / "peft" / RECORD_FILE).unlink()
+    assert (tmp_path / "peft" / PEFT_FILE).is_file()
+    status, content = client("PUT", "/adapters/one", zipped(tmp_path / "peft"), Content_Type="application/zip")
+    assert (status, content["labels"]) == (200, ["LABEL_0", "LABEL_1"])  # the old record is gone, too
+
+
+def test_weights_that_overflow_fail_alone(folder, client) -> None:
+    one, two = (client.service.catalogue.entries[name] for name in ("one", "two"))
+    client.post("/predict-many", {"inputs": "bad", "adapters": "*"})
+    with torch.no_grad():
+        client.service.bank._loaded["two"].members[0].head.linear.weight.fill_(float("inf"))
+    parts = [(ticket_for(client, name), 0, 1) for name in (one.name, two.name)]
+    good, bad = Compute()(parts)
+    assert isinstance(good, list)
+    assert isinstance(bad, AdapterError)
+    assert "'two'" in str(bad)
+    assert client("POST", "/adapters/two/predict", {"inputs": "bad"})[0] == 424
+
+
+def ticket_for(client, name: str):
+    """A ticket as the batcher makes it, for one text."""
+    from types import SimpleNamespace
+
+    loaded = client.service.bank._loaded[name]
+    return SimpleNamespace(loaded=[loaded], encoded=loaded.encoder.encode([TEXTS[0]]), pairs=[(0, 0)])
+
+
+def test_a_failing_adapter_fails_alone(folder, client, monkeypatch) -> None:
+    client.post("/predict-many", {"inputs": "bad", "adapters": "*"})
+    bad = client.service.bank._loaded["two"].members[0]
+    monkeypatch.setattr(bad, "prompt", lambda: 1 / 0)
+    good, failed = Compute()([(ticket_for(client, name), 0, 1) for name in ("one", "two")])
+    assert isinstance(good, list)
+    assert "ZeroDivisionError" in str(failed)
+
+
+def test_nothing_to_serve_is_an_error(tmp_path, folder) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="`backbone`"):
+        create_app(settings_of(tmp_path / "empty"))
+    with pytest.raises(ConfigError, match="`default_adapter='three'`"):
+        create_app(settings_of(folder, default_adapter="three"))

@@ -191,6 +191,7 @@ def test_search_finds_names_and_labels_and_chooses_what_it_found(open_page) -> N
     assert page.locator("#chosen").inner_text() == f"10 of {total} chosen"
 
 
+@pytest.mark.long
 def test_many_answers_come_in_portions(open_page) -> None:
     page = open_page()
     page.fill("#search", "moods-")
@@ -244,6 +245,8 @@ def test_arrow_keys_move_through_the_adapters_and_space_chooses(open_page) -> No
     assert page.locator(f"#{at} b").inner_text() == names[-1]
 
 
+@pytest.mark.long
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_focus_can_be_seen_on_everything_that_takes_it(scheme, open_page) -> None:
     page = open_page(color_scheme=scheme)

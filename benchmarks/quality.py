@@ -156,7 +156,7 @@ def _key(cell: Cell) -> tuple[Any, ...]:
 
 
 def _dtype(task: Task) -> str:
-    return str(task.backbone.dtype).removeprefix("torch.")
+    return task.backbone.dtype_name
 
 
 def best_rate(cells: list[Cell], task: str) -> float | None:

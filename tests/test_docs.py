@@ -83,10 +83,10 @@ def run_bash(code: str) -> None:
                 main(shlex.split(line, comments=True)[1:])
         else:
             shell = f'ptune() {{ {shlex.quote(sys.executable)} -m ptune "$@"; }}\n' + "\n".join(group)
-            path = os.pathsep.join(filter(None, sys.path))
-            subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", shell], check=True, env={**os.environ, "PYTHONPATH": path}
-            )
+            modules = os.pathsep.join(filter(None, sys.path))
+            programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # torchrun
+            environment = {**os.environ, "PYTHONPATH": modules, "PATH": programs}
+            subprocess.run(["bash", "-euo", "pipefail", "-c", shell], check=True, env=environment)
 
 
 def is_plain_command(line: str) -> bool:

@@ -38,8 +38,8 @@ def logits_and_gradients(model: PromptClassifier, ids: torch.Tensor, forward=Non
         ("llama", "deep"),
         ("mpnet", "deep"),
         ("deberta-v2", "deep"),
-        ("deberta", "deep"),  # by hooks
-        ("stablelm", "deep"),  # outside of the table
+        pytest.param("deberta", "deep", marks=pytest.mark.long),  # by hooks
+        pytest.param("stablelm", "deep", marks=pytest.mark.long),  # outside of the table
     ],
 )
 def test_compiled_logits_and_gradients_equal_the_ordinary_ones(family, method, backbone) -> None:

@@ -168,7 +168,7 @@ def _compare_types(
         same_rows: whether the rows seem to be the validation rows of the training.
     """
     trained = record.training.get("dtype")
-    if not same_rows or trained is None or trained == str(backbone.dtype).removeprefix("torch."):
+    if not same_rows or trained is None or trained == backbone.dtype_name:
         return
     if metrics.get("count") != record.training.get("validation_rows"):
         return

@@ -55,7 +55,7 @@ class Terminal:
 
 def type_and_device(backbone: Backbone) -> str:
     """Return in which number type and where a backbone runs, such as 'bfloat16 on cpu'."""
-    return f"{str(backbone.dtype).removeprefix('torch.')} on {backbone.device}"
+    return f"{backbone.dtype_name} on {backbone.device}"
 
 
 def one_line(text: str) -> str:

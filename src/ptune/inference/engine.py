@@ -83,7 +83,7 @@ def check_finite(logits: Tensor, backbone: Backbone) -> Tensor:
         hint = "`dtype='float32'` has a wider range; otherwise train it again" if half else "train it again"
         raise AdapterError(
             f"the model gives no finite numbers for {broken} of {len(logits)} texts: the adapter's weights are damaged "
-            f"or too large for backbone '{backbone.name}' in {str(backbone.dtype).removeprefix('torch.')}; {hint}"
+            f"or too large for backbone '{backbone.name}' in {backbone.dtype_name}; {hint}"
         )
     return logits
 

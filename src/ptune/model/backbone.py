@@ -160,6 +160,11 @@ class Backbone(nn.Module):
         return self.word_embeddings.weight.dtype
 
     @property
+    def dtype_name(self) -> str:
+        """The number type as it is written in options and records, such as `bfloat16`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def length_step(self) -> int:
         """The number of tokens that a batch is best padded to a multiple of.
 

@@ -155,16 +155,21 @@ class TextHead(nn.Module):
         return self.linear(self.layer_inputs(hidden))
 
     @torch.no_grad()
-    def standardise(self, cosines: Tensor) -> None:
+    def standardise(self, cosines: Tensor) -> Tensor | None:
         """Let the linear layer read cosines with mean 0 and deviation 1, instead of those that it reads now.
 
         Args:
             cosines: [N], of training rows, as `vectors` returns them now.
+
+        Returns:
+            [N], the cosines as `vectors` returns them from now on; None if all are the same, and nothing has changed.
         """
-        deviation = cosines.std()
-        if len(cosines) > 1 and deviation > 0:
-            self.cosine_shift += cosines.mean().to(self.cosine_shift) / self.cosine_scale
-            self.cosine_scale /= deviation.to(self.cosine_scale)
+        mean, deviation = cosines.mean(), cosines.std()
+        if len(cosines) < 2 or not deviation > 0:
+            return None
+        self.cosine_shift += mean.to(self.cosine_shift) / self.cosine_scale
+        self.cosine_scale /= deviation.to(self.cosine_scale)
+        return (cosines - mean) / deviation
 
     def folded(self) -> dict[str, Tensor]:
         """Return the tensors of a head with the usual scale of cosines that gives the same logits."""

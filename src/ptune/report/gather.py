@@ -178,7 +178,7 @@ def _facts(
         ("backbone", backbone.name),
         ("type", str(backbone.facts().get("model_type") or "unknown")),
         ("layers, width", f"{backbone.layers}, {backbone.facts().get('width')}"),
-        ("number type, device", f"{str(backbone.dtype).removeprefix('torch.')}, {backbone.device}"),
+        ("number type, device", f"{backbone.dtype_name}, {backbone.device}"),
         ("parameters of the backbone", f"{total - trained:,}"),
         ("longest text", f"{classifier.encoder.max_length:,} tokens"),
     ]

@@ -37,14 +37,12 @@ def start_comparing(models: Sequence[PromptClassifier], rows: Rows, pad_id: int)
     chosen = range(0, len(rows.encoded), -(-len(rows.encoded) // MEASURED_ROWS))
     vectors = compute_logits([PooledVectors(models[0])], rows.encoded, [(row, 0) for row in chosen], pad_id).logits[0]
     targets = rows.labels[list(chosen)]
-    before = vectors[:, -1]
     for model in models:
         head = model.head
         assert isinstance(head, TextHead)
-        head.standardise(before)
-        if model.problem_type != SINGLE or len(targets.unique()) < 2 or before.std() == 0:
+        cosines = head.standardise(vectors[:, -1])
+        if cosines is None or model.problem_type != SINGLE or len(targets.unique()) < 2:
             continue
-        cosines = (before - before.mean()) / before.std()
         classes, weight, bias = logistic_regression(cosines[:, None], targets, INVERSE_STRENGTH)
         head.linear.weight[:, -1] = 0
         head.linear.weight[classes, -1] = weight[:, 0].to(head.linear.weight)

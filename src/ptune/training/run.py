@@ -159,7 +159,7 @@ class Run:
             "labels": self.kept.labels,
             "problem_type": self.kept.problem_type,
             "backbone": self.kept.backbone.fingerprint(),
-            "dtype": str(self.kept.backbone.dtype).removeprefix("torch."),
+            "dtype": self.kept.backbone.dtype_name,
             "data": content.hexdigest()[:16],
         }
 
@@ -432,7 +432,7 @@ class Run:
             "best_seed": self.progress.best_seed,
             "train_rows": len(self.train_rows.labels),
             "validation_rows": len(self.validation_rows.labels),
-            "dtype": str(self.kept.backbone.dtype).removeprefix("torch."),
+            "dtype": self.kept.backbone.dtype_name,
         }
         return Record.of(
             self.kept,

@@ -64,10 +64,9 @@ class CompiledBackbone(Backbone):
             )
         vars(self).update(vars(backbone))
         if backbone.device.type != "cpu" or backbone.dtype != torch.float32:
-            dtype = str(backbone.dtype).removeprefix("torch.")
             raise ConfigError(
                 f"precision {precision} needs float32 weights on the CPU, but backbone '{backbone.name}' was loaded as "
-                f"{dtype} on {backbone.device}; load it with `dtype='float32'` and `device='cpu'`"
+                f"{backbone.dtype_name} on {backbone.device}; load it with `dtype='float32'` and `device='cpu'`"
             )
         if precision == "bf16" and not has_amx():
             raise ConfigError(

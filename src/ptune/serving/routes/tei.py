@@ -163,7 +163,7 @@ async def info(request: Request, name: str | None = None) -> Response:
         {
             "model_id": adapter.name,
             "model_sha": adapter.entry.file.record.weights_sha256,
-            "model_dtype": str(backbone.dtype).removeprefix("torch."),
+            "model_dtype": backbone.dtype_name,
             "model_type": {
                 "classifier": {
                     "id2label": {str(index): label for index, label in enumerate(adapter.labels)},

@@ -12,10 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from ptune.analysis.resampling import sampled_metrics
-from ptune.data.load import load_data
 from ptune.data.splits import Split, TextData
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
+from ptune.evaluation.evaluate import data_for
 from ptune.evaluation.metrics import evaluate_logits
 from ptune.inference.answers import answers
 from ptune.inference.classifier import TextClassifier, load
@@ -149,15 +149,7 @@ def compare(
     classifiers = [run if isinstance(run, TextClassifier) else load(run) for run in runs]
     _check_alike(classifiers, names)
     first = classifiers[0]
-    if not isinstance(data, TextData):
-        data = load_data(
-            data,
-            labels=first.labels,
-            problem_type=first.model.problem_type,
-            label_separator=first.task.label_separator,
-            only=split,
-            trained=first.task.columns,
-        )
+    data = data_for(first, data, split)
     rows, targets = data.split(split), data.targets(split)
     outcomes = [_run(classifier, data, rows, targets, batch_size) for classifier in classifiers]
     metrics = [

@@ -66,6 +66,29 @@ class Evaluation:
         return {**self.metrics, **rest}
 
 
+def data_for(classifier: TextClassifier, data: Any, split: str) -> TextData:
+    """Return data, read with the columns and the labels of a classifier if they are not yet read.
+
+    Args:
+        classifier: what the data are for.
+        data: from `ptune.load_data`, or anything that it takes.
+        split: the split that is needed.
+
+    Raises:
+        DataError: the data cannot be read.
+    """
+    if isinstance(data, TextData):
+        return data
+    return load_data(
+        data,
+        labels=classifier.labels,
+        problem_type=classifier.model.problem_type,
+        label_separator=classifier.task.label_separator,
+        only=split,
+        trained=classifier.task.columns,
+    )
+
+
 def evaluate(
     classifier: TextClassifier,
     data: Any,
@@ -95,15 +118,7 @@ def evaluate(
         ConfigError: the classifier has another problem type or other labels, or one of `metrics` cannot be used.
     """
     check_metrics(metrics or {}, classifier.model.problem_type)
-    if not isinstance(data, TextData):
-        data = load_data(
-            data,
-            labels=classifier.labels,
-            problem_type=classifier.model.problem_type,
-            label_separator=classifier.task.label_separator,
-            only=split,
-            trained=classifier.task.columns,
-        )
+    data = data_for(classifier, data, split)
     rows = data.split(split)
     # PEFT does not store label names, so placeholders match any labels.
     has_placeholders = classifier.labels == default_labels(len(data.labels))

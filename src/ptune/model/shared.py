@@ -8,7 +8,10 @@ are therefore loaded once, and they are kept only as long as somebody uses them.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from glob import has_magic
 from pathlib import Path
+from stat import S_ISREG
 from threading import RLock
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -47,6 +50,12 @@ def stamps(folder: str, patterns: Iterable[str]) -> tuple[Stamp, ...]:
 
     Files that were replaced since an object was made from them have other stamps, so the object is not used for them.
     """
-    paths = {path for pattern in patterns for path in Path(folder).glob(pattern) if path.is_file()}
-    facts = ((path.name, path.stat()) for path in sorted(paths))
-    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in facts)
+    root, found = Path(folder), {}
+    for pattern in patterns:
+        # A name is looked up without a search: a server looks at the files of a thousand adapters every few seconds.
+        for path in root.glob(pattern) if has_magic(pattern) else [root / pattern]:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                status = path.stat()
+                if S_ISREG(status.st_mode):
+                    found[path] = (path.name, status.st_size, status.st_mtime_ns)
+    return tuple(found[path] for path in sorted(found))

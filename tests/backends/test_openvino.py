@@ -27,6 +27,7 @@ from ptune.model.config import PromptConfig
 from ptune.model.ensemble import PromptEnsemble
 from ptune.model.entry import Entry
 from ptune.model.loading import load_backbone
+from ptune.serving.backbones import load_backbones
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the extra 'openvino'")
 
@@ -336,3 +337,13 @@ def test_a_graphs_name_depends_on_every_module_that_takes_part_in_building_it(ba
     for changed in hashed:
         monkeypatch.setattr(Path, "read_bytes", lambda path, target=changed: read(path) + b" " * (str(path) == target))
         assert GraphStore(plain, "int8")._name(variant) != before
+
+
+def test_a_name_is_loaded_in_float32_whatever_the_cpu_multiplies(backbone_folder, monkeypatch) -> None:
+    """With a precision, `auto` is float32 on the CPU, where it would be bfloat16 without."""
+    monkeypatch.setattr("ptune.model.loading.multiplies_bfloat16", lambda: True)
+    name = str(backbone_folder("bert"))
+    assert engine.named_backbone(name, None, "auto", "auto", "fp32").dtype == torch.float32
+    assert engine.named_backbone(name, None, "auto", "cpu", None).dtype == torch.bfloat16
+    (served,) = load_backbones([name], [], precision="int8").all
+    assert served.dtype == torch.float32

@@ -19,7 +19,7 @@ from ptune.adapter.layout import Record, TaskInfo
 from ptune.adapter.peft_task import with_task
 from ptune.adapter.push import push
 from ptune.adapter.target import check_target
-from ptune.backends.openvino.backbone import compiled
+from ptune.backends.openvino.backbone import compiled, named_backbone
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names
 from ptune.data.encode import Encoded, TextEncoder, pair_separator_for, warn_of_cuts
 from ptune.data.files import DataFile, as_file
@@ -37,7 +37,6 @@ from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
 from ptune.model.ensemble import Model
 from ptune.model.room import text_room
-from ptune.model.shared_backbone import shared_backbone
 from ptune.model.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
@@ -373,10 +372,8 @@ def load(
         backbone = note.name
     if isinstance(backbone, str):
         revision = note.revision if backbone == note.name else None
-        if precision is not None:  # OpenVINO reads the weights in float32
-            device, dtype = "cpu" if device == "auto" else device, "float32" if dtype == "auto" else dtype
-        backbone = shared_backbone(backbone, revision, dtype, device)
-    if precision is not None:
+        backbone = named_backbone(backbone, revision, dtype, device, precision)
+    elif precision is not None:
         backbone = compiled(backbone, precision)
     model = build_classifier(file, backbone)
     # PEFT's adapters have an empty separator, as PEFT itself puts none between the texts of a pair.

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ptune.adapter.folder import AdapterFile
-from ptune.backends.openvino.backbone import compiled
+from ptune.backends.openvino.backbone import named_backbone
 from ptune.errors import AdapterError, ConfigError
 from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
-from ptune.model.shared_backbone import shared_backbone
 from ptune.model.tokenizer import tokenizer_of
 
 
@@ -77,6 +76,4 @@ def load_backbones(
         if not known:
             raise ConfigError("no adapter says which backbone it was trained on; give it with `backbone`")
         wanted = known[:1]
-    place = "cpu" if precision and device == "auto" else device
-    backbones = [shared_backbone(name, revision, dtype, place) for name, revision in wanted]
-    return Backbones([backbone if precision is None else compiled(backbone, precision) for backbone in backbones])
+    return Backbones([named_backbone(name, revision, dtype, device, precision) for name, revision in wanted])

@@ -215,7 +215,7 @@ class Batcher:
     def _take(self, now: float) -> list[Part]:
         """Take the parts of the next batch out of the queue."""
         parts: list[Part] = []
-        rows = tokens = longest = 0
+        rows = tokens = 0
         while self._queue:
             ticket = self._queue[0]
             if ticket.deadline <= now:  # its caller has been told, or is about to be
@@ -225,7 +225,6 @@ class Batcher:
             last = min(start + TURN, len(ticket.pairs))
             while end < last and rows < self.limits.batch_rows:
                 length = len(ticket.encoded[ticket.pairs[end][0]])
-                longest = max(longest, length)
                 if rows and tokens + length > self.limits.batch_tokens:
                     break
                 rows, tokens, end = rows + 1, tokens + length, end + 1

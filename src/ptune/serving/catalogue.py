@@ -38,6 +38,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def no_adapter(name: str) -> RequestError:
+    """Return the error for an adapter that does not exist, or that the caller may not know of."""
+    return RequestError(
+        f"there is no adapter {short(name)}; GET /adapters lists them", 404, kind="NotFound", field="adapter"
+    )
+
+
 @dataclass(frozen=True)
 class Entry:
     """An adapter of the catalogue, as its files were when they were last looked at.
@@ -117,9 +124,7 @@ class Catalogue:
             reason = self.broken.get(name)
             if reason is not None:
                 raise RequestError(f"adapter {short(name)} cannot be served: {reason}", 424, field="adapter")
-            raise RequestError(
-                f"there is no adapter {short(name)}; GET /adapters lists them", 404, kind="NotFound", field="adapter"
-            )
+            raise no_adapter(name)
         return entry
 
     def look(self) -> Changes:

@@ -84,31 +84,29 @@ class _Batch:
         self.wanted: list[tuple[int, int]] = []
         self._adapters: dict[int, int] = {}
         self._rows: dict[int, int] = {}
-        self._counts: list[int] = []
         self._logits: list[Tensor | PtuneError] = []
-        self._pairs: dict[tuple[int, int], int] = {}
+        self._numbers: list[dict[int, int]] = []  # for each adapter, the number of each row among its own
 
     def add(self, loaded: Loaded, encoded: Encoded) -> tuple[int, int]:
         """Add a row for an adapter, and return the adapter's number and the row's number among its own."""
         adapter = self._adapters.setdefault(id(loaded), len(self.loaded))
         if adapter == len(self.loaded):
             self.loaded.append(loaded)
-            self._counts.append(0)
+            self._numbers.append({})
         row = self._rows.setdefault(id(encoded), len(self.encoded))
         if row == len(self.encoded):
             self.encoded.append(encoded)
-        known = self._pairs.get((row, adapter))
-        if known is None:
+        numbers = self._numbers[adapter]
+        if row not in numbers:
+            numbers[row] = len(numbers)
             self.wanted.append((row, adapter))
-            known = self._pairs[row, adapter] = self._counts[adapter]
-            self._counts[adapter] += 1
-        return adapter, known
+        return adapter, numbers[row]
 
     def run(self, most_tokens: int | None) -> int | None:
         """Compute all rows and return the bound on tokens for the next batch."""
         pad_id = self.loaded[0].pad_id  # padding is masked, so that of one tokenizer does for all
         logits, bound = mixed_logits(self.loaded, self.encoded, self.wanted, pad_id, most_tokens=most_tokens)
-        if all(bool(torch.isfinite(x).all()) for x in logits):
+        if bool(torch.cat([x.flatten() for x in logits]).isfinite().all()):
             self._logits = list(logits)
         else:
             self._logits = [self._checked(x, loaded) for x, loaded in zip(logits, self.loaded, strict=True)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import SplitResult, urlsplit
 
 from ptune.errors import ConfigError
@@ -90,6 +91,12 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return the context of all connections, because making one reads every certificate of the system."""
+    return ssl.create_default_context()
+
+
 class Connection:
     """One connection, for one request at a time. It is opened by the first request.
 
@@ -137,7 +144,7 @@ class Connection:
 
     async def _exchange(self, request: bytes) -> Reply:
         if self._streams is None:
-            tls = ssl.create_default_context() if self.server.secure else None
+            tls = _tls() if self.server.secure else None
             self._streams = await asyncio.open_connection(self.server.host, self.server.port, ssl=tls, limit=_LIMIT)
         reader, writer = self._streams
         writer.write(request)

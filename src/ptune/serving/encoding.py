@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from ptune.data.encode import Encoded, TextEncoder
 from ptune.data.template import Side
-from ptune.errors import PtuneError
 
 # Requests with more rows have a thread of their own, so that they hold up no others.
 MANY = 32
@@ -127,7 +126,5 @@ def _encode(jobs: Sequence[_Job]) -> list[Encoded]:
 def _encode_alone(job: _Job) -> list[Encoded] | Exception:
     try:
         return _encode([job])
-    except PtuneError as err:
-        return err
     except Exception as err:
         return err

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
 from ptune.errors import ConfigError, RequestError, describe_problems
+from ptune.serving.catalogue import no_adapter
 from ptune.serving.settings import ServeSettings
 from ptune.settings_file import parse_file
 
@@ -56,9 +57,7 @@ class Caller:
             RequestError: it may not (404).
         """
         if not self.may_use(adapter):
-            raise RequestError(
-                f"there is no adapter {adapter!r:.200}; GET /adapters lists them", 404, kind="NotFound", field="adapter"
-            )
+            raise no_adapter(adapter)
 
     def check_admin(self) -> None:
         """Check that the catalogue may be changed.

@@ -33,6 +33,7 @@ from ptune.model.loading import has_amx
 from ptune.model.pending import Pending
 from ptune.model.row_prompts import RowPrompts
 from ptune.model.shared import Shared
+from ptune.model.shared_backbone import shared_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +217,19 @@ def compiled(backbone: Backbone, precision: Precision) -> CompiledBackbone:
     # number of threads that there was.
     key = (id(original), precision, _threads())
     return _compiled.get(key, lambda: CompiledBackbone(original, precision))
+
+
+def named_backbone(name: str, revision: str | None, dtype: str, device: str, precision: Precision | None) -> Backbone:
+    """Return the shared backbone of a name, compiled if a precision is given.
+
+    OpenVINO reads the weights in float32 on the CPU, so with a precision `auto` stands for these.
+
+    Args and errors are those of `load_backbone` and `CompiledBackbone`.
+    """
+    if precision is None:
+        return shared_backbone(name, revision, dtype, device)
+    dtype, device = "float32" if dtype == "auto" else dtype, "cpu" if device == "auto" else device
+    return compiled(shared_backbone(name, revision, dtype, device), precision)
 
 
 # Most batches computed in parallel. More batches are faster than more threads per batch, because threads that share a

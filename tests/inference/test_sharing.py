@@ -29,9 +29,13 @@ def save(folder: Path, backbone, **settings) -> Path:
 
 
 @pytest.fixture
-def adapters(backbone, tmp_path) -> list[Path]:
-    """Two adapters that name the same backbone. The names differ in how they enter the backbone."""
-    return [save(tmp_path / method, backbone("bert"), method=method) for method in ("deep", "p-tuning")]
+def adapters(backbone_folder, tmp_path) -> list[Path]:
+    """Two adapters that name the same backbone, a copy that no other test has loaded.
+
+    The names differ in how they enter the backbone.
+    """
+    own = ptune.load_backbone(str(shutil.copytree(backbone_folder("bert"), tmp_path / "own")), device="cpu")
+    return [save(tmp_path / method, own, method=method) for method in ("deep", "p-tuning")]
 
 
 def test_adapters_that_name_a_backbone_share_it_and_its_tokenizer(adapters) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,13 @@ def test_runs_of_different_tasks_are_refused(trained) -> None:
         ptune.compare([trained("word", 1), trained("stars", 1)], trained("word", 1).parent / "word")
     with pytest.raises(ConfigError, match="at least two"):
         ptune.compare([trained("word", 1)], "x")
+
+
+def test_data_with_other_labels_are_refused(trained) -> None:
+    run = trained("word", 1)
+    data = ptune.load_data(run.parent / "word")
+    with pytest.raises(ConfigError, match="the model was made for"):
+        ptune.compare([run, run], replace(data, labels=["maybe", "never"]))
 
 
 def test_the_command_reads_the_rows_of_the_training(trained, tmp_path, capsys) -> None:

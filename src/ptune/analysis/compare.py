@@ -19,6 +19,7 @@ from ptune.evaluation.evaluate import data_for
 from ptune.evaluation.metrics import evaluate_logits
 from ptune.inference.answers import answers
 from ptune.inference.classifier import TextClassifier, load
+from ptune.model.checks import check_task
 from ptune.model.decision import HALF, Decision
 from ptune.model.objective import Objective
 
@@ -150,6 +151,8 @@ def compare(
     _check_alike(classifiers, names)
     first = classifiers[0]
     data = data_for(first, data, split)
+    # The runs may have the data's labels in another order.
+    check_task(first.model.problem_type, data.labels if set(data.labels) == set(first.labels) else first.labels, data)
     rows, targets = data.split(split), data.targets(split)
     outcomes = [_run(classifier, data, rows, targets, batch_size) for classifier in classifiers]
     metrics = [

@@ -21,7 +21,7 @@ from ptune.data.encode import Encoded
 from ptune.errors import ConfigError
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
-from ptune.model.ensemble import Model, PromptEnsemble, combine
+from ptune.model.ensemble import Model, combine, members_of
 from ptune.model.mixed import start_logits
 
 STEPS, MOST_STEPS = 32, 512
@@ -72,8 +72,7 @@ def integrated_gradients(
             field="method",
             expected="leave-out",
         )
-    members = [*model.members] if isinstance(model, PromptEnsemble) else [model]
-    problem = _Problem(members, model, row, is_text, neutral, output)  # type: ignore[arg-type]
+    problem = _Problem(members_of(model), model, row, is_text, neutral, output)
     count, near = steps or STEPS, NEAR if model.backbone.dtype == torch.float32 else NEAR_IN_HALF
     while True:
         found = problem.solve(count)

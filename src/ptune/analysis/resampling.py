@@ -18,10 +18,10 @@ SAMPLES = 2000
 Floats = NDArray[np.float64]
 
 
-def samples(rows: int, count: int = SAMPLES, seed: int = 0) -> Iterator[Floats]:
+def samples(rows: int) -> Iterator[Floats]:
     """Yield for each sample how often each of the rows is in it, [N]."""
-    generator = np.random.default_rng(seed)
-    for _ in range(count):
+    generator = np.random.default_rng(0)
+    for _ in range(SAMPLES):
         yield np.bincount(generator.integers(rows, size=rows), minlength=rows).astype(float)
 
 

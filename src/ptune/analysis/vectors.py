@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from ptune.inference.classifier import TextClassifier
 from ptune.inference.engine import compute_logits
-from ptune.model.classifier import PromptClassifier
-from ptune.model.ensemble import PromptEnsemble
+from ptune.model.ensemble import members_of
 from ptune.model.vectors import PooledVectors
 
 
@@ -18,9 +17,7 @@ def unit_vectors(
     classifier: TextClassifier, texts: Sequence[str], pairs: Sequence[str] | None, batch_size: int | None = None
 ) -> NDArray[np.float32]:
     """Return the pooled vectors [N, H] of texts, scaled to length 1. Of an ensemble they are the first member's."""
-    model = classifier.model
-    member = model.first if isinstance(model, PromptEnsemble) else model
-    assert isinstance(member, PromptClassifier)
+    member = members_of(classifier.model)[0]
     encoded = classifier.encode(texts, pairs)
     wanted = [(row, 0) for row in range(len(encoded))]
     vectors = compute_logits([PooledVectors(member)], encoded, wanted, classifier.pad_id, batch_size).logits[0].numpy()

@@ -17,7 +17,7 @@ from ptune.data.encode import Encoded
 from ptune.errors import AdapterError, ConfigError
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
-from ptune.model.ensemble import Model, PromptEnsemble, combine
+from ptune.model.ensemble import Model, combine, members_of
 from ptune.model.folded import Folded
 from ptune.model.memory import memory_errors, ways_out
 from ptune.model.mixed import Group, group_of, start_logits
@@ -64,9 +64,9 @@ def run_model(
 
     Arguments and errors are those of `compute_logits` and `check_finite`.
     """
-    members = [*model.members] if isinstance(model, PromptEnsemble) else [model]
+    members = members_of(model)
     wanted = [(row, member) for row in range(len(encoded)) for member in range(len(members))]
-    outcome = compute_logits(members, encoded, wanted, pad_id, batch_size, most_tokens)  # type: ignore[arg-type]
+    outcome = compute_logits(members, encoded, wanted, pad_id, batch_size, most_tokens)
     logits = combine(torch.stack(outcome.logits), model.problem_type)
     return check_finite(logits, model.backbone), outcome.most_tokens
 

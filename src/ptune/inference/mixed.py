@@ -16,7 +16,7 @@ from ptune.inference.answers import Prediction
 from ptune.inference.classifier import TextClassifier
 from ptune.inference.engine import check_finite, compute_logits
 from ptune.model.classifier import PromptClassifier
-from ptune.model.ensemble import PromptEnsemble, combine
+from ptune.model.ensemble import combine, members_of
 from ptune.model.folded import Folded
 
 Request = tuple[TextClassifier, Text]
@@ -128,11 +128,5 @@ class _Whole:
     """A `TextClassifier` as `mixed_logits` takes it."""
 
     def __init__(self, classifier: TextClassifier) -> None:
-        self.members = members_of(classifier)
+        self.members = members_of(classifier.model)
         self.problem_type = classifier.model.problem_type
-
-
-def members_of(classifier: TextClassifier) -> list[PromptClassifier]:
-    """Return the members of an ensemble, or the one model that there is."""
-    model = classifier.model
-    return [*model.members] if isinstance(model, PromptEnsemble) else [model]  # type: ignore[list-item]

@@ -97,6 +97,11 @@ class PromptEnsemble(nn.Module):
 Model = PromptClassifier | PromptEnsemble
 
 
+def members_of(model: Model) -> list[PromptClassifier]:
+    """Return the members of an ensemble, or the one model that there is."""
+    return [*model.members] if isinstance(model, PromptEnsemble) else [model]  # type: ignore[list-item]
+
+
 def combine(logits: Tensor, problem_type: ProblemType = SINGLE) -> Tensor:
     """Return logits [N, C] that combine the members' logits [M, N, C].
 

@@ -36,5 +36,5 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         OutputError: the file cannot be written. An older one is left intact.
     """
-    with written_file(path.expanduser()) as file:
-        file.write(page.encode("utf-8", "replace").decode("utf-8"))  # type: ignore[call-overload]
+    with written_file(path.expanduser(), "wb") as file:
+        file.write(page.encode("utf-8", "replace"))  # type: ignore[arg-type]

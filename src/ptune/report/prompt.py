@@ -16,7 +16,7 @@ from ptune.inference.classifier import TextClassifier
 from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
 from ptune.model.decision import Decision
-from ptune.model.ensemble import PromptEnsemble
+from ptune.model.ensemble import members_of
 from ptune.model.left_out import WithoutToken
 from ptune.model.objective import Objective
 from ptune.report.contents import PromptContent, VirtualToken
@@ -39,13 +39,11 @@ def prompt_content(
         targets: of these rows.
         seconds: time that may be spent on leaving tokens out; 0: none are left out.
     """
-    model = classifier.model
-    member = model.first if isinstance(model, PromptEnsemble) else model
-    assert isinstance(member, PromptClassifier)
+    member = members_of(classifier.model)[0]
     member.eval()
     nearest = nearest_words(member, classifier.encoder.tokenizer) if member.config.shallow else []
     tokens = member.config.virtual_tokens
-    notes = ["It is the prompt of the ensemble's first member."] if member is not model else []
+    notes = ["It is the prompt of the ensemble's first member."] if member is not classifier.model else []
     worth, changed, rows = token_worth(classifier, member, encoded, targets, seconds)
     missed = not rows and seconds > 0 and tokens > 1 and bool(encoded)
     if not rows and not nearest and not missed:

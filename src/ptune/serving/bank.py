@@ -21,8 +21,8 @@ from ptune.data.encode import TextEncoder
 from ptune.data.targets import ProblemType
 from ptune.errors import AdapterError
 from ptune.inference.classifier import load
-from ptune.inference.mixed import members_of
 from ptune.model.backbone import Backbone
+from ptune.model.ensemble import members_of
 from ptune.model.folded import Folded
 from ptune.serving.backbones import Backbones
 from ptune.serving.catalogue import Entry, read_entry, stamp_of
@@ -85,7 +85,7 @@ def load_entry(entry: Entry, backbones: Backbones) -> Loaded:
     for _ in range(5):
         classifier = load(entry.file, backbones.of(entry.file))
         with OwnMemory():
-            members = [Folded(member) for member in members_of(classifier)]
+            members = [Folded(member) for member in members_of(classifier.model)]
         if stamp_of(entry.file.folder) == entry.stamp:
             model = classifier.model
             return Loaded(

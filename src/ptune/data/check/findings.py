@@ -92,10 +92,10 @@ def describe_rows(rows: Sequence[Row], most: int = 20) -> str:
     return "; ".join(parts) + (f", and {more:,} more" if more else "")
 
 
-def count_rows(rows: Sequence[Row], what: str = "row") -> str:
+def count_rows(rows: Sequence[Row]) -> str:
     """Return a number of rows in words, by split if there are several: '5 rows (train 3, test 2)'."""
     by_split = Counter(row.split for row in rows)
-    number = f"{len(rows):,} {what}{'' if len(rows) == 1 else 's'}"
+    number = f"{len(rows):,} {many(len(rows), 'row', 'rows')}"
     if set(by_split) == {"train"}:
         return number
     return f"{number} ({', '.join(f'{split} {count:,}' for split, count in by_split.items())})"

@@ -104,16 +104,11 @@ def _neighbours(rows: Sequence[Row], numbers: Sequence[float]) -> tuple[float, f
 
 
 def _by_value(cells: Sequence[Any], labels: Sequence[str]) -> float:
-    """Return the share of rows whose label is the most frequent one of all other rows with the same cell."""
-    groups: dict[Any, Counter[str]] = defaultdict(Counter)
-    keys = ["" if is_missing(cell) else str(cell) for cell in cells]
-    for key, label in zip(keys, labels, strict=True):
-        groups[key][label] += 1
-    right = 0
-    for key, label in zip(keys, labels, strict=True):
-        others = groups[key] - Counter([label])
-        right += bool(others) and others[label] == max(others.values()) and len(others) == 1
-    return right / len(labels)
+    """Return the share of rows whose cell other rows have too, all of them with the same label."""
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for cell, label in zip(cells, labels, strict=True):
+        groups["" if is_missing(cell) else str(cell)][label] += 1
+    return sum(group.total() for group in groups.values() if len(group) == 1 and group.total() > 1) / len(labels)
 
 
 def _by_letters(cells: Sequence[Any], labels: Sequence[str]) -> float:

@@ -19,9 +19,9 @@ _TYPO_SHARE = 0.1  # rows of the wrong spelling, compared with those of the righ
 _LISTED = 10  # labels that a message names
 
 
-def label_counts(rows: Rows, split: str = "train") -> Counter[str]:
-    """Return how many rows of a split have each label."""
-    return Counter(label for row in rows.labelled if row.split == split for label in row.labels)
+def label_counts(rows: Rows) -> Counter[str]:
+    """Return how many training rows have each label."""
+    return Counter(label for row in rows.labelled if row.split == "train" for label in row.labels)
 
 
 def spellings(rows: Rows) -> Iterator[Finding]:

@@ -66,8 +66,9 @@ def long_texts(rows: Rows) -> Iterator[Finding]:
 
 def damaged(rows: Rows) -> Iterator[Finding]:
     """Find texts that were decoded with the wrong encoding, or that have lost characters."""
-    repairable = [row for row in rows.usable if any(repaired(text) != text for text in row.texts)]
-    lost = [row for row in rows.usable if any(_LOST.search(repaired(text)) for text in row.texts)]
+    read_again = [(row, [repaired(text) for text in row.texts]) for row in rows.usable]
+    repairable = [row for row, texts in read_again if texts != list(row.texts)]
+    lost = [row for row, texts in read_again if any(map(_LOST.search, texts))]
     marked = {id(row) for row in (*repairable, *lost)}
     if marked:
         found = [row for row in rows.usable if id(row) in marked]

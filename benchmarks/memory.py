@@ -57,6 +57,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = speed_options(__doc__)
     parser.set_defaults(repeats=1)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--bfloat16", action="store_true", help="ptune on a bfloat16 backbone as well")
     parser.add_argument("--adapters", type=int, default=0, help="measure so many adapters instead of training")
     parser.add_argument("--load", nargs=2, metavar=("PRECISION", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
@@ -73,17 +74,20 @@ def measure(options: argparse.Namespace) -> Cell:
             chosen = spread_rows(rows, options.steps * BATCH)
             content = [(rows[row].ids, rows[row].segments, labels[row]) for row in chosen]
             (Path(folder) / "rows.json").write_text(json.dumps(content), encoding="utf-8")
-            names = [PEER, *methods(backbone)]
+            names = list(methods(backbone))
             del backbone
-            table = {method: _least(name, method, folder, options) for method in names}
+            table = {method: _least(name, method, folder, options, options.dtype) for method in [PEER, *names]}
+            if options.bfloat16:
+                halves = {f"{method}, bfloat16": _least(name, method, folder, options, "bfloat16") for method in names}
+                table |= halves
         for figures in table.values():
             figures["ratio"] = round(table[PEER]["over"] / figures["over"], 2)
         tables[name] = table
     return tables
 
 
-def _least(name: str, method: str, folder: str, options: argparse.Namespace) -> Cell:
-    command = [sys.executable, __file__, "--models", name, "--dtype", options.dtype, "--device", options.device]
+def _least(name: str, method: str, folder: str, options: argparse.Namespace, dtype: str) -> Cell:
+    command = [sys.executable, __file__, "--models", name, "--dtype", dtype, "--device", options.device]
     command += ["--child", method, folder]
     figures = []
     for _ in range(options.repeats):

@@ -6,6 +6,7 @@
     peft                     PEFT's P-tuning as in its guide: JSON Lines read, tokenized and padded to their longest by
                              batches of 32 in the file's order, probabilities written as JSON Lines
     ptune p-tuning, deep     `TextClassifier.stream_file`, its answers written as `ptune predict --output` does
+    ..., bfloat16            with --bfloat16: the same on a bfloat16 backbone, the default where the CPU multiplies it
     ..., fp32, bf16, int8    the same with the backbone computed by OpenVINO, for each --precision
     ptune, no prompt         of decoders, the same without any prompt: `over no prompt` says what time the prompt adds
 
@@ -52,6 +53,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(models=["minilm", "gpt2"])
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--precision", nargs="+", default=[], help="fp32, bf16, int8: also by OpenVINO in these")
+    parser.add_argument("--bfloat16", action="store_true", help="ptune on a bfloat16 backbone as well")
     parser.add_argument("--adapter", help="trained on --data, for the one model of --models")
     return parse(parser, arguments, {"models": ["minilm"], "rows": 320, "repeats": 2})
 
@@ -72,6 +74,12 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
             file.write(json.dumps({"text": first, "text_pair": second}) + "\n")
     runners: dict[str, Callable[[], float]] = {PEER: partial(run_peft, PeftFile(backbone), texts, folder, options.rows)}
     classifiers = _classifiers(backbone, folder / name, options)
+    if options.bfloat16:
+        half = load_model(name, folder, argparse.Namespace(**{**vars(options), "dtype": "bfloat16"}))
+        halves = _classifiers(
+            half, folder / f"{name}-bfloat16", argparse.Namespace(**{**vars(options), "precision": []})
+        )
+        classifiers |= {f"{title}, bfloat16": classifier for title, classifier in halves.items()}
     for title, classifier in classifiers.items():
         runners[title] = partial(run_ptune, classifier, texts, folder, options.rows)
     if backbone.family.decoder:

@@ -145,6 +145,26 @@ def test_a_request_that_would_wait_too_long_is_refused() -> None:
     run(test)
 
 
+def test_under_a_lasting_overload_the_queue_stays_short() -> None:
+    async def test(batcher, model):
+        first = await close_gate(batcher, model)
+        second = submit(batcher)
+        await asyncio.sleep(0.01)
+        batcher._seconds_a_token = 0.12  # 5 tokens take 0.6 s
+        with pytest.raises(RequestError, match="busy"):
+            await submit(batcher)
+        batcher._seconds_a_token = 0.04  # 0.2 s: more than a quarter of `max_wait`
+        with pytest.raises(RequestError, match="busy"):
+            await submit(batcher)
+        batcher._refused -= 1.0
+        third = submit(batcher)  # a second without a refusal
+        await asyncio.sleep(0.01)
+        model.gate.set()
+        await asyncio.gather(first, second, third)
+
+    run(test)
+
+
 def test_a_request_whose_time_is_over_is_not_computed() -> None:
     async def test(batcher, model):
         first = await close_gate(batcher, model)

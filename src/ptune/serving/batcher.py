@@ -5,7 +5,8 @@ suit the device. A ticket with many rows queues up again after a few of them, so
 wait for one with ten thousand.
 
 How long a new request would wait is known from the tokens in front of it and the measured speed. Where that is too
-long, it is refused at once: those that were accepted keep their latency.
+long, it is refused at once. A burst may fill the queue up to that bound. Under an overload that lasts, the queue would
+always be that long, so after a refusal only a short queue is allowed: requests that are accepted keep their latency.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 TURN = 16
 # How fast the measured speed follows: the weight of the newest batch.
 _NEWEST = 0.1
+# An overload ends after so many seconds without a refusal. Until then, this share of `max_wait` is allowed.
+_OVERLOAD_ENDS = 1.0
+_OVERLOAD_SHARE = 0.25
 
 Pair = tuple[int, int]
 
@@ -77,7 +81,7 @@ class Limits:
     Attributes:
         batch_tokens, batch_rows: of what is computed at a time.
         queue_rows: rows that may wait.
-        max_wait: seconds that a new request may have to wait.
+        max_wait: seconds that a new request may have to wait, a quarter of them while the server is overloaded.
     """
 
     batch_tokens: int
@@ -114,6 +118,7 @@ class Batcher:
         self._busy = 0
         self._ends: dict[int, float] = {}  # when the batches that are being computed should be done
         self._seconds_a_token: float | None = None
+        self._refused = -math.inf  # when a request last had to wait too long
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ptune-model")
 
     def wait(self) -> float:
@@ -156,7 +161,14 @@ class Batcher:
         Raises:
             RequestError: it would have to wait too long, or there are too many rows (429).
         """
-        if self._queue and (self.rows + rows > self.limits.queue_rows or self.wait() > self.limits.max_wait):
+        if not self._queue:
+            return
+        if self.rows + rows > self.limits.queue_rows:
+            raise self._busy_error()
+        now = time.perf_counter()
+        overloaded = now - self._refused < _OVERLOAD_ENDS
+        if self.wait() > self.limits.max_wait * (_OVERLOAD_SHARE if overloaded else 1.0):
+            self._refused = now
             raise self._busy_error()
 
     def _busy_error(self) -> RequestError:

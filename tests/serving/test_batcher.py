@@ -148,19 +148,19 @@ def test_a_request_that_would_wait_too_long_is_refused() -> None:
 def test_under_a_lasting_overload_the_queue_stays_short() -> None:
     async def test(batcher, model):
         first = await close_gate(batcher, model)
-        second = submit(batcher)
+        waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
         await asyncio.sleep(0.01)
-        batcher._seconds_a_token = 0.12  # 5 tokens take 0.6 s
+        batcher._seconds_a_token = 0.004
         with pytest.raises(RequestError, match="busy"):
             await submit(batcher)
-        batcher._seconds_a_token = 0.04  # 0.2 s: more than a quarter of `max_wait`
+        batcher._seconds_a_token = 0.002  # 0.32 s, where half is now allowed
         with pytest.raises(RequestError, match="busy"):
             await submit(batcher)
-        batcher._refused -= 1.0
-        third = submit(batcher)  # a second without a refusal
+        batcher._refused -= 1.0  # a second without a refusal
+        last = submit(batcher)
         await asyncio.sleep(0.01)
         model.gate.set()
-        await asyncio.gather(first, second, third)
+        await asyncio.gather(first, *waiting, last)
 
     run(test)
 

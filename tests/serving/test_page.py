@@ -112,6 +112,16 @@ def test_a_browser_gets_the_page_and_it_loads_nothing_from_elsewhere(open_page, 
     assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", content)
 
 
+def test_the_description_of_the_protocols_loads_nothing_from_elsewhere(open_page, server) -> None:
+    page = open_page(ready=False)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/docs")
+    page.wait_for_selector("text=/predict-many")
+    assert any(url.endswith(".js") for url in asked)
+    assert all(url.startswith((server.url, "data:")) for url in asked)
+
+
 def test_answers_are_those_of_the_library_side_by_side(open_page, adapters, backbone) -> None:
     page = open_page()
     choose(page, "reviews", "topics")

@@ -128,6 +128,38 @@ def test_the_longest_unused_adapter_makes_room(adapters) -> None:
         assert "adapter_memory" in content["error"]
 
 
+def test_an_adapter_that_is_removed_while_it_loads_stays_removed(folder, client) -> None:
+    service = client.service
+    entry, read, gate = service.catalogue["two"], service.bank.read, threading.Event()
+    entered = threading.Event()
+    service.bank.drop("two")
+    service.bank.read = lambda entry: (entered.set(), gate.wait(10), read(entry))[2]
+
+    def ask(count: int) -> list[threading.Thread]:
+        ask_two = Client(client.port, USER).post
+        threads = [threading.Thread(target=ask_two, args=("/adapters/two", {"inputs": "bad"})) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    loads, waiting = service.bank.loads, ask(1)
+    assert entered.wait(10)
+    service.catalogue.drop("two")
+    gate.set()
+    for thread in waiting:
+        thread.join()
+    assert "two" not in service.bank
+    service.catalogue.put(entry)
+    gate.clear()
+    waiting = ask(3)
+    wait_for(lambda: len(service.bank._loading) == 1)
+    gate.set()
+    for thread in waiting:
+        thread.join()
+    assert "two" in service.bank
+    assert service.bank.loads == loads + 1
+
+
 def test_a_folder_is_watched(folder, other) -> None:
     with running(settings_of(folder, watch_seconds=0.05)) as client:
         shutil.copytree(other, folder / ".new")

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from ptune.errors import ConfigError, PtuneError, RequestError
 from ptune.serving.backbones import Backbones, load_backbones
 from ptune.serving.bank import settle
 from ptune.serving.catalogue import Catalogue
-from ptune.serving.gate import Gate
+from ptune.serving.gate import DOCS_FILES, Gate
 from ptune.serving.keys import Keys
 from ptune.serving.logs import log_to_stderr
 from ptune.serving.metrics import Metrics
@@ -103,13 +104,14 @@ def build_app(service: Service, keys: Keys) -> FastAPI:
     settings = service.settings
     metrics = Metrics(settings.metrics_adapters)
     service.batcher.on_batch = metrics.batch
-    app = FastAPI(
+    app = FastAPIOffline(  # Swagger's files come from this server, not from a public one
         title="ptune",
         version=__version__,
         summary="Text classifiers over one frozen backbone: many adapters, one process.",
         lifespan=_lifespan,
         docs_url="/docs",
         redoc_url=None,
+        static_url=DOCS_FILES,
     )
     app.state.service, app.state.metrics = service, metrics
     for routes in (adapters, tei, vllm, open_inference):

@@ -126,19 +126,13 @@ class Bank:
     def __contains__(self, name: str) -> bool:
         return name in self._loaded
 
-    async def get(self, entry: Entry) -> Loaded:
-        """Return an adapter of the catalogue, from memory or from its files.
-
-        Raises:
-            AdapterError: it cannot be loaded.
-        """
+    def find(self, entry: Entry) -> Loaded | None:
+        """Return an adapter of the catalogue if it is in memory. It then counts as used."""
         found = self._loaded.get(entry.name)
-        if found is not None and found.entry is entry:
-            self._loaded.move_to_end(entry.name)
-            return found
-        loaded = await self.load(entry)
-        self.keep(loaded)
-        return loaded
+        if found is None or found.entry is not entry:
+            return None
+        self._loaded.move_to_end(entry.name)
+        return found
 
     async def load(self, entry: Entry) -> Loaded:
         """Read an adapter without keeping it. Requests that come meanwhile wait for the same result."""
@@ -167,6 +161,8 @@ class Bank:
 
     def keep(self, loaded: Loaded) -> None:
         """Keep an adapter in place of the one of its name, and drop others if the budget is exceeded."""
+        if self._loaded.get(loaded.name) is loaded:
+            return
         self.drop(loaded.name)
         self._loaded[loaded.name] = loaded
         self.bytes += loaded.bytes

@@ -32,9 +32,11 @@ logger = logging.getLogger(__name__)
 TURN = 16
 # How fast the measured speed follows: the weight of the newest batch.
 _NEWEST = 0.1
-# An overload ends after so many seconds without a refusal. Until then, this share of `max_wait` is allowed.
+# An overload ends after so many seconds without a refusal. Until then, this share of `max_wait` is allowed, or the time
+# of so many rows if that is longer: half of them are being computed and half wait, because small batches are slow.
 _OVERLOAD_ENDS = 1.0
 _OVERLOAD_SHARE = 0.25
+_OVERLOAD_ROWS = 16
 
 Pair = tuple[int, int]
 
@@ -81,7 +83,7 @@ class Limits:
     Attributes:
         batch_tokens, batch_rows: of what is computed at a time.
         queue_rows: rows that may wait.
-        max_wait: seconds that a new request may have to wait, a quarter of them while the server is overloaded.
+        max_wait: seconds that a new request may have to wait, fewer while the server is overloaded.
     """
 
     batch_tokens: int
@@ -166,8 +168,11 @@ class Batcher:
         if self.rows + rows > self.limits.queue_rows:
             raise self._busy_error()
         now = time.perf_counter()
-        overloaded = now - self._refused < _OVERLOAD_ENDS
-        if self.wait() > self.limits.max_wait * (_OVERLOAD_SHARE if overloaded else 1.0):
+        longest = self.limits.max_wait
+        if now - self._refused < _OVERLOAD_ENDS:
+            batches = _OVERLOAD_ROWS * self.tokens / self.rows * (self._seconds_a_token or 0.0)
+            longest = min(longest, max(_OVERLOAD_SHARE * longest, batches))
+        if self.wait() > longest:
             self._refused = now
             raise self._busy_error()
 

@@ -42,7 +42,15 @@ OPEN = frozenset(
         "/v2/health/ready",
     }
 )
+# Where the files of /docs are.
+DOCS_FILES = "/docs-files"
 GONE = 499  # in the log alone: the client has closed the connection
+
+
+def _is_open(scope: MutableMapping[str, Any]) -> bool:
+    """Return whether a request needs no key."""
+    path = scope["path"]
+    return scope["method"] in ("GET", "HEAD") and (path in OPEN or path.startswith(f"{DOCS_FILES}/"))
 
 
 @dataclass
@@ -122,7 +130,7 @@ class Gate:
         caller = self.keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
         if caller is not None:
             facts.caller = caller
-        elif not (scope["path"] in OPEN and scope["method"] in ("GET", "HEAD")) and scope["method"] != "OPTIONS":
+        elif not _is_open(scope) and scope["method"] != "OPTIONS":
             raise RequestError("a valid API key is needed; send it as: Authorization: Bearer KEY", 401)
 
     async def _read(
@@ -206,7 +214,7 @@ class Gate:
         """Write the request into the log and count it."""
         route = getattr(scope.get("route"), "path", "unknown")
         self.metrics.request(route, facts.method, facts.adapter, status, seconds)
-        if not self.settings.log_requests or (route in OPEN and status < 400):
+        if not self.settings.log_requests or (_is_open(scope) and status < 400):
             return
         found: dict[str, Any] = {
             "request_id": facts.request_id,

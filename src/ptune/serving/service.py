@@ -114,9 +114,14 @@ class Service:
             AdapterError: it cannot be loaded.
         """
         entry = self.entry(name)
-        loaded = await self.bank.get(entry)
-        if loaded.entry is not entry:  # its files were newer than the catalogue
-            self.catalogue.put(loaded.entry)
+        found = self.bank.find(entry)
+        if found is not None:
+            return found
+        loaded = await self.bank.load(entry)
+        if self.catalogue.entries.get(entry.name) is entry:  # not removed or replaced meanwhile
+            self.bank.keep(loaded)
+            if loaded.entry is not entry:  # its files were newer than the catalogue
+                self.catalogue.put(loaded.entry)
         return loaded
 
     def entry(self, name: str | None) -> Entry:

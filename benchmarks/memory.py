@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py [--models minilm roberta-base ...] [--data DATA] [--steps 6]
     python benchmarks/memory.py --adapters 200 [--models minilm ...]
+    python benchmarks/memory.py --growth 2000 --dtype bfloat16 [--models minilm ...]
 
 The first form is about training: PEFT's P-tuning as in its guide against ptune.
 
@@ -13,6 +14,10 @@ The second form is about many adapters over one backbone on the CPU, in PyTorch 
 adapter takes with all that the others share: tokenizer, compiled graph, and what a first prediction leaves behind.
 `others` is what the others take, each having predicted once, `files` the size of their files, and `times` the one
 divided by the other. `left` is what is still taken when they are gone. All in megabytes.
+
+The third form takes so many steps of 8 rows with the default settings. Batches are of the lengths that rows have.
+`early` is the resident memory after a tenth of the steps, `end` that after the last, and `growth` what it grows by in
+1,000 steps from then on (least squares).
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,11 +46,15 @@ from ptune.model.loading import pick_device
 from ptune.model.locate import locate
 from ptune.training.steps import Rows
 
+GROWTH_BATCH = 8
+
 
 def main() -> None:
     options = read_options()
     if options.load:
         print(json.dumps(_load_all(options.models[0], options.load[0], Path(options.load[1]), options.adapters)))
+    elif options.growth:
+        report("growth", options, measure_growth(options))
     elif options.adapters:
         report("adapters", options, measure_adapters(options))
     elif options.child:
@@ -59,6 +69,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--bfloat16", action="store_true", help="ptune on a bfloat16 backbone as well")
     parser.add_argument("--adapters", type=int, default=0, help="measure so many adapters instead of training")
+    parser.add_argument("--growth", type=int, default=0, help="measure the growth over so many steps instead")
     parser.add_argument("--load", nargs=2, metavar=("PRECISION", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
     return parse(parser, arguments, {"models": ["minilm"], "steps": 3, "repeats": 1})
@@ -168,6 +179,31 @@ def _load_all(name: str, precision: str, folder: Path, count: int) -> Cell:
         "times": round((loaded - first) / files, 2),
         "left": round(left - first, 1),
     }
+
+
+def measure_growth(options: argparse.Namespace) -> Cell:
+    """A table for each model: memory over many steps, in megabytes."""
+    tables = {}
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            backbone = load_model(name, Path(folder), options)
+            rows, labels = training_rows(options.data, backbone)
+            count = options.growth * GROWTH_BATCH
+            chosen = [number % len(rows) for number in range(count)]
+            own = Rows([rows[row] for row in chosen], torch.tensor([labels[row] for row in chosen]))
+            prompt = ptune.PromptConfig().settle(backbone.family)
+            taken: list[tuple[float, float]] = []
+
+            def look(done: int, taken: list[tuple[float, float]] = taken) -> None:
+                if done % 20 == 0:
+                    taken.append((done, _resident()))
+
+            ptune_runner(backbone, own, prompt, batch=GROWTH_BATCH, on_step=look)()
+        late = taken[len(taken) // 10 :]
+        growth = 1000 * statistics.linear_regression(*zip(*late, strict=True)).slope
+        figures = {"steps": options.growth, "early": round(late[0][1], 1), "end": round(late[-1][1], 1)}
+        tables[name] = {f"ptune, {options.dtype}": {**figures, "growth": round(growth, 2)}}
+    return tables
 
 
 def _resident() -> float:

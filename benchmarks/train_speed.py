@@ -130,15 +130,22 @@ class EnoughError(Exception):
 
 
 def ptune_runner(
-    backbone: Backbone, rows: Rows, prompt: ptune.PromptConfig, compiled: bool = False
+    backbone: Backbone,
+    rows: Rows,
+    prompt: ptune.PromptConfig,
+    compiled: bool = False,
+    batch: int = BATCH,
+    on_step: Callable[[int], None] | None = None,
 ) -> Callable[[], float]:
     """Seconds a row of ptune's training loop, up to the last step of an epoch over the rows."""
     model = ptune.PromptClassifier.from_backbone(backbone, prompt, labels=[str(number) for number in range(CLASSES)])
     classifier = TextClassifier.around(model)
     task = Task(len(rows.encoded), len(rows.encoded), CLASSES, backbone.output_width)
-    config = TrainConfig(epochs=1, batch_size=BATCH, compile=compiled).settle(prompt, task)
+    config = TrainConfig(epochs=1, batch_size=batch, compile=compiled).settle(prompt, task)
 
     def stop(done: int, total: int, *_: object) -> None:
+        if on_step is not None:
+            on_step(done)
         if done == total:
             raise EnoughError
 

@@ -12,6 +12,7 @@ from ptune.model import many_heads
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
 from ptune.model.folded import Folded
+from ptune.model.loading import load_backbone
 from ptune.model.row_prompts import RowPrompts
 
 P, L, HKV, B = 3, 2, 32, 5
@@ -49,6 +50,15 @@ def test_rows_of_many_folded_classifiers_are_those_of_each_alone(family, backbon
     for number, each in enumerate(models):
         expected = torch.cat([alone(each, row) for row in ROWS])
         torch.testing.assert_close(found[number], expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["deep", "p-tuning"])
+def test_the_copy_of_a_prompt_has_the_number_type_of_its_backbone(method, backbone_folder) -> None:
+    half = load_backbone(str(backbone_folder("bert")), dtype="bfloat16", device="cpu")
+    model = make(half, seed=1, method=method)
+    folded = Folded(model)
+    assert folded.prompt().nbytes == 2 * model.prompt().numel()
+    torch.testing.assert_close(alone(folded, ROWS[0]), alone(model, ROWS[0]), atol=0, rtol=0)
 
 
 def test_heads_of_one_shape_are_one_product(backbone, monkeypatch) -> None:

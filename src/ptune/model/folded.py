@@ -20,7 +20,8 @@ from ptune.model.hidden import Hidden
 class Folded:
     """A folded prompt and its head. Takes the place of a `PromptClassifier` wherever nothing is trained.
 
-    The classifier's prompt is copied and its head is shared, so the classifier itself may go.
+    The classifier's prompt is copied and its head is shared, so the classifier itself may go. The copy has the
+    backbone's number type, to which every forward pass would convert it.
 
     Args:
         classifier: in evaluation mode. Later changes of its prompt have no effect here.
@@ -30,7 +31,7 @@ class Folded:
     def __init__(self, classifier: PromptClassifier) -> None:
         classifier.eval()
         prompt = classifier.prompt()
-        self._prompt = torch.empty(prompt.shape, dtype=prompt.dtype, device=prompt.device)
+        self._prompt = torch.empty(prompt.shape, dtype=classifier.backbone.dtype, device=prompt.device)
         self._prompt.copy_(prompt)
         self.backbone: Backbone = classifier.backbone
         self.head: TextHead | PeftHead = classifier.head.requires_grad_(False)

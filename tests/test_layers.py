@@ -33,6 +33,7 @@ LAYERS = (
     "report",
     "compat",
     "serving",
+    "scale",
     "cli",
 )
 

@@ -164,6 +164,21 @@ class BackboneOptions(DeviceOptions):
     )
 
 
+class ClusterOptions(_Options):
+    """Where a command runs."""
+
+    scale: Literal["local", "ray"] = Field(
+        "local",
+        description="local: in this process. ray: on a Ray cluster, by default one on this machine that ends with the "
+        "command. Needs pip install 'ptune[ray]'.",
+    )
+    ray_address: str | None = Field(
+        None,
+        description="HOST:PORT of the head of an existing Ray cluster, or auto for the one that runs on this machine. "
+        "Default: the address in RAY_ADDRESS, otherwise a new cluster.",
+    )
+
+
 def _seconds(_: Any, tokens: Sequence[Token]) -> float:
     """Return the seconds of a time as it is typed, such as 10m."""
     return float(seconds_of(tokens[0].value))
@@ -196,6 +211,7 @@ Names = Annotated[ColumnNames | None, Parameter(name="*", group="Data")]
 Device = Annotated[DeviceOptions | None, Parameter(name="*", group="Backbone")]
 Columns = Annotated[ColumnOptions | None, Parameter(name="*", group="Data")]
 Data = Annotated[DataOptions | None, Parameter(name="*", group="Data")]
+Cluster = Annotated[ClusterOptions | None, Parameter(name="*", group="Cluster")]
 Prediction = Annotated[PredictionOptions | None, Parameter(name="*", group="Backbone")]
 BackboneSettings = Annotated[BackboneOptions | None, Parameter(name="*", group="Backbone")]
 PromptSettings = Annotated[PromptOptions | None, Parameter(name="*", group="Prompt")]
@@ -209,5 +225,5 @@ SETTINGS = frozenset(
     {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision", "input_format"}
     | {"fix", "ignore", "html", "report", "prompt_seconds"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}
-    | {*ServeOptions.model_fields}
+    | {*ServeOptions.model_fields, *ClusterOptions.model_fields}
 )

@@ -20,6 +20,7 @@ from ptune.cli.push import push
 from ptune.cli.report import report
 from ptune.cli.serve import serve
 from ptune.cli.suggest import suggest
+from ptune.cli.sweep import sweep
 from ptune.cli.train import train
 from ptune.version import __version__
 
@@ -54,6 +55,7 @@ def make_app() -> App:
     for command in (
         check,
         train,
+        sweep,
         evaluate,
         report,
         compare,

@@ -22,6 +22,7 @@ from ptune.errors import ConfigError, describe_problems
 
 # Options that may be mappings in a file; on the command line they are one string.
 MAPPINGS = ("verbalizer",)
+SWEEP_KEY = "sweep"
 OWN_KEYS = ("backbone", "data", "output", "resume", "overwrite", "report-to", "report", "json")
 
 
@@ -61,8 +62,21 @@ def apply_config_file(app: App, tokens: Sequence[str]) -> None:
 def read_config(path: Path) -> dict[str, Any]:
     """Return the option values of a file by name, with dashes, checked against the settings models.
 
+    The section for `ptune sweep` is left out.
+
     Raises:
         ConfigError: the file cannot be read or parsed, or has unknown keys or wrong values.
+    """
+    values, _ = read_sections(path)
+    # cyclopts would read a mapping as options within an option.
+    return values | {key: json.dumps(values[key]) for key in MAPPINGS if isinstance(values.get(key), dict)}
+
+
+def read_sections(path: Path) -> tuple[dict[str, Any], Any]:
+    """Return the option values of a file by name, with dashes, and its section `sweep`, None without one.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or has unknown keys or wrong values outside of the section.
     """
     from ptune.settings_file import parse_file
 
@@ -74,11 +88,11 @@ def read_config(path: Path) -> dict[str, Any]:
             f"configuration file '{path}': expected options by name, such as epochs: 5, got a {type(content).__name__}"
         )
     values = {str(key).replace("_", "-"): value for key, value in content.items()}
+    section = values.pop(SWEEP_KEY, None)
     problems = _unknown_keys(values) + [problem for model in TRAIN_MODELS for problem in _wrong_values(model, values)]
     if problems:
         raise ConfigError(f"configuration file '{path}': " + "; ".join(problems))
-    # cyclopts would read a mapping as options within an option.
-    return values | {key: json.dumps(values[key]) for key in MAPPINGS if isinstance(values.get(key), dict)}
+    return values, section
 
 
 def _value(option: str, tokens: Sequence[str]) -> str | None:

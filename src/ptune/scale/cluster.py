@@ -19,10 +19,7 @@ from ptune.errors import ConfigError
 # Ray's own settings. Those of the user's environment take precedence.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns of a change in its future versions
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
 }
 # Starts a cluster even where another one runs on the machine.
 _LOCAL = "local"

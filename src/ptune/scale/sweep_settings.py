@@ -1,0 +1,232 @@
+"""What a sweep searches, and how: the section `sweep` of a settings file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ptune.errors import ConfigError, describe_problems, short
+from ptune.model.config import PromptConfig
+from ptune.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+# Settings of training that change nothing that a sweep could compare.
+_NOT_SEARCHED = {"checkpoint_steps", "time_limit"}
+MAX_LENGTH = "max_length"
+SEARCHED = tuple(
+    name for name in (*PromptConfig.model_fields, *TrainConfig.model_fields, MAX_LENGTH) if name not in _NOT_SEARCHED
+)
+DEFAULT_TRIALS = 20
+
+
+class _Section(BaseModel):
+    """A section of the file. Keys may be written with dashes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _underscores(cls, content: Any) -> Any:
+        return {str(key).replace("-", "_"): value for key, value in content.items()} if _is_dict(content) else content
+
+
+class Dimension(_Section):
+    """The values that a setting may have. Exactly one of the fields is given; a list alone is a choice."""
+
+    choice: list[Any] | None = Field(None, min_length=1, description="One of these values.")
+    uniform: tuple[float, float] | None = Field(None, description="A number between two others.")
+    log_uniform: tuple[float, float] | None = Field(
+        None, description="A number between two others, of which each order of magnitude is as likely as the next."
+    )
+    whole: tuple[int, int] | None = Field(
+        None, alias="int", description="A whole number from the first to the second, both included."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, content: Any) -> Any:
+        return {"choice": content} if isinstance(content, list) else content
+
+    @model_validator(mode="after")
+    def _check(self) -> Dimension:
+        given = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+        if len(given) != 1:
+            raise ValueError("give one of choice: [a, b], uniform: [low, high], log-uniform: [low, high], int: [1, 5]")
+        (kind, values), *_ = given.items()
+        if kind != "choice" and not values[0] < values[1]:
+            raise ValueError(f"the first number has to be less than the second, got {list(values)}")
+        if kind == "log_uniform" and values[0] <= 0:
+            raise ValueError(f"log-uniform needs numbers above 0, got {list(values)}")
+        return self
+
+    @property
+    def examples(self) -> list[Any]:
+        """All values of a choice, and the two ends of a range."""
+        return list(self.choice or self.uniform or self.log_uniform or self.whole or ())
+
+    @property
+    def grid(self) -> list[Any] | None:
+        """All values, as Optuna knows them; None if there are too many to count."""
+        if self.choice is not None:
+            return list(range(len(self.choice)))
+        return None if self.whole is None else list(range(self.whole[0], self.whole[1] + 1))
+
+    def distribution(self) -> BaseDistribution:
+        """Return what Optuna draws from. It draws the place of a choice, because choices may be of any type."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.choice is not None:
+            return CategoricalDistribution(range(len(self.choice)))
+        if self.whole is not None:
+            return IntDistribution(*self.whole)
+        low, high = self.uniform or self.log_uniform or (0.0, 1.0)
+        return FloatDistribution(low, high, log=self.log_uniform is not None)
+
+    def value(self, drawn: Any) -> Any:
+        """Return the setting's value for what Optuna drew."""
+        return drawn if self.choice is None else self.choice[drawn]
+
+    def drawn(self, value: Any) -> Any:
+        """Return what Optuna would have drawn for a value."""
+        return value if self.choice is None else self.choice.index(value)
+
+
+class Asha(_Section):
+    """Early stopping by asynchronous successive halving."""
+
+    min_epochs: int = Field(1, ge=1, description="Epochs that every trial may run.")
+    reduction: int = Field(
+        3, ge=2, description="After min_epochs, and each time that so many times more are over, one in so many goes on."
+    )
+
+
+class SweepSettings(_Section):
+    """How a sweep searches."""
+
+    space: dict[str, Dimension] = Field(min_length=1, description="The values that settings may have, by setting.")
+    trials: int | None = Field(None, ge=1, le=100_000, description="Number of trials. Default: 20; in a grid all.")
+    search: Literal["tpe", "random", "grid"] = Field("tpe", description="How the values of a trial are chosen.")
+    metric: str | None = Field(None, description="What is compared. Default: the main metric of the task.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Random seed of the search.")
+    asha: Asha | None = Field(None, description="Stop trials early that fall behind. Default: none are stopped.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_asha(cls, content: Any) -> Any:
+        if _is_dict(content) and content.get("asha") in (True, False):
+            return {**content, "asha": {} if content["asha"] else None}
+        return content
+
+    @model_validator(mode="after")
+    def _check(self) -> SweepSettings:
+        if self.search == "grid":
+            for name, dimension in self.space.items():
+                if dimension.grid is None:
+                    raise ValueError(f"a grid needs choice or int for every setting, but '{name}' is a range")
+        return self
+
+    @property
+    def count(self) -> int:
+        """Number of trials."""
+        if self.search != "grid":
+            return self.trials or DEFAULT_TRIALS
+        size = 1
+        for dimension in self.space.values():
+            size *= len(dimension.grid or ())
+        return min(size, self.trials or size)
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Yield every combination of the values as Optuna knows them."""
+        for drawn in product(*(dimension.grid or () for dimension in self.space.values())):
+            yield dict(zip(self.space, drawn, strict=True))
+
+
+def read_settings(section: Any, base: Mapping[str, Any]) -> SweepSettings:
+    """Return the settings of a sweep, after every value at the edge of its space has been tried on its setting.
+
+    Args:
+        section: the content of the section `sweep`.
+        base: the other settings of the file, which every trial shares, by name with underscores.
+
+    Raises:
+        ConfigError: a key or setting is unknown, or a value is wrong; the message lists all problems.
+    """
+    if not _is_dict(section):
+        raise ConfigError(
+            "`sweep` should hold the search: trials, search and space, such as space: {lr: {log-uniform: [1e-3, 0.1]}}"
+            f"; got {short(section)}",
+            field="sweep",
+        )
+    names = {str(name).replace("-", "_"): values for name, values in _mapping(section.get("space")).items()}
+    problems = [_unknown(name) for name in names if name not in SEARCHED]
+    if problems:
+        raise ConfigError("; ".join(problems), field="space")
+    try:
+        settings = SweepSettings.model_validate({**section, **({"space": names} if names else {})})
+    except ValidationError as err:
+        raise ConfigError(f"sweep: {describe_problems(err)}", field="sweep") from err
+    problems = [
+        problem
+        for name, dimension in settings.space.items()
+        if (problem := _wrong_value(name, dimension, base)) is not None
+    ]
+    if problems:
+        raise ConfigError("; ".join(problems), field="space")
+    return settings
+
+
+def configs(base: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[PromptConfig, TrainConfig, int | None]:
+    """Return the settings of a trial: those that all share, and over them its own.
+
+    Args:
+        base: settings by name. What belongs to neither prompt nor training is ignored, except `max_length`.
+        values: the trial's own.
+
+    Raises:
+        ConfigError: the settings do not go with each other.
+    """
+    chosen = {**base, **values}
+    try:
+        prompt, training = (
+            model(**{name: value for name, value in chosen.items() if name in model.model_fields})
+            for model in (PromptConfig, TrainConfig)
+        )
+    except ValidationError as err:
+        raise ConfigError(describe_problems(err)) from err
+    return prompt, training, chosen.get(MAX_LENGTH)  # type: ignore[return-value]
+
+
+def _wrong_value(name: str, dimension: Dimension, base: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the first of a setting's values that is wrong."""
+    if name == MAX_LENGTH:
+        wrong = [value for value in dimension.examples if not isinstance(value, int) or value < 3]
+        return f"sweep: space: {name}: expected whole numbers from 3, got {wrong[0]!r}" if wrong else None
+    model = PromptConfig if name in PromptConfig.model_fields else TrainConfig
+    shared = {key: value for key, value in base.items() if key in model.model_fields}
+    for value in dimension.examples:
+        try:
+            model(**{**shared, name: value})
+        except ValidationError as err:
+            return f"sweep: space: {describe_problems(err)}"
+    return None
+
+
+def _unknown(name: str) -> str:
+    """Return what to say about a setting that cannot be searched."""
+    nearest = difflib.get_close_matches(name, SEARCHED, n=1)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else "the settings of prompt and training can be searched"
+    return f"sweep: space: '{name}' is no setting that can be searched; {hint}"
+
+
+def _mapping(content: Any) -> Mapping[Any, Any]:
+    return content if _is_dict(content) else {}
+
+
+def _is_dict(content: Any) -> bool:
+    return isinstance(content, dict)

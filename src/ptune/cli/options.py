@@ -61,6 +61,17 @@ BatchSize = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | None,
+    Parameter(
+        help="Processes of the cluster that work for this command. Default: one for each GPU, without GPUs one for "
+        "each CPU.",
+        group="Cluster",
+        validator=validators.Number(gte=1),
+    ),
+]
+
+
 class _Options(BaseModel):
     """Options that form a group in the help."""
 

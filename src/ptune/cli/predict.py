@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,8 @@ from cyclopts import Parameter
 from ptune.cli.options import (
     Adapter,
     BatchSize,
+    Cluster,
+    ClusterOptions,
     ColumnOptions,
     Json,
     Labels,
@@ -24,15 +25,19 @@ from ptune.cli.options import (
     PredictionOptions,
     ProblemOfPeft,
     Threshold,
+    Workers,
 )
 from ptune.cli.peft_task import read_with_task
+from ptune.cli.predict_on_cluster import predict_on_cluster
 from ptune.cli.progress import rows_progress
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal, one_line
-from ptune.data.targets import MULTI, REGRESSION, ProblemType
+from ptune.data.targets import MULTI, REGRESSION
 from ptune.errors import ConfigError, DataError
+from ptune.inference.tally import Tally
 
 if TYPE_CHECKING:
+    from ptune.adapter.folder import AdapterFile
     from ptune.data.files import DataFile
     from ptune.inference.classifier import TextClassifier
 
@@ -58,8 +63,11 @@ def predict(
     threshold: Threshold = None,
     labels: Labels = None,
     problem_type: ProblemOfPeft = None,
+    overwrite: Annotated[bool, Parameter(negative=(), group="Cluster")] = False,
+    workers: Workers = None,
     json: Json = False,
     device: Prediction = None,
+    cluster: Cluster = None,
 ) -> None:
     """Predict labels with their probabilities, or numbers, for one text or a file of texts.
 
@@ -85,6 +93,10 @@ def predict(
       ptune predict reviews --input new.csv > labelled.jsonl
       cat new.csv | ptune predict reviews --input - --input-format csv > labelled.jsonl
       ptune predict reviews --input new.csv --output labelled.csv --precision int8
+      ptune predict reviews --input new/ --output labelled/ --scale ray
+
+    On a cluster (--scale ray), the input may be a folder, and the output is a folder of Parquet files. The same command
+    goes on after it was interrupted.
 
     Parameters
     ----------
@@ -107,37 +119,67 @@ def predict(
         Column of the second text in the input. Default: as in training, or guessed.
     backbone
         The backbone. Default: the one recorded in the adapter.
+    overwrite
+        Replace predictions that are in the output folder already, with --scale ray.
     """
+    cluster = cluster or ClusterOptions()
+    if cluster.scale == "local" and (workers is not None or overwrite or cluster.ray_address is not None):
+        raise ConfigError("--workers, --overwrite and --ray-address are for --scale ray; add it, or leave them out")
     if (text is None) == (input is None):
         raise ConfigError("give either --text or --input, and not both")
     if input is not None and text_pair is not None:
         raise ConfigError("--text-pair can only be used with --text; with --input use --text-pair-column")
+    if cluster.scale == "ray":
+        if input is None or output is None:
+            raise ConfigError("--scale ray predicts files: give --input and --output, a folder for the predictions")
+        options = device or PredictionOptions()
+        classifier = partial(
+            _load, read_with_task(adapter, backbone, labels, problem_type), backbone, threshold, options.model_dump()
+        )
+        columns = ColumnOptions(text=text_column, text_pair=text_pair_column)
+        with _own_column_names():
+            predict_on_cluster(
+                Terminal(json), classifier, input, output, columns, batch_size, on_empty, cluster, workers, overwrite
+            )
+        return
     if text is None and output is not None:
         from ptune.data.writers import check_output
 
         check_output(output)
     if text is not None and output is not None:
         raise ConfigError("--output can only be used with --input; leave it out to print the prediction")
-    from ptune.inference.classifier import load
-
     terminal = Terminal(json)
     options = device or PredictionOptions()
     for option, value in (("--text", text), ("--text-pair", text_pair)):
         if value is not None and not value.strip():
             raise ConfigError(f"{option} is empty; give the text to classify")
     file = None if input is None else _open_input(input, input_format)
-    classifier = load(read_with_task(adapter, backbone, labels, problem_type), backbone, **options.model_dump())
-    if threshold is not None:
-        classifier = classifier.with_threshold(threshold)
+    adapter_file = read_with_task(adapter, backbone, labels, problem_type)
+    classifier = _load(adapter_file, backbone, threshold, options.model_dump())
     if text is not None:
         _predict_one(terminal, classifier, text, text_pair)
     else:
         assert file is not None  # checked above
         columns = ColumnOptions(text=text_column, text_pair=text_pair_column)
-        try:
+        with _own_column_names():
             _predict_file(terminal, classifier, file, output, columns, batch_size, on_empty)
-        except DataError as err:  # this command has other names for the options of columns
-            raise DataError(spell(str(err), (), _COLUMN_OPTIONS)) from err
+
+
+def _load(file: AdapterFile, backbone: str | None, threshold: float | None, options: dict[str, Any]) -> TextClassifier:
+    """Load a classifier with the options of the command."""
+    from ptune.inference.classifier import load
+
+    classifier = load(file, backbone, **options)
+    return classifier if threshold is None else classifier.with_threshold(threshold)
+
+
+@contextmanager
+def _own_column_names() -> Iterator[None]:
+    """Spell the options of columns in errors as this command has them."""
+    try:
+        yield
+    except DataError as err:
+        raise DataError(spell(str(err), (), _COLUMN_OPTIONS)) from err
 
 
 def _open_input(name: str, input_format: Format | None) -> DataFile:
@@ -176,7 +218,7 @@ def _predict_file(
 ) -> None:
     from ptune.data.writers import open_writer, print_json_lines
 
-    started, tally = time.perf_counter(), _Tally(classifier.model.problem_type)
+    started, tally = time.perf_counter(), Tally(classifier.model.problem_type)
     shown_rows = output is None and sys.stdout.isatty()
     with rows_progress(partial(_count_rows, file), bar=not shown_rows) as on_row:
         rows = _counted(classifier.stream_file(file, columns.text, columns.text_pair, batch_size, on_empty), on_row)
@@ -209,39 +251,3 @@ def _count_rows(file: DataFile) -> int | None:
         return sum(1 for _ in read_rows(file))
     except DataError:
         return None  # the error is raised where the rows are predicted
-
-
-class _Tally:
-    """Counts of the predicted labels, or statistics of the predicted numbers, over all rows."""
-
-    def __init__(self, problem_type: ProblemType) -> None:
-        self.problem_type = problem_type
-        self.rows = 0
-        self.known = 0  # rows with a predicted number
-        self.labels = Counter[str]()
-        self.sum, self.least, self.most = 0.0, math.inf, -math.inf  # for a regression
-
-    def add(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Count a row and return it unchanged."""
-        self.rows += 1
-        if self.problem_type == REGRESSION:
-            value = row["value"]
-            if value is None:  # a row without text
-                return row
-            self.known += 1
-            self.sum, self.least, self.most = self.sum + value, min(self.least, value), max(self.most, value)
-        else:
-            labels = row["labels"] if self.problem_type == MULTI else [row["label"]]
-            self.labels.update(label for label in labels or () if label is not None)
-        return row
-
-    def answer(self) -> dict[str, Any]:
-        """Return the counts or statistics for the JSON answer."""
-        if self.problem_type != REGRESSION:
-            return {"labels": dict(self.labels)}
-        return {"mean": self.sum / self.known, "min": self.least, "max": self.most} if self.known else {}
-
-    def __str__(self) -> str:
-        if self.problem_type != REGRESSION:
-            return ", ".join(f"{label} {count}" for label, count in self.labels.most_common(8))
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.answer().items())

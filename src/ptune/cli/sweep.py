@@ -19,6 +19,7 @@ from ptune.cli.options import (
     Json,
     PromptOptions,
     TrainOptions,
+    Workers,
 )
 from ptune.cli.recorded import options_of, write_options
 from ptune.cli.sweep_table import describe_values, show_trials
@@ -30,15 +31,6 @@ if TYPE_CHECKING:
     from ptune.data.splits import TextData
     from ptune.scale.sweep_settings import SweepSettings
     from ptune.scale.sweep_trials import Task, Trial
-
-Workers = Annotated[
-    int | None,
-    Parameter(
-        help="Processes of the cluster that work for this command. Default: one for each GPU, without GPUs one for "
-        "each CPU.",
-        validator=validators.Number(gte=1),
-    ),
-]
 
 
 class SweepCluster(ClusterOptions):

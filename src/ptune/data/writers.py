@@ -19,12 +19,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ptune.atomic import try_folder, written_file
 from ptune.data.columns import kept_names
 from ptune.data.readers import Row
 from ptune.errors import ConfigError, DataError, printable
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Blank = Callable[[], Row]
 Writer = Callable[[Iterable[Row], Path, Sequence[str], Blank], None]
@@ -146,34 +149,66 @@ def _join_labels(row: Row, path: Path) -> Row:
     return {**row, "labels": LABEL_SEPARATOR.join(map(str, labels))}
 
 
-def _write_parquet(rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank) -> None:
+def write_parquet(
+    rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank, schema: pyarrow.Schema | None = None
+) -> None:
+    """Write rows to a Parquet file.
+
+    Args:
+        rows, path, labels, blank: as for every `Writer`.
+        schema: the columns and their types. None: those of the first rows.
+
+    Raises:
+        DataError: a value does not go with the others of its column, or a row has a column that others do not have.
+        OutputError: the file cannot be written.
+    """
     import pyarrow
     import pyarrow.parquet as parquet
 
-    flat = _flatten(rows, path, labels)
+    flat = _flatten(rows, path, labels, None if schema is None else set(schema.names))
     with _open_table(path, "wb") as file, ExitStack() as stack:
         writer = None
-        schema = None
         while group := list(islice(flat, _PARQUET_ROWS)):
             try:
-                schema = schema or _settle_schema(
-                    pyarrow.Table.from_pylist(group).schema,
-                    pyarrow.Table.from_pylist(list(_flatten([blank()], path, labels))).schema,
-                )
+                schema = schema or _schema_of(group, list(_flatten([blank()], path, labels)))
                 table = pyarrow.Table.from_pylist(group, schema=schema)
             except (pyarrow.ArrowException, TypeError, OverflowError) as err:
-                reason = " ".join(str(err).split())
-                raise DataError(
-                    f"output '{path}': a column has values of several types, or a value that Parquet cannot hold "
-                    f"({reason}); write .jsonl"
-                ) from err
+                raise _not_in_a_column(path, err) from err
             # The stack closes the writer in any case, while its file is still open.
             writer = writer or stack.enter_context(parquet.ParquetWriter(file, schema))
             writer.write_table(table)
         if writer is None:
-            empty = pyarrow.Table.from_pylist(list(_flatten([blank()], path, labels))).schema
-            schema = _settle_schema(empty, empty)
-            stack.enter_context(parquet.ParquetWriter(file, schema))
+            empty = list(_flatten([blank()], path, labels))
+            stack.enter_context(parquet.ParquetWriter(file, schema or _schema_of(empty, empty)))
+
+
+def parquet_schema(rows: Sequence[Row], path: Path, labels: Sequence[str], blank: Row) -> pyarrow.Schema:
+    """Return the schema that `write_parquet` gives a file which begins with these rows.
+
+    Raises:
+        DataError: a column has values of several types.
+    """
+    import pyarrow
+
+    empty = list(_flatten([blank], path, labels))
+    try:
+        return _schema_of(list(_flatten(rows[:_PARQUET_ROWS], path, labels)) or empty, empty)
+    except (pyarrow.ArrowException, TypeError, OverflowError) as err:
+        raise _not_in_a_column(path, err) from err
+
+
+def _schema_of(rows: list[Row], empty: list[Row]) -> pyarrow.Schema:
+    import pyarrow
+
+    return _settle_schema(pyarrow.Table.from_pylist(rows).schema, pyarrow.Table.from_pylist(empty).schema)
+
+
+def _not_in_a_column(path: Path, err: Exception) -> DataError:
+    reason = " ".join(str(err).split())
+    return DataError(
+        f"output '{path}': a column has values of several types, or a value that Parquet cannot hold ({reason}); write "
+        ".jsonl"
+    )
 
 
 def _settle_schema(schema: Any, empty: Any) -> Any:
@@ -195,13 +230,16 @@ def _settle_schema(schema: Any, empty: Any) -> Any:
     return pyarrow.schema([field.with_type(settle(known(field))) for field in schema])
 
 
-def _flatten(rows: Iterable[Row], path: Path, labels: Sequence[str]) -> Iterator[Row]:
+def _flatten(rows: Iterable[Row], path: Path, labels: Sequence[str], columns: set[str] | None = None) -> Iterator[Row]:
     """Yield rows for a table, with one column per label instead of `scores`, if there are labels.
 
+    Args:
+        rows, path, labels: as for every `Writer`.
+        columns: the columns that the table has. None: those of the first row.
+
     Raises:
-        DataError: a row has a column that the first row does not have.
+        DataError: a row has a column that the table does not have.
     """
-    columns: set[str] | None = None
     for number, row in enumerate(rows, 1):
         by_label = row["scores"] or {} if labels else {}  # an answer of nulls has no scores
         scores = {f"score_{name}": by_label.get(name) for name in labels}
@@ -221,5 +259,5 @@ _WRITERS: dict[str, Writer] = {
     ".ndjson": _write_json_lines,
     ".csv": partial(_write_delimited, delimiter=","),
     ".tsv": partial(_write_delimited, delimiter="\t"),
-    ".parquet": _write_parquet,
+    ".parquet": write_parquet,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -239,6 +239,8 @@ class TextClassifier:
         text_pair: str | None = None,
         batch_size: int | None = None,
         on_empty: OnEmpty = "null",
+        rows: Iterable[Row] | None = None,
+        before: int = 0,
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows of a data file with their predictions, in the file's order.
 
@@ -249,6 +251,8 @@ class TextClassifier:
             text, text_pair: columns of the texts. Default: as in training, or guessed.
             on_empty: what becomes of rows without text: `null` gives None for everything that is predicted, `skip`
                 leaves them out, and `error` stops at the first. Their number is logged as a warning.
+            rows: some of the file's rows, which are predicted in place of all.
+            before: number of rows in front of these.
 
         Raises:
             DataError: there is no such column, or a value is not text; the message names the row.
@@ -258,8 +262,9 @@ class TextClassifier:
         def choose(names: list[str], where: str) -> Columns:
             return self.choose_columns(names, where, text, text_pair)
 
-        rows = FileRows(as_file(path), choose, PREDICTION_KEYS[self.model.problem_type], on_empty)
-        return rows.answered(self.stream(rows.texts(), batch_size))
+        keys = PREDICTION_KEYS[self.model.problem_type]
+        file_rows = FileRows(as_file(path), choose, keys, on_empty, rows, before)
+        return file_rows.answered(self.stream(file_rows.texts(), batch_size))
 
     def blank_row(self, path: str | Path | DataFile) -> Row:
         """Return a placeholder row with the columns that `stream_file` gives, for files without rows."""

@@ -35,13 +35,21 @@ class FileRows:
         keys: the keys of a prediction. Columns with these names become `input_<name>`.
         on_empty: what becomes of rows without text: `null` gives them an answer of nulls, `skip` leaves them out, and
             `error` stops at the first.
+        rows: some of the file's rows, if not all are to be predicted.
+        before: number of rows in front of these.
 
     Raises:
         ConfigError: `on_empty` is unknown.
     """
 
     def __init__(
-        self, file: DataFile, choose: Callable[[list[str], str], Columns], keys: Sequence[str], on_empty: OnEmpty
+        self,
+        file: DataFile,
+        choose: Callable[[list[str], str], Columns],
+        keys: Sequence[str],
+        on_empty: OnEmpty,
+        rows: Iterable[Row] | None = None,
+        before: int = 0,
     ) -> None:
         if on_empty not in _ON_EMPTY:
             raise unknown_choice("on_empty", on_empty, _ON_EMPTY)
@@ -49,7 +57,8 @@ class FileRows:
         self.choose = choose
         self.keys = keys
         self.on_empty = on_empty
-        self.read = 0
+        self.rows = read_rows(file) if rows is None else rows
+        self.read = before
         self.empty: list[int] = []  # the numbers of the first rows without text
         self.empties = 0
         self._waiting: deque[tuple[Row, bool]] = deque()  # rows that were read, and whether they have a text
@@ -61,7 +70,7 @@ class FileRows:
             DataError: there is no such column, or a value is not text; the message names the row.
         """
         columns: Columns | None = None
-        for row in read_rows(self.file):
+        for row in self.rows:
             self.read += 1
             columns = columns or self.choose(list(row), self.file.where)
             fields = [name for name in (columns.text, columns.text_pair) if name is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,7 +132,6 @@ class Predictor:
         self.classifier = job.load()
         self.problem_type = self.classifier.model.problem_type
         self.labels = () if self.problem_type == REGRESSION else self.classifier.labels
-        self.schema = self._schema()
 
     def __call__(self, batch: Batch) -> Batch:
         """Write the shard of a block [1], and return its counts as JSON [1]."""
@@ -150,12 +149,13 @@ class Predictor:
             file, job.text, job.text_pair, job.batch_size, job.on_empty, rows=rows, before=before
         )
 
-    def _schema(self) -> pyarrow.Schema:
+    @cached_property
+    def schema(self) -> pyarrow.Schema:
         """Return the columns of all shards, with the types that suit the first rows."""
         keys = PREDICTION_KEYS[self.problem_type]
         first, *_ = self.job.files
         for file in self.job.files:
-            rows = next(read_blocks(file, SAMPLE_ROWS))
+            rows = next(read_blocks(file, min(SAMPLE_ROWS, self.job.block_rows)))
             if rows:
                 first = file
                 break

@@ -19,8 +19,8 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 COMMANDS = (
-    *("check", "train", "evaluate", "report", "compare", "predict", "explain", "suggest", "inspect", "export", "push"),
-    *("serve", "loadtest", "demo", "completion"),
+    *("check", "train", "sweep", "evaluate", "report", "compare", "predict", "explain", "suggest", "inspect"),
+    *("export", "push", "serve", "loadtest", "demo", "completion"),
 )
 WIDTH = 100
 RESULTS = DOCS.parent / "benchmarks" / "results"

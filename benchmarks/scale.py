@@ -26,6 +26,7 @@ import pyarrow.compute as compute
 import pyarrow.csv as arrow_csv
 import pyarrow.dataset as datasets
 import pyarrow.parquet as parquet
+import torch
 import yaml
 from common import MINILM, SHAPES, Cell, facts, place, write_results
 
@@ -215,11 +216,13 @@ def _compared(output: Path, local: Path) -> Cell:
 
 def _adapter(model: str, folder: Path) -> Path:
     """Write an adapter with random weights, and the backbone where it is a shape."""
+    from transformers import AutoConfig, AutoModel
+
     path, random_weights = place(model, folder)
-    backbone = ptune.load_backbone(path, random_weights=random_weights)
-    if random_weights:  # the commands load it from its files
-        backbone.model.save_pretrained(path)
-        backbone = ptune.load_backbone(path)
+    if random_weights:  # the commands read the weights from a file
+        torch.manual_seed(0)
+        AutoModel.from_config(AutoConfig.from_pretrained(path)).save_pretrained(path)
+    backbone = ptune.load_backbone(path)
     classifier = ptune.PromptClassifier.from_backbone(backbone, labels=["no", "yes"])
     save_adapter(folder / "adapter", classifier, Record.of(classifier))
     return folder / "adapter"

@@ -83,6 +83,9 @@ def predict(
 
     Regression: value.
 
+    On a cluster (--scale ray), the input may be a folder, and the output is a folder of Parquet files. The same command
+    goes on after it was interrupted.
+
     Examples:
       ptune predict reviews --text "What a film."
       ptune predict reviews --text "-5 degrees, and it was worth it."
@@ -94,9 +97,6 @@ def predict(
       cat new.csv | ptune predict reviews --input - --input-format csv > labelled.jsonl
       ptune predict reviews --input new.csv --output labelled.csv --precision int8
       ptune predict reviews --input new/ --output labelled/ --scale ray
-
-    On a cluster (--scale ray), the input may be a folder, and the output is a folder of Parquet files. The same command
-    goes on after it was interrupted.
 
     Parameters
     ----------
@@ -133,13 +133,13 @@ def predict(
         if input is None or output is None:
             raise ConfigError("--scale ray predicts files: give --input and --output, a folder for the predictions")
         options = device or PredictionOptions()
-        classifier = partial(
+        load_later = partial(
             _load, read_with_task(adapter, backbone, labels, problem_type), backbone, threshold, options.model_dump()
         )
         columns = ColumnOptions(text=text_column, text_pair=text_pair_column)
         with _own_column_names():
             predict_on_cluster(
-                Terminal(json), classifier, input, output, columns, batch_size, on_empty, cluster, workers, overwrite
+                Terminal(json), load_later, input, output, columns, batch_size, on_empty, cluster, workers, overwrite
             )
         return
     if text is None and output is not None:

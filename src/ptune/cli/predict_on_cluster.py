@@ -50,12 +50,12 @@ def predict_on_cluster(
         raise ConfigError(f"output '{output}': with --scale ray this is a folder of Parquet files; give its name")
     next(read_rows(list_files(source)[0]), None)  # because starting a cluster takes longer
     files, shards = list_files(source), Shards(output.expanduser().resolve())
-    settings = {"text": columns.text, "text_pair": columns.text_pair, "on_empty": on_empty}
-    shards.begin(_facts(load, files, settings), overwrite)
+    facts = {"text": columns.text, "text_pair": columns.text_pair, "on_empty": on_empty, **_facts(load, files)}
+    shards.begin(facts, overwrite)
     finished = frozenset(path.name for path in shards.finished())
     if finished:
         terminal.say(f"{len(finished)} shards are there already")
-    job = PredictJob(load, files, shards, batch_size=batch_size, finished=finished, **settings)
+    job = PredictJob(load, files, shards, columns.text, columns.text_pair, batch_size, on_empty, finished=finished)
     started = time.perf_counter()
     with rows_progress(lambda: None, bar=True) as on_row:
         tally = predict_on_ray(job, on_row, cluster.ray_address, workers)
@@ -66,8 +66,8 @@ def predict_on_cluster(
     terminal.answer({**answer, "seconds": round(seconds, 3)})
 
 
-def _facts(load: Any, files: list[DataFile], settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what all shards of a prediction share."""
+def _facts(load: Any, files: list[DataFile]) -> dict[str, Any]:
+    """Return what all shards of a prediction share: adapter, backbone, and files."""
     from ptune.scale.predict_files import BLOCK_ROWS, facts_of
 
     adapter, backbone, threshold, options = load.args
@@ -80,5 +80,4 @@ def _facts(load: Any, files: list[DataFile], settings: dict[str, Any]) -> dict[s
         "dtype": options["dtype"],
         "block_rows": BLOCK_ROWS,
         "input": facts_of(files),
-        **settings,
     }

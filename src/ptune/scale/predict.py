@@ -76,8 +76,7 @@ def predict_on_ray(
         PtuneError: what goes wrong in a worker, such as a `DataError` with the file and the row.
     """
     with cluster(address) as ray:
-        import ray.data
-        from ray.data import ActorPoolStrategy, DataContext
+        from ray.data import ActorPoolStrategy, DataContext, from_items
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = DataContext.get_current()
@@ -86,7 +85,7 @@ def predict_on_ray(
         plan = plan_workers(ray, workers)
         tally = job.shards.tally()
         numbers = [{"file": number} for number in range(len(job.files))]
-        blocks = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
+        blocks = from_items(numbers, override_num_blocks=len(numbers)).map_batches(
             _read, fn_args=(job,), batch_size=1, num_cpus=0, concurrency=min(plan.count, len(numbers))
         )
         done = blocks.map_batches(

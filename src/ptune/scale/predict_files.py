@@ -47,7 +47,8 @@ def list_files(source: str) -> list[DataFile]:
 
 
 def _in_folder(folder: Place) -> Iterator[Place]:
-    for place in sorted(folder.iterdir()):  # type: ignore[type-var]
+    places: list[Place] = sorted(folder.iterdir(), key=str)
+    for place in places:
         if place.name.startswith((".", "_")):
             continue
         if place.is_dir():

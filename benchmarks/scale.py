@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--search", default="random", choices=("random", "tpe"))
     sweep.add_argument("--asha", action="store_true", help="stop trials of the sweep early")
     sweep.add_argument("--train-rows", type=int, default=160)
+    sweep.add_argument("--model", default="minilm", help=f"minilm or a shape: {', '.join(SHAPES)}")
     sweep.add_argument("--validation-rows", type=int, default=160)
     sweep.add_argument("--epochs", type=int, default=2)
     sweep.add_argument("--max-length", type=int, default=32)
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 def measure_sweep(options: argparse.Namespace, folder: Path) -> Cell:
     """Return times and best values of a sweep that is killed and resumed, and of processes one after another."""
     base = {
-        "backbone": MINILM,
+        "backbone": _backbone(options.model, folder),
         "data": options.data or str(_news(folder)),
         "epochs": options.epochs,
         "max_train_rows": options.train_rows,
@@ -214,15 +215,20 @@ def _compared(output: Path, local: Path) -> Cell:
     }
 
 
-def _adapter(model: str, folder: Path) -> Path:
-    """Write an adapter with random weights, and the backbone where it is a shape."""
+def _backbone(model: str, folder: Path) -> str:
+    """Return what to load a model by. Random weights are written for a shape, because the commands read a file."""
     from transformers import AutoConfig, AutoModel
 
     path, random_weights = place(model, folder)
-    if random_weights:  # the commands read the weights from a file
+    if random_weights:
         torch.manual_seed(0)
         AutoModel.from_config(AutoConfig.from_pretrained(path)).save_pretrained(path)
-    backbone = ptune.load_backbone(path)
+    return path
+
+
+def _adapter(model: str, folder: Path) -> Path:
+    """Write an adapter with random weights."""
+    backbone = ptune.load_backbone(_backbone(model, folder))
     classifier = ptune.PromptClassifier.from_backbone(backbone, labels=["no", "yes"])
     save_adapter(folder / "adapter", classifier, Record.of(classifier))
     return folder / "adapter"

@@ -166,6 +166,14 @@ def test_a_sweep_is_neither_replaced_nor_resumed_with_other_settings_unasked(set
     assert len(read_trials(tmp_path / "out")) == 1
 
 
+def test_several_prompts_of_a_trial_share_its_forward_passes(settings_file, tmp_path) -> None:
+    run(settings_file({"seeds": 2}, trials=1), "--scale", "local")
+    (trial,) = read_trials(tmp_path / "out")
+    lines = (trial.folder(tmp_path / "out") / "metrics.jsonl").read_text().splitlines()
+    assert [len(json.loads(line)["by_seed"]) for line in lines] == [2, 2]
+    assert trial.value == trial.metrics["accuracy"]
+
+
 def test_a_trial_that_fails_does_not_end_the_sweep(settings_file, tmp_path, monkeypatch, capsys) -> None:
     path = settings_file({"folds": None}, space={"head": ["linear", "verbalizer"]}, search="grid", trials=None)
     run(path, "--scale", "local")
@@ -183,7 +191,7 @@ def test_a_sweep_whose_trials_all_fail_says_why(settings_file, tmp_path, capsys)
 
 @pytest.mark.long
 def test_a_sweep_on_a_cluster_survives_a_lost_worker_and_a_killed_driver(settings_file, tmp_path, capsys) -> None:
-    path = settings_file({"epochs": 20, "patience": 0}, trials=6)
+    path = settings_file({"epochs": 20, "patience": 0, "dtype": "float32"}, trials=6)
     command = [sys.executable, "-m", "ptune", "sweep", str(path), "--workers", "2"]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     wait_for(lambda: any(trial.done for trial in records(tmp_path / "out")))

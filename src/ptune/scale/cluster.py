@@ -78,7 +78,7 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Mod
 
     Raises:
         ConfigError: Ray is not installed.
-        ConfigError: there is no cluster at the address, or it refuses the connection.
+        ConfigError: there is no cluster at the address, it refuses the connection, or a new one does not start.
     """
     ray = import_ray()
     place = address or os.environ.get("RAY_ADDRESS") or _LOCAL
@@ -89,10 +89,9 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Mod
         _check_reachable(place)
     try:
         ray.init(place, **settings)
-    except (ValueError, RuntimeError, OSError) as err:
-        if place == _LOCAL:
-            raise
-        raise _no_cluster(place, " ".join(str(err).split())) from err
+    except Exception as err:  # Ray raises errors of many kinds, `Exception` itself among them
+        reason = " ".join(str(err).split())
+        raise (_not_started(reason) if place == _LOCAL else _no_cluster(place, reason)) from err
     try:
         yield ray
     finally:
@@ -132,6 +131,15 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as err:
         raise _no_cluster(address, str(getattr(err, "strerror", None) or err)) from err
+
+
+def _not_started(reason: str) -> ConfigError:
+    return ConfigError(
+        f"Ray cannot start a cluster on this machine: {reason.rstrip('.')}; try again when the machine is less busy, "
+        "or join a cluster by its `ray_address`",
+        field="scale",
+        value="ray",
+    )
 
 
 def _no_cluster(address: str, reason: str) -> ConfigError:

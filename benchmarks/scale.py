@@ -140,7 +140,7 @@ def _killed_and_resumed(path: Path, output: Path, options: argparse.Namespace) -
     """Return the seconds before and after the kill, the trials that were finished by then, and all trials."""
     command = [*PTUNE, "sweep", str(path), "--output", str(output), "--workers", str(options.workers)]
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         _wait(process, lambda: _done(output) >= options.trials // 2)
         process.send_signal(signal.SIGKILL)
     killed, kept = time.perf_counter() - started, _done(output)
@@ -179,7 +179,7 @@ def measure_predict(options: argparse.Namespace, folder: Path) -> Cell:
     output, victims = folder / "out", 0
     command = [*PTUNE, "predict", str(adapter), "--input", str(source), "--output", str(output), "--scale", "ray"]
     started = time.perf_counter()
-    with subprocess.Popen([*command, "--workers", str(options.workers)], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*command, "--workers", str(options.workers)]) as process:
         shards = Shards(output)
         _wait(process, lambda: len(shards.finished()) * 8192 >= options.rows // 2)
         workers = _workers_of(process.pid)

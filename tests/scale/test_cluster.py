@@ -41,17 +41,19 @@ def test_what_is_no_address_is_named(address) -> None:
         cluster(address).__enter__()
 
 
-def test_a_cluster_that_does_not_start_is_an_error_with_its_reason(monkeypatch) -> None:
-    ray = import_ray()
+def test_a_cluster_that_does_not_start_is_tried_again_and_then_an_error_with_its_reason(monkeypatch) -> None:
+    ray, tries = import_ray(), []
 
     def fail(*_: object, **settings: object) -> None:
         assert settings["include_dashboard"] is False
+        tries.append(1)
         raise Exception("The current node timed out.")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", fail)
     with pytest.raises(ConfigError, match="cannot start a cluster on this machine: The current node timed out; try"):
         cluster().__enter__()
+    assert len(tries) == 3
 
 
 def test_telemetry_is_off(monkeypatch) -> None:

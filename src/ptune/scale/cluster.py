@@ -23,6 +23,8 @@ _ENVIRONMENT = {
 }
 # Starts a cluster even where another one runs on the machine.
 _LOCAL = "local"
+# How often a new cluster is started before giving up. Ray waits 30 seconds for it, which a busy machine may exceed.
+_STARTS = 3
 # Seconds in which an existing cluster has to accept a connection. Ray itself would try for two minutes.
 _CONNECT_SECONDS = 5.0
 
@@ -87,11 +89,15 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Mod
         settings |= {"include_dashboard": False, "num_cpus": cpus}
     else:
         _check_reachable(place)
-    try:
-        ray.init(place, **settings)
-    except Exception as err:  # Ray raises errors of many kinds, `Exception` itself among them
-        reason = " ".join(str(err).split())
-        raise (_not_started(reason) if place == _LOCAL else _no_cluster(place, reason)) from err
+    for left in reversed(range(_STARTS if place == _LOCAL else 1)):
+        try:
+            ray.init(place, **settings)
+            break
+        except Exception as err:  # Ray raises errors of many kinds, `Exception` itself among them
+            reason = " ".join(str(err).split())
+            if not left:
+                raise (_not_started(reason) if place == _LOCAL else _no_cluster(place, reason)) from err
+            ray.shutdown()
     try:
         yield ray
     finally:

@@ -7,18 +7,22 @@ import sys
 
 import pytest
 
-from ptune.errors import ConfigError
-from ptune.scale.cluster import cluster, import_ray, plan_workers
+from ptune.errors import ConfigError, DataError
+from ptune.scale.cluster import cause_of, cluster, import_ray, plan_workers
 
 
 class Cluster:
-    """Stands for the package `ray`, connected to a cluster of a given size."""
+    """Stands for the package `ray`, connected to a cluster whose machines are all alike."""
 
-    def __init__(self, **resources: float) -> None:
+    def __init__(self, machines: int = 1, **resources: float) -> None:
+        self.machines = machines
         self.resources = resources
 
     def cluster_resources(self) -> dict[str, float]:
-        return self.resources
+        return {name: self.machines * amount for name, amount in self.resources.items()}
+
+    def nodes(self) -> list[dict[str, object]]:
+        return [{"Resources": {}}, *[{"Resources": self.resources}] * self.machines]
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch) -> None:
@@ -70,7 +74,8 @@ def test_telemetry_is_off(monkeypatch) -> None:
         ({"CPU": 8.0}, None, (8, 1, 0)),
         ({"CPU": 8.0}, 3, (3, 2, 0)),
         ({"CPU": 8.0, "GPU": 2.0}, None, (2, 4, 1)),
-        ({"CPU": 8.0, "GPU": 2.0}, 4, (4, 2, 0)),
+        ({"CPU": 8.0, "GPU": 2.0}, 4, (4, 2, 0.5)),
+        ({"machines": 2, "CPU": 4.0}, 1, (1, 4, 0)),
     ],
 )
 def test_workers_share_what_the_cluster_has(resources, count, planned) -> None:
@@ -81,3 +86,12 @@ def test_workers_share_what_the_cluster_has(resources, count, planned) -> None:
 def test_more_workers_than_cpus_are_refused() -> None:
     with pytest.raises(ConfigError, match="`workers` is 3, but the cluster has 2 CPUs; use at most 2"):
         plan_workers(Cluster(CPU=2.0), 3)
+
+
+def test_the_cause_of_an_error_in_a_worker_is_found() -> None:
+    inner = DataError("row 3 is broken")
+    outer = RuntimeError("Ray failed")
+    outer.cause = ValueError("UserCodeException")  # type: ignore[attr-defined]
+    outer.cause.__cause__ = inner  # type: ignore[attr-defined]
+    assert cause_of(outer) is inner
+    assert str(cause_of(RuntimeError("lost"))) == "lost"

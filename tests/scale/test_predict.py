@@ -21,7 +21,7 @@ from ptune.cli import main
 from ptune.errors import DataError
 from ptune.inference.classifier import load
 from ptune.inference.tally import Tally
-from ptune.scale.predict import PredictJob, Predictor, _read, cause_of
+from ptune.scale.predict import PredictJob, Predictor, _read
 from ptune.scale.predict_files import Shards, list_files
 from tests.conftest import review_rows, write_jsonl
 from tests.scale.test_sweep import wait_for
@@ -129,15 +129,6 @@ def test_finished_shards_are_left_alone_and_counted(adapter, tmp_path) -> None:
     assert tally is not None
     assert tally.rows == 20
     assert [row["id"] for row in rows_in(tmp_path / "out")] == [str(number) for number in range(20)]
-
-
-def test_the_cause_of_an_error_in_a_worker_is_found() -> None:
-    inner = DataError("row 3 is broken")
-    outer = RuntimeError("Ray failed")
-    outer.cause = ValueError("UserCodeException")  # type: ignore[attr-defined]
-    outer.cause.__cause__ = inner  # type: ignore[attr-defined]
-    assert cause_of(outer) is inner
-    assert str(cause_of(RuntimeError("lost"))) == "lost"
 
 
 @pytest.mark.parametrize(

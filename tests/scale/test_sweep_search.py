@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,13 @@ def test_the_trial_that_was_running_comes_first_with_its_values(tmp_path) -> Non
     assert (again.number, again.values, again.worker) == (2, lost.values, "there")
 
 
+def test_a_trial_whose_folder_was_deleted_is_run_again_with_the_same_values(tmp_path) -> None:
+    before = run(search_in(tmp_path, search="random"))
+    shutil.rmtree(tmp_path / "trials" / "0001")
+    (again,) = run(search_in(tmp_path, search="random"))
+    assert (again.number, again.values) == (1, before[1].values)
+
+
 def test_a_grid_has_every_combination_once(tmp_path) -> None:
     space = {"lr": [0.01, 0.02], "seed": {"int": [1, 3]}}
     ran = run(search_in(tmp_path, space=space, search="grid", trials=None))
@@ -107,7 +115,8 @@ def test_the_trial_of_a_lost_worker_waits_for_another_until_it_is_the_suspect(tm
     for _ in range(MOST_LOSSES):
         trial = search.next("worker 1")
         assert trial is not None
-        search.lose("worker 1")
+        assert search.lose("worker 1")
+    assert not search.lose("worker 1")
     assert search.trials[0].state == "failed"
     assert "lost" in str(search.trials[0].error)
     assert search.next("worker 1") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ptune.data.files import DataFile
     from ptune.inference.classifier import TextClassifier
     from ptune.inference.file_rows import OnEmpty
+
+logger = logging.getLogger(__name__)
 
 
 def predict_on_cluster(
@@ -60,7 +63,9 @@ def predict_on_cluster(
     with rows_progress(lambda: None, bar=True) as on_row:
         tally = predict_on_ray(job, on_row, cluster.ray_address, workers)
     seconds = time.perf_counter() - started
-    count = len(shards.finished())
+    count, empty = len(shards.finished()), tally.rows - tally.known
+    if empty:
+        logger.warning("%d of %d rows have no text; their answers are null", empty, tally.rows)
     print(one_line(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}; {count} shards"), file=sys.stderr)
     answer = {"rows": tally.rows, **tally.answer(), "output": str(output), "shards": count}
     terminal.answer({**answer, "seconds": round(seconds, 3)})

@@ -14,24 +14,26 @@ class Tally:
     """Counts of the predicted labels, or statistics of the predicted numbers, over all rows."""
 
     def __init__(self, problem_type: ProblemType) -> None:
+        from ptune.inference.answers import PREDICTION_KEYS  # loads torch
+
         self.problem_type = problem_type
+        self.key = PREDICTION_KEYS[problem_type][0]
         self.rows = 0
-        self.known = 0  # rows with a predicted number
+        self.known = 0  # rows with an answer, which those without text do not have
         self.labels = Counter[str]()
         self.sum, self.least, self.most = 0.0, math.inf, -math.inf  # for a regression
 
     def add(self, row: dict[str, Any]) -> dict[str, Any]:
         """Count a row and return it unchanged."""
         self.rows += 1
+        value = row[self.key]
+        if value is None:
+            return row
+        self.known += 1
         if self.problem_type == REGRESSION:
-            value = row["value"]
-            if value is None:  # a row without text
-                return row
-            self.known += 1
             self.sum, self.least, self.most = self.sum + value, min(self.least, value), max(self.most, value)
         else:
-            labels = row["labels"] if self.problem_type == MULTI else [row["label"]]
-            self.labels.update(label for label in labels or () if label is not None)
+            self.labels.update(value if self.problem_type == MULTI else [value])
         return row
 
     def __add__(self, other: Tally) -> Tally:

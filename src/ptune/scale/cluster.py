@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, PtuneError
 
 # Ray's own settings. Those of the user's environment take precedence.
 _ENVIRONMENT = {
@@ -35,12 +35,12 @@ class Workers:
 
     count: number of workers.
     cpus: CPUs of each.
-    gpus: GPUs of each.
+    gpus: GPUs of each; less than 1 if workers share one.
     """
 
     count: int
     cpus: int
-    gpus: int
+    gpus: float
 
     @property
     def options(self) -> dict[str, Any]:
@@ -112,6 +112,8 @@ def plan_workers(ray: ModuleType, count: int | None = None) -> Workers:
     """
     total = ray.cluster_resources()
     cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    # A worker has to fit on one machine.
+    most = min(int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Resources"].get("CPU"))
     if count is None:
         count = max(1, gpus or cpus)
     elif count > max(cpus, 1):
@@ -121,7 +123,17 @@ def plan_workers(ray: ModuleType, count: int | None = None) -> Workers:
             value=count,
             expected=f"at most {cpus}",
         )
-    return Workers(count, max(1, cpus // count), 1 if gpus >= count else 0)
+    return Workers(count, max(1, min(cpus // count, most)), min(1.0, gpus / count))
+
+
+def cause_of(err: BaseException) -> BaseException:
+    """Return the error of ptune inside an error of Ray, or the error itself if there is none."""
+    inner: BaseException | None = err
+    while inner is not None:
+        if isinstance(inner, PtuneError) and not hasattr(inner, "cause"):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return err
 
 
 def _check_reachable(address: str) -> None:

@@ -15,10 +15,9 @@ from ptune.data.files import DataFile
 from ptune.data.readers import Row
 from ptune.data.targets import REGRESSION
 from ptune.data.writers import parquet_schema, write_parquet
-from ptune.errors import PtuneError
 from ptune.inference.answers import PREDICTION_KEYS
 from ptune.inference.tally import Tally
-from ptune.scale.cluster import cluster, plan_workers
+from ptune.scale.cluster import cause_of, cluster, plan_workers
 from ptune.scale.predict_files import BLOCK_ROWS, TALLY_KEY, Shards, read_blocks
 
 if TYPE_CHECKING:
@@ -163,13 +162,3 @@ class Predictor:
         prediction = {key: blank[key] for key in keys}
         shown = [{**{names[name]: value for name, value in row.items() if name in names}, **prediction} for row in rows]
         return parquet_schema(shown, self.job.shards.folder, self.labels, blank)
-
-
-def cause_of(err: BaseException) -> BaseException:
-    """Return the error of ptune inside an error of Ray, or the error itself if there is none."""
-    inner: BaseException | None = err
-    while inner is not None:
-        if isinstance(inner, PtuneError) and not hasattr(inner, "cause"):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return err

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ptune.atomic import write_files
 from ptune.errors import ConfigError, TrainingError
-from ptune.scale.cluster import cluster, plan_workers
-from ptune.scale.sweep_search import BEST_FOLDER, Search, best_trial
+from ptune.scale.cluster import cause_of, cluster, plan_workers
+from ptune.scale.sweep_search import BEST_FOLDER, MOST_LOSSES, Search, best_trial
 from ptune.scale.sweep_settings import SweepSettings
 from ptune.scale.sweep_trials import TRIALS_FOLDER, Report, Task, Trial, run_trial
 
@@ -127,7 +127,7 @@ def sweep_on_ray(
     Raises:
         ConfigError: Ray is not installed, there is no cluster at the address, or it is too small.
         BackboneError: the backbone cannot be loaded.
-        TrainingError: every trial has failed.
+        TrainingError: every trial has failed, or workers are lost again and again.
     """
     with cluster(address) as ray:
         plan = plan_workers(ray, workers)
@@ -140,6 +140,7 @@ def sweep_on_ray(
             actor = make.remote(task, shared)
             running[actor.work.remote(name, search)] = name, actor
 
+        lost_at_once = 0  # workers in a row that were lost before they had a trial
         for number in range(min(plan.count, settings.count)):
             start(f"worker {number + 1}")
         while running:
@@ -147,8 +148,13 @@ def sweep_on_ray(
             for promise in ended:
                 name, _ = running.pop(promise)
                 if _is_lost(ray, promise):
-                    logger.warning("%s was lost; another one goes on with its trial", name)
-                    ray.get(search.lose.remote(name))
+                    logger.warning("%s was lost; another one takes its place", name)
+                    lost_at_once = 0 if ray.get(search.lose.remote(name)) else lost_at_once + 1
+                    if lost_at_once >= MOST_LOSSES:
+                        raise TrainingError(
+                            "workers are lost before they begin to train, perhaps for lack of memory; use fewer "
+                            "`workers`"
+                        )
                     start(name)
             on_change(ray.get(search.snapshot.remote()))
         return _checked(ray.get(search.snapshot.remote()), task)
@@ -225,7 +231,7 @@ def _is_lost(ray: Any, promise: Any) -> bool:
     try:
         ray.get(promise)
     except ray.exceptions.RayTaskError as err:
-        raise err.cause from None
+        raise cause_of(err) from None
     except ray.exceptions.RayError:
         return True
     return False

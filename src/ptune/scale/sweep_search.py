@@ -40,10 +40,12 @@ class Search:
         self.trials: list[Trial] = []
         self.study = new_study(settings, task.metric)
         self._asked: dict[int, Any] = {}  # Optuna's trials, by number
-        for trial in read_trials(task.output):
-            self.trials.append(trial)
-            self._ask(trial.number, self._drawn(trial))
-            self._replay(trial)
+        known = {trial.number: trial for trial in read_trials(task.output)}
+        for number in range(max(known, default=-1) + 1):
+            if number in known:
+                self._ask(number, self._drawn(known[number]))
+                self._replay(known[number])
+            self.trials.append(known.get(number) or self._new_trial())  # somebody may have deleted a trial's folder
 
     def next(self, worker: str) -> Trial | None:
         """Return a trial to run: one that waits, or a new one; None if there is nothing left to begin.
@@ -85,16 +87,17 @@ class Search:
         if self.best() is trial:
             copy_adapter(read_adapter(trial.folder(self.task.output)), self.task.output / BEST_FOLDER)
 
-    def lose(self, worker: str) -> None:
-        """Let the trial of a worker that is gone wait for another one."""
-        for trial in self.trials:
-            if trial.worker == worker and trial.state == "running":
-                trial.losses += 1
-                trial.state, trial.worker = "waiting", None
-                if trial.losses >= MOST_LOSSES:
-                    trial.state, trial.error = "failed", f"its worker was lost {MOST_LOSSES} times, perhaps for memory"
-                    self._tell(trial)
-                trial.write(self.task.output)
+    def lose(self, worker: str) -> bool:
+        """Let the trial of a worker that is gone wait for another one. Return whether it had one."""
+        lost = [trial for trial in self.trials if trial.worker == worker and trial.state == "running"]
+        for trial in lost:
+            trial.losses += 1
+            trial.state, trial.worker = "waiting", None
+            if trial.losses >= MOST_LOSSES:
+                trial.state, trial.error = "failed", f"its worker was lost {MOST_LOSSES} times, perhaps for memory"
+                self._tell(trial)
+            trial.write(self.task.output)
+        return bool(lost)
 
     def snapshot(self) -> list[Trial]:
         """Return all trials so far, in order."""

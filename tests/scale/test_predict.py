@@ -169,9 +169,9 @@ def test_every_row_is_predicted_once_though_a_worker_and_then_the_driver_are_kil
         write_csv(tmp_path / "in" / f"{number}.csv", rows[30_000 * number : 30_000 * (number + 1)])
     shards, arguments = Shards(tmp_path / "out"), command(adapter, tmp_path / "in", tmp_path / "out")
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as first:
-        wait_for(lambda: len(shards.finished()) >= 1)
+        wait_for(first, lambda: len(shards.finished()) >= 1)
         workers_of(first.pid)[0].kill()
-        wait_for(lambda: len(shards.finished()) >= 3)
+        wait_for(first, lambda: len(shards.finished()) >= 3)
         first.kill()
     assert len(shards.finished()) < 8
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)

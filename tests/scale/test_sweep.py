@@ -162,7 +162,7 @@ def test_a_sweep_is_neither_replaced_nor_resumed_with_other_settings_unasked(set
         with pytest.raises(SystemExit):
             run(settings_file(other, trials=1, **section), "--scale", "local", *options)
         assert message in capsys.readouterr().err
-    run(settings_file(trials=1, seed=1), "--scale", "local", "--overwrite")
+    run(settings_file({"overwrite": True}, trials=1, seed=1), "--scale", "local")
     assert len(read_trials(tmp_path / "out")) == 1
 
 
@@ -194,13 +194,13 @@ def test_a_sweep_on_a_cluster_survives_a_lost_worker_and_a_killed_driver(setting
     path = settings_file({"epochs": 20, "patience": 0, "dtype": "float32"}, trials=6)
     command = [sys.executable, "-m", "ptune", "sweep", str(path), "--workers", "2"]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    wait_for(lambda: any(trial.done for trial in records(tmp_path / "out")))
+    wait_for(killed, lambda: any(trial.done for trial in records(tmp_path / "out")))
     killed.kill()
     killed.wait()
     before = {trial.number: trial for trial in records(tmp_path / "out") if trial.done}
     assert 0 < len(before) < 6
     with subprocess.Popen([*command, "--resume", "--json"], stdout=subprocess.PIPE, text=True) as resumed:
-        wait_for(lambda: sum(trial.done for trial in records(tmp_path / "out")) > len(before))
+        wait_for(resumed, lambda: sum(trial.done for trial in records(tmp_path / "out")) > len(before))
         kill_a_worker_of(resumed.pid)
         answer = json.loads(resumed.communicate()[0].splitlines()[-1])
     after = read_trials(tmp_path / "out")
@@ -225,9 +225,11 @@ def records(output: Path) -> list[Trial]:
     return read_trials(output) if output.exists() else []
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
+def wait_for(process: subprocess.Popen[Any], condition: Callable[[], bool], seconds: float = 600) -> None:
+    """Wait until a condition holds while a process runs."""
     end = time.monotonic() + seconds
     while not condition():
+        assert process.poll() is None, f"the command has ended with {process.returncode}"
         assert time.monotonic() < end
         time.sleep(0.05)
 

@@ -96,7 +96,7 @@ def sweep(
     _require_optuna()
     data = load(terminal, plan.data, plan.data_options, plan.training.seed)
     task = plan.task(data)
-    plan.begin(task, resume, overwrite)
+    plan.begin(task, resume or plan.resume, overwrite or plan.overwrite)
     started = time.perf_counter()
     with _hint(terminal, config), show_trials(terminal, task.metric, plan.settings.count) as on_change:
         done = _run(plan.settings, task, data, on_change, cluster, workers)
@@ -196,6 +196,7 @@ class _Plan:
     def __init__(self, options: dict[str, Any], settings: SweepSettings, output: Path) -> None:
         self.settings = settings
         self.output = output
+        self.resume, self.overwrite = options.get("resume") is True, options.get("overwrite") is True
         self.backbone, self.data = str(options["backbone"]), str(options["data"])
         self.data_options = _of(DataOptions, options)
         self.backbone_options = _of(BackboneOptions, options)

@@ -57,7 +57,7 @@ def make_classifier(
 def with_segments(backbone_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """A tiny BERT whose tokenizer gives segments, as the tokenizers of real ones do."""
     folder = tmp_path_factory.mktemp("segments") / "bert"
-    shutil.copytree(backbone_folder("bert"), folder)
+    shutil.copytree(backbone_folder("bert", num_hidden_layers=1), folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]

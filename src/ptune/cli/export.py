@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from ptune.cli.options import Adapter, Json, Labels, Place, ProblemOfPeft
 from ptune.cli.peft_task import read_with_task
+from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
 
@@ -65,7 +66,7 @@ def export(
         for name, value in (("int8", int8), ("labels", labels), ("problem_type", problem_type)):
             if value:
                 raise ConfigError(
-                    f"`{name}` is for an export to another runtime; leave it out, or give `to='onnx'`",
+                    f"{option(name)} is for an export to another runtime; leave it out, or give `to='onnx'`",
                     field=name,
                     value=value,
                 )

@@ -7,6 +7,7 @@ them, so they are left out: what remains are weights as plain bytes and a graph 
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +32,9 @@ def write(program: Any, graph: ClassifierGraph, folder: Path, int8: bool) -> Non
         int8: not supported; `write_export` refuses it.
     """
     archive = io.BytesIO()
-    torch.export.save(program, archive)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about weights that share memory, which only matters on a GPU
+        torch.export.save(program, archive)
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(folder / FILE, "w", zipfile.ZIP_STORED) as target:
         for entry in source.infolist():
             target.writestr(entry.filename, b"" if _EXAMPLES in entry.filename else source.read(entry))

@@ -1,4 +1,4 @@
-"""Exported folders: what is in them, and that the lines of their README answer as the classifier does, without torch."""
+"""Exported folders: what is in them, and that the lines of their README answer as the classifier, without torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from ptune.adapter.layout import Record
 from ptune.cli import main
 from ptune.data.targets import MULTI, SINGLE
 from ptune.errors import BackboneError, ConfigError
-from ptune.export import to_onnx, write
+from ptune.export import to_onnx, to_openvino, write
+from ptune.export.check import Check
+from ptune.export.tokenizer import encode, plain_tokenizer
 from ptune.export.write import export_model
 from ptune.inference.classifier import TextClassifier
 from ptune.model.decision import Decision
@@ -165,22 +167,23 @@ def test_the_readme_says_what_is_inside(onnx) -> None:
 
 
 @needs_onnx
-def test_int8_keeps_what_was_learned_in_full(onnx, tmp_path) -> None:
+def test_int8_of_onnx_keeps_what_was_learned_in_full(onnx, tmp_path) -> None:
     import onnx as library
 
     shutil.copy(onnx.folder / "model.onnx", tmp_path)
     to_onnx._quantize(tmp_path / "model.onnx")
-    model = library.load(tmp_path / "model.onnx")
-    kept = {weight.name for weight in model.graph.initializer if weight.data_type == library.TensorProto.FLOAT}
-    stored = [weight for weight in model.graph.initializer if weight.data_type == library.TensorProto.INT8]
-    assert len(stored) >= 4  # queries, keys and values; the output of attention; two of the feed-forward network
-    assert any("heads" in name for name in kept)
-    encoded = onnx.classifier.encoder.encode(*map(list, zip(*PAIRS[:1], strict=True)))
-    inputs = {"input_ids": encoded[0].ids, "attention_mask": [1] * len(encoded[0]), "token_type_ids": encoded[0].segments}
-    arrays = {name: np.array([values], np.int64) for name, values in inputs.items()}
-    logits = to_onnx.open_model(tmp_path)(arrays)
-    exact = to_onnx.open_model(onnx.folder)(arrays)
-    assert 0 < np.abs(logits - exact).max() < 0.5
+    weights = library.load(tmp_path / "model.onnx").graph.initializer
+    of_8_bits = [weight for weight in weights if weight.data_type == library.TensorProto.INT8]
+    assert len(of_8_bits) >= 4  # queries, keys and values; the output of attention; two of the feed-forward network
+    assert any("heads" in weight.name for weight in weights if weight.data_type == library.TensorProto.FLOAT)
+    difference = np.abs(answer(onnx, to_onnx.open_model(tmp_path)) - answer(onnx, to_onnx.open_model(onnx.folder)))
+    assert 0 < difference.max() < 0.5
+
+
+def answer(exported: Exported, run: Any) -> np.ndarray:
+    """Return the logits of one row."""
+    names = exported.answer["inputs"]
+    return np.array(run(encode(plain_tokenizer(exported.folder), exported.texts[:1], names)))
 
 
 @needs_openvino
@@ -202,11 +205,35 @@ def test_the_thresholds_are_in_the_config_and_the_readme(openvino) -> None:
 
 
 @needs_openvino
+def test_int8_of_openvino_is_close(openvino, tmp_path) -> None:
+    import openvino as library
+
+    to_openvino._save(library.Core().read_model(openvino.folder / "openvino_model.xml"), tmp_path, int8=True)
+    bytes_of = [(folder / "openvino_model.bin").stat().st_size for folder in (tmp_path, openvino.folder)]
+    assert bytes_of[0] < 0.5 * bytes_of[1]
+    small, exact = (answer(openvino, to_openvino.open_model(folder)) for folder in (tmp_path, openvino.folder))
+    assert 0 < np.abs(small - exact).max() < 0.5
+
+
+def test_the_check_says_what_it_found() -> None:
+    assert Check(48, 0.0123, 47).sentence(int8=True) == (
+        "for 47 of 48 texts of random words the answer is that of the original; "
+        "the largest difference of logits is 0.012"
+    )
+    assert Check(48, 1.26e-6, 48).sentence(int8=False) == (
+        "on 48 texts of random words, the largest difference of logits is 1.3e-06"
+    )
+    assert Check(48, 0.5, None).sentence(int8=True).endswith("the largest difference of values is 0.5")
+
+
+@pytest.mark.long
+@needs_openvino
 def test_int8_says_how_many_answers_agree(make, tmp_path, capsys) -> None:
     export(make, tmp_path, "openvino", "--int8", family="roberta")
     out = capsys.readouterr().out
     assert re.search(r"check: for \d+ of 48 texts of random words the answer is that of the original; the largest", out)
-    assert "the weights of the linear layers have 8 bits" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "the weights of the linear layers have 8 bits" in readme
 
 
 def test_a_program_of_torch_answers_without_transformers(program) -> None:
@@ -229,9 +256,7 @@ def test_an_export_that_fails_the_check_leaves_nothing(make, tmp_path, monkeypat
     def refuse(*_):
         raise BackboneError("the model does not answer as the adapter does")
 
-    monkeypatch.setattr(write, "trace", lambda *_: None)
-    monkeypatch.setattr("ptune.export.to_torch.write", lambda _, __, folder, ___: (folder / "model.pt2").touch())
-    monkeypatch.setattr("ptune.export.to_torch.open_model", lambda _: None)
+    stub_torch(monkeypatch)
     monkeypatch.setattr(write, "check_model", refuse)
     with pytest.raises(BackboneError, match="does not answer"):
         export_model(make("bert"), tmp_path / "new" / "out", "torch")
@@ -279,16 +304,26 @@ def test_a_missing_package_is_named_with_its_extra(to, package, tmp_path, monkey
     assert message in capsys.readouterr().err
 
 
-def test_an_exported_model_is_replaced_only_if_asked(program, capsys) -> None:
-    adapter, before = program.folder.parent / "adapter", (program.folder / "config.json").stat().st_mtime_ns
+def test_an_exported_model_is_replaced_only_if_asked(program, tmp_path, monkeypatch, capsys) -> None:
+    adapter, folder = program.folder.parent / "adapter", tmp_path / "out"
+    shutil.copytree(program.folder, folder)
     with pytest.raises(SystemExit):
-        main(["export", str(adapter), str(program.folder), "--to", "torch"])
+        main(["export", str(adapter), str(folder), "--to", "torch"])
     assert "holds an exported model already; give another folder, or --overwrite" in capsys.readouterr().err
-    (program.folder / "model.onnx").touch()  # of an older export to another format
-    main(["export", str(adapter), str(program.folder), "--to", "torch", "--overwrite"])
-    assert (program.folder / "config.json").stat().st_mtime_ns > before
-    assert not (program.folder / "model.onnx").exists()
-    assert [path.name for path in program.folder.parent.iterdir() if path.name.startswith(".")] == []
+    stub_torch(monkeypatch)
+    (folder / "model.onnx").touch()  # of an older export to another format
+    main(["export", str(adapter), str(folder), "--to", "torch", "--overwrite"])
+    assert (folder / "model.pt2").stat().st_size == 0
+    assert not (folder / "model.onnx").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def stub_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an export to torch write an empty file, which passes the check."""
+    monkeypatch.setattr(write, "trace", lambda *_: None)
+    monkeypatch.setattr("ptune.export.to_torch.write", lambda _, __, folder, ___: (folder / "model.pt2").touch())
+    monkeypatch.setattr("ptune.export.to_torch.open_model", lambda _: None)
+    monkeypatch.setattr(write, "check_model", lambda *_: Check(48, 0.0, 48))
 
 
 def test_a_classifier_that_is_not_in_float32_is_refused(make, tmp_path) -> None:
@@ -303,10 +338,11 @@ def half(classifier):
     return ptune.load_backbone(classifier.model.backbone.location.path, device="cpu", dtype="bfloat16")
 
 
+FAMILIES = "roberta distilbert electra albert mpnet deberta-v2 modernbert bloom gpt2 llama qwen3".split()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
-@pytest.mark.parametrize(
-    "family", ["roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert", "gpt2", "llama", "qwen3"]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_families_are_exported(family, to, make, tmp_path) -> None:
     assert export_model(make(family), tmp_path / "out", to).check.difference < 1e-4

@@ -62,7 +62,7 @@ def export(
     """
     terminal = Terminal(json)
     output = output.expanduser()
-    if to in ("ptune", "peft"):
+    if to == "ptune" or to == "peft":
         for name, value in (("int8", int8), ("labels", labels), ("problem_type", problem_type)):
             if value:
                 raise ConfigError(

@@ -74,7 +74,8 @@ def check_model(classifier: TextClassifier, task: Task, folder: Path, run: Run) 
     """
     rows = made_up_rows(classifier, task)
     first, second = [row[0] for row in rows], [row[1] for row in rows] if task.paired else None
-    expected = run_logits(classifier.model, classifier.encoder.encode(first, second), classifier.pad_id) / task.temperature
+    encoded = classifier.encoder.encode(first, second)
+    expected = run_logits(classifier.model, encoded, classifier.pad_id) / task.temperature
     tokenizer = plain_tokenizer(folder)
     written = prepared(classifier, task, first, second)
     borders = [0]

@@ -1,15 +1,15 @@
 """A classifier as one traced program, from token ids to logits.
 
 The program is traced from the forward pass that ptune itself uses, so nothing is implemented twice. The folded prompts
-of all members, their heads, the rule that combines them and the temperature are inside. Its inputs, in which B and T are
-dynamic:
+of all members, their heads, the rule that combines them and the temperature are inside. Its inputs, in which B and T
+are dynamic:
 
     input_ids, attention_mask   [B, T], padded on the right
     token_type_ids              [B, T], where the tokenizer gives segments and they are needed
     pair_position               [B], only for pairs whose second text cannot be found from the ids (`places`)
 
-Its output: logits [B, C]. Their softmax are the probabilities of a single-label task, calibrated; their sigmoid those of
-a multi-label task. For a regression they are the values, [B, 1].
+Its output: logits [B, C]. Their softmax gives the probabilities of a single-label task, calibrated, and their sigmoid
+those of a multi-label task. For a regression they are the values, [B, 1].
 """
 
 from __future__ import annotations

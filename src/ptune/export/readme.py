@@ -1,7 +1,7 @@
 """README.md of an exported model, with the lines of Python that run it.
 
-The lines need neither torch (but for `to='torch'`) nor transformers nor ptune. They are made from what is known about the
-task, so that they hold nothing that the model does not need.
+The lines need neither transformers nor ptune, and torch only for `to='torch'`. They are made from what is known about
+the task, so they hold nothing that the model does not need.
 """
 
 from __future__ import annotations

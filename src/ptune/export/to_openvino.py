@@ -40,6 +40,12 @@ def write(program: Any, graph: ClassifierGraph, folder: Path, int8: bool) -> Non
     for port, name in zip(model.inputs, graph.input_names, strict=True):
         port.get_tensor().set_names({name})
     model.outputs[0].get_tensor().set_names({OUTPUT})
+    _save(model, folder, int8)
+
+
+def _save(model: Any, folder: Path, int8: bool) -> None:
+    """Write an `openvino.Model` to a folder."""
+    openvino = require("openvino", "openvino")
     if int8:
         nncf = require("nncf", "openvino")
         nncf.set_log_level(logging.ERROR)

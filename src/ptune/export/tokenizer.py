@@ -34,8 +34,8 @@ def check_tokenizer(classifier: TextClassifier) -> None:
 def write_tokenizer(classifier: TextClassifier, folder: Path) -> None:
     """Write the files of a classifier's tokenizer to a folder.
 
-    tokenizer.json pads each batch to its longest row, on the right. It also cuts rows to the classifier's length, unless
-    the classifier has a template: there only the texts may be cut, and not the words behind them.
+    tokenizer.json pads each batch to its longest row, on the right. It also cuts rows to the classifier's length,
+    unless the classifier has a template: there only the texts may be cut, and not the words behind them.
     """
     encoder = classifier.encoder
     encoder.tokenizer.save_pretrained(folder)

@@ -1,9 +1,9 @@
 """Write a classifier for another runtime: a folder that holds all it takes, checked before it gets its name.
 
-    model.onnx, openvino_model.xml and .bin, or model.pt2   the graph
-    config.json                                             labels and problem type; see `task`
-    tokenizer.json and what transformers has beside it      cuts and pads
-    README.md                                               the lines that run it
+model.onnx, openvino_model.xml and .bin, or model.pt2   the graph
+config.json                                             labels and problem type; see `task`
+tokenizer.json and what transformers has beside it      cuts and pads
+README.md                                               the lines that run it
 """
 
 from __future__ import annotations
@@ -107,18 +107,14 @@ def check_export(folder: Path, to: Format, int8: bool, overwrite: bool) -> None:
 
 def _check_replaced(folder: Path, overwrite: bool) -> None:
     """Check that a folder with files in it may be replaced: it holds an exported model, and this is wanted."""
-    ways = "give a new or an empty folder"
-    if _is_export(folder):
-        if overwrite:
-            return
-        raise ConfigError(
-            f"folder '{folder}' holds an exported model already; give another folder, or `overwrite=True` to replace it",
-            field="output",
-            value=str(folder),
-            expected="a new or an empty folder",
-        )
+    known = _is_export(folder)
+    if known and overwrite:
+        return
+    what, ways = "other files than an exported model's", "give a new or an empty folder"
+    if known:
+        what, ways = "an exported model already", "give another folder, or `overwrite=True` to replace it"
     raise ConfigError(
-        f"folder '{folder}' holds other files than an exported model's; {ways}",
+        f"folder '{folder}' holds {what}; {ways}",
         field="output",
         value=str(folder),
         expected="a new or an empty folder",

@@ -136,7 +136,10 @@ def test_onnx_has_the_layout_of_optimum(onnx) -> None:
     assert config.id2label == {0: "a", 1: "b", 2: "c"}
     assert config.problem_type == SINGLE
     assert config.architectures == ["BertForSequenceClassification"]
+    settings = json.loads((onnx.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"  # optimum runs with transformers 4
     tokenizer = AutoTokenizer.from_pretrained(onnx.folder)
+    assert set(tokenizer("a")) == {"input_ids", "token_type_ids", "attention_mask"}
     (row,) = onnx.classifier.encoder.encode([TEXTS[3]], ["bad plot"])
     assert tokenizer(TEXTS[3], "bad plot", truncation=True)["input_ids"] == row.ids
     for path in onnx.folder.iterdir():

@@ -165,7 +165,7 @@ def test_pages_made_from_the_code_are_up_to_date(page, generate) -> None:
     assert getattr(generate, f"{page}_page")() == written, "run `make docs`"
 
 
-@pytest.mark.parametrize("name", ["data-checks", "understand"])
+@pytest.mark.parametrize("name", ["data-checks", "export", "understand"])
 def test_tables_of_measurements_come_from_the_results(name, generate) -> None:
     page = ROOT / "docs" / f"{name}.md"
     assert generate.with_tables(page) == page.read_text(encoding="utf-8"), "run `make docs`"

@@ -26,6 +26,7 @@ LAYERS = (
     "backends",
     "adapter",
     "inference",
+    "export",
     "evaluation",
     "analysis",
     "pages",

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ptune.errors import PtuneError as PtuneError
     from ptune.evaluation.evaluate import Evaluation as Evaluation
     from ptune.evaluation.evaluate import evaluate as evaluate
+    from ptune.export.write import Export as Export
+    from ptune.export.write import export_model as export_model
     from ptune.inference.classifier import TextClassifier as TextClassifier
     from ptune.inference.classifier import load as load
     from ptune.model.classifier import PromptClassifier as PromptClassifier
@@ -50,6 +52,7 @@ _HOME = {
     "DataCheck": "ptune.analysis.check",
     "Evaluation": "ptune.evaluation.evaluate",
     "Explanation": "ptune.analysis.explain",
+    "Export": "ptune.export.write",
     "PTuningClassifier": "ptune.compat.sklearn",
     "PTuningRegressor": "ptune.compat.sklearn",
     "PromptClassifier": "ptune.model.classifier",
@@ -65,6 +68,7 @@ _HOME = {
     "compare": "ptune.analysis.compare",
     "evaluate": "ptune.evaluation.evaluate",
     "explain": "ptune.analysis.explain",
+    "export_model": "ptune.export.write",
     "gather_report": "ptune.report.gather",
     "load": "ptune.inference.classifier",
     "load_backbone": "ptune.model.loading",

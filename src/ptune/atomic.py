@@ -8,6 +8,7 @@ Folders that were made for files which were not written are removed again.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -78,6 +79,41 @@ def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+        _remove_empty(new)
+
+
+@contextmanager
+def written_folder(folder: Path) -> Iterator[Path]:
+    """Open a new folder to write files into. It gets its name only when the block ends without an error.
+
+    Args:
+        folder: the folder to write. One that is there already is replaced as a whole, and stays if there is an error.
+
+    Yields:
+        The folder under a temporary name.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = folder.resolve()
+    new = _missing_folders(folder.parent)
+    make_folder(folder.parent)
+    temporary, older = (folder.with_name(f".{folder.name}-{os.getpid()}{end}") for end in (_SUFFIX, ".old"))
+    try:
+        temporary.mkdir()
+        yield temporary
+        if folder.exists():
+            folder.rename(older)
+        temporary.rename(folder)
+    except OSError as err:
+        if isinstance(err, OutputError):
+            raise
+        if older.exists() and not folder.exists():
+            older.rename(folder)
+        raise _cannot_write(folder, err) from err
+    finally:
+        for path in (temporary, older):
+            shutil.rmtree(path, ignore_errors=True)
         _remove_empty(new)
 
 

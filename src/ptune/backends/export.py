@@ -114,7 +114,7 @@ class _Traced(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         by_name = dict(zip(input_names(self.backbone, self.variant), inputs, strict=True))
         batch = Inputs(by_name["input_ids"], by_name["attention_mask"], by_name.get("token_type_ids"))
-        with _PlainAttention():
+        with PlainAttention():
             hidden = Backbone.forward(self.backbone, batch, by_name["prompt"], self.variant.entry, by_name.get("read"))
         return (hidden.states,) if hidden.pooler_output is None else (hidden.states, hidden.pooler_output)
 
@@ -124,7 +124,7 @@ class _Traced(nn.Module):
 _MASKED = torch.finfo(torch.bfloat16).min
 
 
-class _PlainAttention(TorchFunctionMode):
+class PlainAttention(TorchFunctionMode):
     """Attention with separate keys and values for every head, and a mask of numbers instead of booleans.
 
     OpenVINO 2026.4 ignores that heads may share keys, and gives NaN for a row that is masked completely.

@@ -7,28 +7,44 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ptune.cli.options import Adapter, Json, Place
+from ptune.cli.options import Adapter, Json, Labels, Place, ProblemOfPeft
+from ptune.cli.peft_task import read_with_task
+from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
+from ptune.errors import ConfigError
+
+Target = Literal["ptune", "peft", "onnx", "openvino", "torch"]
 
 
 def export(
     adapter: Adapter,
-    output: Annotated[Path, Parameter(help="Folder to write.")],
     /,
+    output: Annotated[Path, Parameter(help="Folder to write.")],
     *,
-    to: Literal["ptune", "peft"] = "ptune",
+    to: Target = "ptune",
+    int8: Annotated[bool, Parameter(negative=())] = False,
     backbone: Place | None = None,
+    labels: Labels = None,
+    problem_type: ProblemOfPeft = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
 ) -> None:
-    """Write an adapter to another folder, for ptune or for PEFT.
+    """Write an adapter for ptune, for PEFT, or as one model for another runtime.
 
-    For PEFT, the two files that PEFT reads are written, and what they cannot carry is listed. An adapter that PEFT
-    cannot load is refused: the reason and the options to train with are named.
+    --to onnx, openvino and torch write a whole classifier: the backbone, the prompt, the head and the temperature in
+    one graph, with its tokenizer and a README.md that has the lines to run it. It needs neither ptune nor transformers,
+    and only for --to torch PyTorch. Before anything is written, its logits are compared with the adapter's: in float32
+    they agree to 1e-4. Needs pip install 'ptune[onnx]' or 'ptune[openvino]'.
 
-    The output folder of transformers' Trainer, or one of its checkpoints, becomes an adapter of ptune.
+    --to peft writes the two files that PEFT reads, and lists what they cannot carry. An adapter that PEFT cannot load
+    is refused: the reason and the options to train with are named.
+
+    --to ptune copies the adapter. The output folder of transformers' Trainer, or one of its checkpoints, becomes an
+    adapter of ptune.
 
     Examples:
+      ptune export reviews reviews-onnx --to onnx
+      ptune export reviews --to openvino --int8 --output reviews-int8
       ptune export reviews for-peft --to peft
       ptune export trainer-output reviews
 
@@ -36,24 +52,63 @@ def export(
     ----------
     to
         Who is to read the files.
+    int8
+        Store the weights of linear layers in 8 bits (onnx and openvino). Some answers may differ from the adapter's;
+        their number is printed.
     backbone
-        The backbone, for an output folder of the Trainer. Default: the one that it names.
+        The backbone. Default: the one that the adapter names.
     overwrite
-        Replace an adapter that is in the output folder already.
+        Replace an adapter or an exported model that is in the output folder already.
     """
+    terminal = Terminal(json)
+    output = output.expanduser()
+    if to == "ptune" or to == "peft":
+        for name, value in (("int8", int8), ("labels", labels), ("problem_type", problem_type)):
+            if value:
+                raise ConfigError(
+                    f"{option(name)} is for an export to another runtime; leave it out, or give `to='onnx'`",
+                    field=name,
+                    value=value,
+                )
+        _export_adapter(terminal, adapter, output, to, backbone, overwrite)
+        return
+    from ptune.export.write import check_export, export_model
+    from ptune.inference.classifier import load
+
+    check_export(output, to, int8, overwrite)
+    file = read_with_task(adapter, backbone, labels, problem_type)
+    classifier = load(file, backbone, device="cpu", dtype="float32")
+    done = export_model(classifier, output, to, int8=int8, overwrite=overwrite)
+    terminal.say(f"exported to {output}: {', '.join(done.files)}")
+    terminal.say(f"check: {done.check.sentence(int8)}")
+    terminal.say(f"to run it: {output / 'README.md'}")
+    terminal.answer(
+        {
+            "output": str(output),
+            "to": to,
+            "int8": int8,
+            "files": list(done.files),
+            "inputs": list(done.input_names),
+            "check": {**vars(done.check)},
+        }
+    )
+
+
+def _export_adapter(
+    terminal: Terminal, adapter: str, output: Path, to: str, backbone: str | None, overwrite: bool
+) -> None:
+    """Write an adapter as an adapter, for ptune or for PEFT."""
     from ptune.adapter.export import copy_adapter, export_to_peft
     from ptune.adapter.folder import read_adapter
     from ptune.adapter.target import check_target
-    from ptune.errors import ConfigError
     from ptune.inference.classifier import load
 
-    terminal = Terminal(json)
     file, lost = read_adapter(adapter), []
-    if output.expanduser().resolve() == file.folder.resolve():
+    if output.resolve() == file.folder.resolve():
         raise ConfigError(
             f"'{output}' is the folder of the adapter itself; give another folder", field="output", value=str(output)
         )
-    check_target(output.expanduser(), overwrite, backbone or file.record.backbone.name)
+    check_target(output, overwrite, backbone or file.record.backbone.name)
     if file.facts is not None and to == "peft":
         raise ConfigError(
             f"'{adapter}' holds the state of a model that transformers' Trainer saved; make it an adapter first: "
@@ -63,11 +118,11 @@ def export(
             expected="ptune",
         )
     if to == "peft":
-        lost = export_to_peft(file, output.expanduser())
+        lost = export_to_peft(file, output)
     elif file.facts is not None:
         load(file, backbone, device="cpu").save(output)
     else:
-        copy_adapter(file, output.expanduser())
+        copy_adapter(file, output)
     terminal.say(f"exported to {output}")
     for sentence in lost:
         terminal.say(f"not carried: {sentence}")

@@ -101,9 +101,9 @@ class TextEncoder:
         for number, row in enumerate(rows):
             if len(row) > self.max_length:
                 rows[number] = self._cut(texts[number], None if pairs is None else pairs[number], side)
-        return [row if len(row) else self._without_text() for row in rows]
+        return [row if len(row) else self.without_text() for row in rows]
 
-    def _without_text(self) -> Encoded:
+    def without_text(self) -> Encoded:
         """Return what stands for a row without tokens, which only tokenizers that add no special tokens give."""
         tokenizer = self.tokenizer
         ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)

@@ -108,6 +108,21 @@ def start_logits(
     return Pending(collect)
 
 
+def batch_logits(classifier: Prompted, prompt: Tensor, inputs: Inputs) -> Tensor:
+    """Return the logits [B, C] of a batch whose rows all belong to one classifier.
+
+    The number of rows is never read, so `torch.export` can trace this function for batches of any size.
+
+    Args:
+        classifier: the classifier.
+        prompt: its folded prompt, from `PromptClassifier.prompt`.
+        inputs: B rows.
+    """
+    group = group_of(classifier, prompt)
+    hidden = classifier.backbone(inputs, prompt, group.entry, _read(group, [classifier], inputs, []))
+    return classifier.read(replace(hidden, mask_position=inputs.mask_position, pair_position=inputs.pair_position))
+
+
 def _start_group(
     group: Group,
     classifiers: Sequence[Prompted],

@@ -2,7 +2,7 @@
 
 gather    a classifier and labelled rows → `Report`, plain data (with `measure` and `prompt`)
 charts    numbers → SVG (with `canvas`)
-page      `Report` → HTML (with page.css and page.js)
+page      `Report` → HTML (with charts.css and page.js)
 pictures  `Report` → PNG, through matplotlib
 writing   the files
 """

@@ -168,6 +168,41 @@ def test_a_page_says_what_the_numbers_are() -> None:
     assert "Largest errors" in report_page(of_regression())
 
 
+def test_many_labels_begin_with_those_that_are_recognised_worst() -> None:
+    few, many = made_up(12), made_up(13)
+    for report in (few, many):
+        report.by_label[-1] = replace(report.by_label[-1], f1=0.1)
+    table = re.compile(r'<table class="sorted">.*?</table>', re.S)
+    (kept,), (sorted_table,) = (table.findall(report_page(report)) for report in (few, many))
+    assert kept.index(">label 0<") < kept.index(">label 11<")
+    assert "aria-sort" not in kept
+    assert sorted_table.index(">label 12<") < sorted_table.index(">label 0<")
+    assert '<th scope="col" aria-sort="ascending">F1</th>' in sorted_table
+
+
+def test_names_of_labels_break_at_their_signs() -> None:
+    page = report_page(made_up(3, "change_user_name"))
+    assert "change_<wbr>user_<wbr>name 1" in page
+    assert "change_user_name 1" in page  # in pictures, where nothing breaks
+
+
+def test_mistakes_among_many_labels_can_be_seen() -> None:
+    drawn = charts.confusion_matrix([f"label {number}" for number in range(150)], made_up(150).matrix)
+    right, wrong = (
+        {float(side) for side in re.findall(rf'width="([\d.]+)"[^>]*class="fill {kind}"', drawn)}
+        for kind in ("accent", "bad")
+    )
+    assert max(right) < 4
+    assert min(wrong) == charts.SMALLEST_MISTAKE
+
+
+def test_options_in_a_hint_are_code_and_a_panel_without_content_is_short() -> None:
+    prompt = PromptContent([], 0, "ptune report with more --prompt-seconds can.")
+    page = report_page(replace(made_up(), prompt=prompt))
+    assert '<div class="panel short"><h3>What each virtual token is worth</h3>' in page
+    assert "<code>--prompt-seconds</code>" in page
+
+
 def test_a_report_without_a_training_has_no_curves() -> None:
     page = report_page(replace(made_up(), history=[], best_epoch=None, prompt=None))
     assert "Loss" not in Elements(page).texts

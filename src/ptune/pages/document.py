@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -82,8 +83,9 @@ def panel(title: str, how: str, body: str) -> str:
         body: HTML.
     """
     heading = f"<h3>{plain(title[:1].upper() + title[1:])}</h3>" if title else ""
-    hint = f'<p class="hint">{plain(how.strip())}</p>' if how.strip() else ""
-    return f'<div class="panel">{heading}{hint}{body}</div>'
+    words = re.sub(r"(--[a-z][a-z-]*)", r"<code>\1</code>", plain(how.strip()))  # options are not broken
+    hint = f'<p class="hint">{words}</p>' if words else ""
+    return f'<div class="panel{"" if body else " short"}">{heading}{hint}{body}</div>'
 
 
 def grid(*panels: str) -> str:

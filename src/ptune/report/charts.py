@@ -14,6 +14,7 @@ NUMBERED = 12  # most classes whose cells in the confusion matrix have numbers
 NAMED = 40  # most classes whose rows and columns in the matrix have names
 LARGEST_MATRIX = 200
 TITLED = 1500  # cells of a matrix that say what they are, those with the most rows
+SMALLEST_MISTAKE = 6.0  # side of its cell, whatever the number of labels
 MOST_DOTS = 600  # of a scatter plot
 
 
@@ -94,9 +95,11 @@ def confusion_matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> 
     levels: dict[tuple[str, float], list[tuple[float, float]]] = {}
     for _, true, predicted, share in cells[TITLED:]:
         key = ("accent" if true == predicted else "bad", math.ceil(8 * share) / 8)
-        levels.setdefault(key, []).append((left + predicted * cell, top + true * cell))
+        grown = _grown(cell, true == predicted)
+        levels.setdefault(key, []).append((left + predicted * cell - grown, top + true * cell - grown))
     for (kind, share), corners in levels.items():
-        canvas.squares(corners, cell, f"fill {kind}", _strength(share))
+        right = kind == "accent"
+        canvas.squares(corners, cell + 2 * _grown(cell, right), f"fill {kind}", _strength(share, cell, right))
     if not names:
         canvas.text(left - 6, top + 10, "1", "soft", "end")
         canvas.text(left - 6, top + side, str(count), "soft", "end")
@@ -118,17 +121,23 @@ def _cell(
 ) -> None:
     right = true == predicted
     title = f"{fitted(labels[true], 240)} → {fitted(labels[predicted], 240)}: {rows:,} ({percent(share)})"
-    gap = 1 if cell > 8 else 0
-    x, y = left + predicted * cell, top + true * cell
-    strength = _strength(share)
-    canvas.box(x, y, cell - gap, cell - gap, f"fill {'accent' if right else 'bad'}", title, strength)
+    gap, grown = 1 if cell > 8 else 0, _grown(cell, right)
+    x, y = left + predicted * cell - grown, top + true * cell - grown
+    strength, side = _strength(share, cell, right), cell + 2 * grown - gap
+    canvas.box(x, y, side, side, f"fill {'accent' if right else 'bad'}", title, strength)
     if len(labels) <= NUMBERED:
         kind = "on" if strength > 0.55 else "number"
         canvas.text(x + (cell - gap) / 2, y + (cell - gap) / 2 + 4, f"{rows:,}", kind, "middle")
 
 
-def _strength(share: float) -> float:
-    return 0.12 + 0.88 * share
+def _grown(cell: float, right: bool) -> float:
+    """Return by how much a cell is larger on each side than its place: mistakes among many labels have to be seen."""
+    return 0.0 if right else max(0.0, SMALLEST_MISTAKE - cell) / 2
+
+
+def _strength(share: float, cell: float, right: bool) -> float:
+    least = 0.12 if right or cell >= SMALLEST_MISTAKE else 0.4
+    return least + (1 - least) * share
 
 
 def reliability(calibration: Calibration, several: bool) -> str:
@@ -182,7 +191,7 @@ def coverage(points: Sequence[Covered], what: str) -> str:
     plot.curve([(point.share, point.accuracy) for point in points], "line accent")
     for point in points[:: max(1, len(points) // 50)]:
         title = f"{point.share:.0%} of the rows, certainty at least {point.certainty:.1%}: {point.accuracy:.1%} right"
-        plot.dot(plot.x(point.share), plot.y(point.accuracy), 2.5, "fill accent", title)
+        plot.dot(plot.x(point.share), plot.y(point.accuracy), 2.5 if len(points) <= 25 else 1.5, "fill accent", title)
     return plot.svg()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ptune.data.targets import MULTI, REGRESSION
@@ -78,13 +79,16 @@ def labels(report: Report) -> str:
     scores = report.by_label
     how = "Precision: the share of right answers among those with this label. Recall: the share of its rows that were "
     how += "found. Click a column to sort by it."
+    by_score = len(scores) > charts.NUMBERED  # with few labels the order of the data is easier to read
     if len(scores) > MOST_LABELS:
         how += f" These are the {MOST_LABELS} of {len(scores):,} labels with the lowest F1."
+    if by_score:
         scores = sorted(scores, key=lambda one: (one.f1, -one.support))[:MOST_LABELS]
     several = scores[0].threshold is not None
     heads = ["label", "precision", "recall", "F1", "rows", *(["threshold"] if several else [])]
     rows = "".join(_scores(one) for one in scores)
-    head = "".join(f'<th scope="col">{plain(name)}</th>' for name in heads)
+    order = ' aria-sort="ascending"' if by_score else ""
+    head = "".join(f'<th scope="col"{order if name == "F1" else ""}>{plain(name)}</th>' for name in heads)
     content = f'<table class="sorted"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     body = f'<div class="scroll long" tabindex="0">{content}</div>'
     return panel("Precision, recall and F1", how, body)
@@ -228,4 +232,5 @@ def facts(report: Report) -> str:
 
 
 def _label(label: str) -> str:
-    return plain(cut(label, LONGEST_LABEL))
+    """Return a label that may be broken between its words, also where they are joined by signs."""
+    return re.sub(r"(?<=\w)([_/.:-])(?=\w)", r"\1<wbr>", plain(cut(label, LONGEST_LABEL)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ptune.data.targets import MULTI, REGRESSION
 from ptune.errors import cut
 from ptune.pages.document import grid, panel, plain, row_list, table
-from ptune.report import charts
+from ptune.report import charts, confusion
 from ptune.report.contents import Covered, LabelScores, PromptContent, Report, ShownRow
 
 MOST_LABELS = 300  # rows of the table of labels
@@ -47,16 +47,16 @@ def errors(report: Report) -> str:
         ]  # fmt: skip
     if report.matrix is not None:
         count = len(report.labels)
-        if count <= charts.LARGEST_MATRIX:
+        if count <= confusion.LARGEST_MATRIX:
             how = "Rows are the true labels, columns the predicted ones. Blue is right, red is wrong, and darker is a "
             how += "larger share of the row."
             how += (
                 ""
-                if count <= charts.NAMED
+                if count <= confusion.NAMED
                 else " Point at a cell to see its labels; they are in the order of the data."
             )
-            matrix = charts.confusion_matrix(report.labels, report.matrix)
-            kind = "matrix small" if count <= charts.NUMBERED else "matrix"
+            matrix = confusion.confusion_matrix(report.labels, report.matrix)
+            kind = "matrix small" if count <= confusion.NUMBERED else "matrix"
             panels.append(panel("Confusion matrix", how, f'<div class="{kind}">{matrix}</div>'))
     if report.pairs:
         several = report.problem_type == MULTI
@@ -79,7 +79,7 @@ def labels(report: Report) -> str:
     scores = report.by_label
     how = "Precision: the share of right answers among those with this label. Recall: the share of its rows that were "
     how += "found. Click a column to sort by it."
-    by_score = len(scores) > charts.NUMBERED  # with few labels the order of the data is easier to read
+    by_score = len(scores) > confusion.NUMBERED  # with few labels the order of the data is easier to read
     if len(scores) > MOST_LABELS:
         how += f" These are the {MOST_LABELS} of {len(scores):,} labels with the lowest F1."
     if by_score:
@@ -113,7 +113,7 @@ def trust(report: Report) -> str:
     how = (
         "On the dashed line, answers with 80% confidence are right in 80 of 100 cases. Below it the model is too sure, "
     )
-    how += "above it not sure enough. Larger dots have more answers."
+    how += "above it not sure enough. Larger dots have more answers; the line leaves out dots of fewer than 5."
     if several:
         how = how.replace("answers with 80% confidence are right in", "labels with a probability of 80% are there in")
         how = how.replace("more answers", "more probabilities")

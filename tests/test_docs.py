@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import re
 import runpy
@@ -23,6 +24,14 @@ from tests.stand_ins import PACKAGES, put_stand_ins
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
+# Chinese pages and what they are translations of.
+TRANSLATIONS = {
+    ROOT / "README.zh-CN.md": ROOT / "README.md",
+    ROOT / "docs" / "getting-started.zh.md": ROOT / "docs" / "getting-started.md",
+}
+# The only pages with outputs that docs/outputs.py does not write.
+BY_HAND = ("README.md", "README.zh-CN.md")
 # <!-- not run: why --> in front of a block.
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.*?) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
 
@@ -46,8 +55,8 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 ALL_BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-# The Chinese README's code is the other one's, see `test_both_readmes_say_the_same`.
-RUN = [page for page in dict.fromkeys(block.page for block in ALL_BLOCKS) if page.name != "README.zh-CN.md"]
+# The code of a translation is the original's, see `test_a_translation_says_the_same`.
+RUN = [page for page in dict.fromkeys(block.page for block in ALL_BLOCKS) if page not in TRANSLATIONS]
 NOT_RUN = [block for block in ALL_BLOCKS if block.reason is not None]
 
 
@@ -154,6 +163,53 @@ def test_the_guide_says_what_is_wrong_in_words(here, monkeypatch, capsys) -> Non
     assert "pairs of texts with two labels are expected" in capsys.readouterr().err
 
 
+def code_of(notebook: Path) -> str:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+# The notebook about serving starts a server of its own, which takes longer.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if path.stem != "serving"], ids=lambda path: path.stem)
+def test_the_code_of_a_notebook_runs(notebook, here) -> None:
+    exec(compile(code_of(notebook), notebook.name, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_in_a_kernel(notebook, here, monkeypatch) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="needs requirements-docs.txt")
+    nbclient = pytest.importorskip("nbclient", reason="needs requirements-docs.txt")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    content = nbformat.read(notebook, as_version=4)
+    nbclient.NotebookClient(content, timeout=300, resources={"metadata": {"path": str(here)}}).execute()
+    printed = [output for cell in content.cells for output in cell.get("outputs", [])]
+    assert printed
+    assert not [output for output in printed if output["output_type"] == "error"]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_what_a_run_leaves_in_it(notebook) -> None:
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    assert content["cells"][0]["cell_type"] == "markdown"
+    for cell in content["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_outputs_are_made_by_the_script() -> None:
+    outputs = runpy.run_path(str(ROOT / "docs" / "outputs.py"))
+    for page in PAGES:
+        if page.name in BY_HAND or page in TRANSLATIONS:
+            continue
+        text = page.read_text(encoding="utf-8")
+        shown = re.findall(r"^```(?:bash|python)\n(?:(?!^```).*\n)*^```\n+```text", text, flags=re.M)
+        assert not shown, f"{page.name}: put `<!-- output -->` in front of what a command prints"
+        assert not re.search(r"<!-- output.*? -->\n```text\n```", text), f"{page.name}: run docs/outputs.py"
+        assert ("<!-- output" in text) == (page.name in outputs["PAGES"]), page.name
+
+
 def test_the_readmes_python_is_short() -> None:
     (block,) = [block for block in ALL_BLOCKS if block.page.name == "README.md" and block.language == "python"]
     assert len(block.code.splitlines()) <= 12
@@ -214,13 +270,16 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_both_readmes_say_the_same() -> None:
-    english, chinese = (page.read_text(encoding="utf-8") for page in PAGES[:2])
+@pytest.mark.parametrize("translation", TRANSLATIONS, ids=lambda page: page.name)
+def test_a_translation_says_the_same(translation) -> None:
+    original = TRANSLATIONS[translation]
+    chinese, english = (page.read_text(encoding="utf-8") for page in (translation, original))
+    assert f"]({translation.name})" in english
     headings = re.compile(r"^(#+) ", flags=re.M)
     assert headings.findall(chinese) == headings.findall(english)
-    assert [block.code for block in blocks_of(PAGES[1])] == [block.code for block in blocks_of(PAGES[0])]
+    assert [block.code for block in blocks_of(translation)] == [block.code for block in blocks_of(original)]
     for what in (r"\]\(([^)#]+)", r"`[^`\n]+`", r"\d[\d.,]*\d|\d"):  # links, code in a line, figures
         own, theirs = (
-            sorted(re.findall(what, text.replace("README.zh-CN.md", "README.md"))) for text in (chinese, english)
+            sorted(re.findall(what, text.replace(translation.name, original.name))) for text in (chinese, english)
         )
-        assert own == theirs, f"{what}: what stands in one README has to stand in the other"
+        assert own == theirs, f"{what}: what stands in one page has to stand in the other"

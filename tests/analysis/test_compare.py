@@ -129,7 +129,7 @@ def test_the_command_reads_the_rows_of_the_training(trained, tmp_path, capsys) -
     assert "rows on which they disagree: 2 of" in out
     html = page.read_text(encoding="utf-8")
     assert "Matthews correlation" in html
-    assert "http" not in html
+    assert "default-src 'none'" in html
     main(["compare", str(worse), str(better), "--json"])
     answer = last_json(capsys.readouterr().out)
     assert len(answer["metrics"]) == 2

@@ -201,7 +201,7 @@ def test_the_command_prints_words_json_and_a_page(trained, tmp_path, capsys) -> 
     html = page.read_text(encoding="utf-8")
     assert "<mark" in html
     assert "&lt;" in html
-    assert "http" not in html
+    assert "default-src 'none'" in html
     main(["explain", adapter, "--text", text, "--method", "leave-out", "--label", "no", "--json"])
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert answer["label"] == "no"

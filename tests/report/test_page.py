@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
-from ptune.report import charts
+from ptune.report import charts, confusion
 from ptune.report.canvas import fitted, text_width, tick_labels, ticks
 from ptune.report.contents import (
     Bin,
@@ -119,11 +119,12 @@ def test_a_page_asks_for_nothing_from_elsewhere(name) -> None:
 
 
 def test_the_largest_matrix_fits_into_a_small_page() -> None:
-    report = replace(made_up(charts.LARGEST_MATRIX), matrix=[[2] * charts.LARGEST_MATRIX] * charts.LARGEST_MATRIX)
+    most = confusion.LARGEST_MATRIX
+    report = replace(made_up(most), matrix=[[2] * most] * most)
     page = report_page(report)
     assert len(page.encode()) < 1_500_000
     squares = sum(element.count("M") for element in re.findall(r'<path d="([^"]*)" class="fill', page))
-    assert squares + charts.TITLED == charts.LARGEST_MATRIX**2
+    assert squares + confusion.TITLED == most**2
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -168,6 +169,48 @@ def test_a_page_says_what_the_numbers_are() -> None:
     assert "Largest errors" in report_page(of_regression())
 
 
+def test_many_labels_begin_with_those_that_are_recognised_worst() -> None:
+    few, many = made_up(12), made_up(13)
+    for report in (few, many):
+        report.by_label[-1] = replace(report.by_label[-1], f1=0.1)
+    table = re.compile(r'<table class="sorted">.*?</table>', re.S)
+    (kept,), (sorted_table,) = (table.findall(report_page(report)) for report in (few, many))
+    assert kept.index(">label 0<") < kept.index(">label 11<")
+    assert "aria-sort" not in kept
+    assert sorted_table.index(">label 12<") < sorted_table.index(">label 0<")
+    assert '<th scope="col" aria-sort="ascending">F1</th>' in sorted_table
+
+
+def test_names_of_labels_break_at_their_signs() -> None:
+    page = report_page(made_up(3, "change_user_name"))
+    assert "change_<wbr>user_<wbr>name 1" in page
+    assert "change_user_name 1" in page  # in pictures, where nothing breaks
+
+
+def test_mistakes_among_many_labels_can_be_seen() -> None:
+    drawn = confusion.confusion_matrix([f"label {number}" for number in range(150)], made_up(150).matrix)
+    right, wrong = (
+        {float(side) for side in re.findall(rf'width="([\d.]+)"[^>]*class="fill {kind}"', drawn)}
+        for kind in ("accent", "bad")
+    )
+    assert max(right) < 4
+    assert min(wrong) == confusion.SMALLEST_MISTAKE
+
+
+def test_the_line_of_reliability_leaves_out_dots_of_few_answers() -> None:
+    few, many = Bin(0.5, 0.6, 4, 0.55, 0.0), Bin(0.7, 0.8, 5, 0.75, 0.8)
+    assert charts.joined([few, many, few]) == [many]
+    drawn = charts.reliability(Calibration(1.0, [], [few, many], 0.1, 0.1), several=False)
+    assert drawn.count("4 answers") == drawn.count("5 answers") == 1
+
+
+def test_options_in_a_hint_are_code_and_a_panel_without_content_is_short() -> None:
+    prompt = PromptContent([], 0, "ptune report with more --prompt-seconds can.")
+    page = report_page(replace(made_up(), prompt=prompt))
+    assert '<div class="panel short"><h3>What each virtual token is worth</h3>' in page
+    assert "<code>--prompt-seconds</code>" in page
+
+
 def test_a_report_without_a_training_has_no_curves() -> None:
     page = report_page(replace(made_up(), history=[], best_epoch=None, prompt=None))
     assert "Loss" not in Elements(page).texts
@@ -177,7 +220,7 @@ def test_a_report_without_a_training_has_no_curves() -> None:
 def test_small_matrices_have_numbers_and_large_ones_only_colours() -> None:
     small, large = made_up(2), made_up(150)
     for report, texts in ((small, True), (large, False)):
-        tree = ElementTree.fromstring(charts.confusion_matrix(report.labels, report.matrix))
+        tree = ElementTree.fromstring(confusion.confusion_matrix(report.labels, report.matrix))
         written = [element.text for element in tree.iter("text")]
         assert ("8" in written) == texts
         assert (report.labels[0] in written) == texts

@@ -7,13 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ptune.data.metric_table import metrics_of
-from ptune.report.canvas import Canvas, Plot, fitted, percent, text_width
+from ptune.report.canvas import Plot, percent
 from ptune.report.contents import Bin, Calibration, Covered, Lengths, Numbers, PromptContent, Report
 
-NUMBERED = 12  # most classes whose cells in the confusion matrix have numbers
-NAMED = 40  # most classes whose rows and columns in the matrix have names
-LARGEST_MATRIX = 200
-TITLED = 1500  # cells of a matrix that say what they are, those with the most rows
+FEWEST_JOINED = 5  # answers in a dot of the reliability diagram that its line goes through
 MOST_DOTS = 600  # of a scatter plot
 
 
@@ -62,75 +59,6 @@ def _points(report: Report, key: str) -> list[tuple[float, float]]:
     return [(float(line["epoch"]), float(line[key])) for line in report.history if _is_number(line.get(key))]
 
 
-def confusion_matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
-    """Return a confusion matrix. Cells are as dark as their share of the row; mistakes are red.
-
-    Up to NUMBERED classes, cells have numbers; up to NAMED, rows and columns have names.
-    """
-    count = len(labels)
-    names = count <= NAMED
-    room = min(130.0, max((text_width(label) for label in labels), default=0) + 10) if names else 20.0
-    side = min(560.0, max(240.0, 46.0 * count)) if names else 520.0
-    cell = side / count
-    left, top = 18 + room, 22 + room
-    canvas = Canvas(left + side + 6, top + side + 6, f"confusion matrix of {count} classes")
-    canvas.text(left + side / 2, 12, "predicted", "name", "middle")
-    canvas.text(12, top + side / 2, "true", "name", "middle", turned=True)
-    canvas.box(left, top, side, side, "track")
-    small = "soft" if cell >= 13 else "soft small"
-    for number, label in enumerate(labels if names else []):
-        middle = (number + 0.5) * cell
-        canvas.text(left - 6, top + middle + 4, fitted(label, room - 8), small, "end")
-        canvas.text(left + middle + 4, top - 6, fitted(label, room - 8), small, turned=True)
-    cells = [
-        (rows, true, predicted, rows / sum(row))
-        for true, row in enumerate(matrix)
-        for predicted, rows in enumerate(row)
-        if rows
-    ]
-    cells.sort(key=lambda each: -each[0])
-    for rows, true, predicted, share in cells[:TITLED]:
-        _cell(canvas, left, top, cell, labels, true, predicted, rows, share)
-    levels: dict[tuple[str, float], list[tuple[float, float]]] = {}
-    for _, true, predicted, share in cells[TITLED:]:
-        key = ("accent" if true == predicted else "bad", math.ceil(8 * share) / 8)
-        levels.setdefault(key, []).append((left + predicted * cell, top + true * cell))
-    for (kind, share), corners in levels.items():
-        canvas.squares(corners, cell, f"fill {kind}", _strength(share))
-    if not names:
-        canvas.text(left - 6, top + 10, "1", "soft", "end")
-        canvas.text(left - 6, top + side, str(count), "soft", "end")
-        canvas.text(left, top - 6, "1", "soft")
-        canvas.text(left + side, top - 6, str(count), "soft", "end")
-    return canvas.svg()
-
-
-def _cell(
-    canvas: Canvas,
-    left: float,
-    top: float,
-    cell: float,
-    labels: Sequence[str],
-    true: int,
-    predicted: int,
-    rows: int,
-    share: float,
-) -> None:
-    right = true == predicted
-    title = f"{fitted(labels[true], 240)} → {fitted(labels[predicted], 240)}: {rows:,} ({percent(share)})"
-    gap = 1 if cell > 8 else 0
-    x, y = left + predicted * cell, top + true * cell
-    strength = _strength(share)
-    canvas.box(x, y, cell - gap, cell - gap, f"fill {'accent' if right else 'bad'}", title, strength)
-    if len(labels) <= NUMBERED:
-        kind = "on" if strength > 0.55 else "number"
-        canvas.text(x + (cell - gap) / 2, y + (cell - gap) / 2 + 4, f"{rows:,}", kind, "middle")
-
-
-def _strength(share: float) -> float:
-    return 0.12 + 0.88 * share
-
-
 def reliability(calibration: Calibration, several: bool) -> str:
     """Return how often answers are right that the model is so sure of, before and after the temperature.
 
@@ -157,11 +85,16 @@ def reliability(calibration: Calibration, several: bool) -> str:
 
 def _bins(plot: Plot, bins: Sequence[Bin], kind: str) -> None:
     total = sum(one.rows for one in bins)
-    plot.curve([(one.confidence, one.accuracy) for one in bins], f"line {kind}")
+    plot.curve([(one.confidence, one.accuracy) for one in joined(bins)], f"line {kind}")
     for one in bins:
         title = f"{one.rows:,} answers, confidence {one.confidence:.1%}, right {one.accuracy:.1%}"
         radius = 2.5 + 6 * math.sqrt(one.rows / total)
         plot.dot(plot.x(one.confidence), plot.y(one.accuracy), radius, f"fill {kind} see-through", title)
+
+
+def joined(bins: Sequence[Bin]) -> list[Bin]:
+    """Return the bins that a line goes through. The share of right answers among very few is chance."""
+    return [one for one in bins if one.rows >= FEWEST_JOINED]
 
 
 def coverage(points: Sequence[Covered], what: str) -> str:
@@ -182,7 +115,7 @@ def coverage(points: Sequence[Covered], what: str) -> str:
     plot.curve([(point.share, point.accuracy) for point in points], "line accent")
     for point in points[:: max(1, len(points) // 50)]:
         title = f"{point.share:.0%} of the rows, certainty at least {point.certainty:.1%}: {point.accuracy:.1%} right"
-        plot.dot(plot.x(point.share), plot.y(point.accuracy), 2.5, "fill accent", title)
+        plot.dot(plot.x(point.share), plot.y(point.accuracy), 2.5 if len(points) <= 25 else 1.5, "fill accent", title)
     return plot.svg()
 
 

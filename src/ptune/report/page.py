@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.evaluation.chance import interval
-from ptune.pages.document import plain
+from ptune.pages.document import document, grid, plain, resource
 from ptune.report import sections
 from ptune.report.contents import Report
-
-# Nothing may be loaded or sent, whatever the texts of the data hold.
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'none'"
-)
-_ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' "
-    "height='16' rx='4' fill='%233457d5'/%3E%3Cpath d='M4 4.5h8M4 8h5M4 11.5h6.5' stroke='%23fff' "
-    "stroke-width='1.8' stroke-linecap='round'/%3E%3C/svg%3E"
-)
 
 
 def report_page(report: Report) -> str:
@@ -31,30 +18,19 @@ def report_page(report: Report) -> str:
         ("labels", "Labels", sections.labels(report)),
         ("trust", "Can it be trusted", sections.trust(report)),
         ("rows", "Rows to look at", sections.telling_rows(report)),
-        ("texts", "Texts and prompt", sections.grid(*sections.lengths(report), *sections.prompt_panels(report.prompt))),
+        ("texts", "Texts and prompt", grid(*sections.lengths(report), *sections.prompt_panels(report.prompt))),
         ("facts", "How it was made", sections.facts(report)),
     ]
-    there = [(place, title, body) for place, title, body in all_sections if body]
-    links = "".join(f'<a href="#{place}">{plain(title)}</a>' for place, title, _ in there)
-    body = "".join(f'<section id="{place}"><h2>{plain(title)}</h2>{body}</section>\n' for place, title, body in there)
     notices = "".join(f'<p class="notice">{plain(notice)}</p>' for notice in report.notices)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<title>{plain(report.name)}: ptune report</title>\n<link rel="icon" href="{_ICON}">\n'
-        f"<style>{_file('page.css')}</style>\n</head>\n<body>\n"
-        f'<header><p class="brand">ptune report</p><h1>{plain(report.name)}</h1>'
-        f'<p class="about">{plain(_about(report))}</p><nav aria-label="Sections">{links}</nav></header>\n'
-        f"<main>\n{notices}{_tiles(report)}\n{body}</main>\n"
-        "<footer>Everything on this page is in this file.</footer>\n"
-        f"<script>{_file('page.js')}</script>\n</body>\n</html>\n"
+    return document(
+        "report",
+        report.name,
+        _about(report),
+        all_sections,
+        top=f"{notices}{_tiles(report)}",
+        style=resource("ptune.report", "charts.css"),
+        script=resource("ptune.report", "page.js"),
     )
-
-
-def _file(name: str) -> str:
-    return (resources.files("ptune.report") / name).read_text(encoding="utf-8")
 
 
 def _about(report: Report) -> str:

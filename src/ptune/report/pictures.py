@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptune.data.targets import MULTI
 from ptune.errors import ConfigError, cut, printable
-from ptune.report import charts
+from ptune.report import charts, confusion
 from ptune.report.contents import Bin, Report
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NEEDED = "pictures as PNG need matplotlib: pip install 'ptune[report]'"
 ACCENT, OTHER, BAD, SOFT = "#3457d5", "#8fa3ea", "#c8453d", "#586071"
+FAINTEST = 0.4  # of the colour of a mistake
 MOST_BARS = 40  # labels in the picture of F1
 DOTS_PER_INCH = 130
 Draw = Callable[["Axes", Report], None]
@@ -84,12 +85,12 @@ _SIZE = (5.2, 3.4)
 def _chosen(report: Report) -> Mapping[str, tuple[tuple[float, float], Draw]]:
     """Return the sizes in inches and the functions of the pictures that a report has."""
     count = len(report.labels)
-    side = min(9.0, max(3.6, 0.55 * count)) if count <= charts.NAMED else 8.0
+    side = min(9.0, max(3.6, 0.55 * count)) if count <= confusion.NAMED else 8.0
     bars = min(len(report.by_label), MOST_BARS)
     listed: list[tuple[str, bool, tuple[float, float], Draw]] = [
         ("loss", bool(report.history), _SIZE, _loss),
         ("metric", bool(report.history), _SIZE, _metric),
-        ("confusion", report.matrix is not None and count <= charts.LARGEST_MATRIX, (side + 0.6, side), _confusion),
+        ("confusion", report.matrix is not None and count <= confusion.LARGEST_MATRIX, (side + 0.6, side), _confusion),
         ("labels", bool(report.by_label), (5.6, 1.1 + 0.2 * bars), _labels),
         ("reliability", report.calibration is not None, (4.2, 4.0), _reliability),
         ("coverage", bool(report.coverage), _SIZE, _coverage),
@@ -133,17 +134,22 @@ def _confusion(axes: Axes, report: Report) -> None:
     names, count = [_name(label) for label in report.labels], len(report.labels)
     shares = [[cell / max(1, sum(row)) for cell in row] for row in report.matrix]
     # Right answers are blue and mistakes red, as on the page: mistakes have negative values.
-    signed = [[share if at == true else -share for at, share in enumerate(row)] for true, row in enumerate(shares)]
+    # Cells without names are small: mistakes have to be seen in them.
+    least = FAINTEST if count > confusion.NAMED else 0.0
+    signed = [
+        [share if at == true else -(least + (1 - least) * share) * (share > 0) for at, share in enumerate(row)]
+        for true, row in enumerate(shares)
+    ]
     axes.imshow(signed, cmap=_colours(), vmin=-1, vmax=1)
     axes.grid(False)
-    if count <= charts.NAMED:
+    if count <= confusion.NAMED:
         size = 8 if count <= 20 else 6
         axes.set_xticks(range(count), names, rotation=90, fontsize=size)
         axes.set_yticks(range(count), names, fontsize=size)
     else:
         axes.set_xticks([0, count - 1], ["1", str(count)])
         axes.set_yticks([0, count - 1], ["1", str(count)])
-    if count <= charts.NUMBERED:
+    if count <= confusion.NUMBERED:
         for true, row in enumerate(report.matrix):
             for predicted, rows in enumerate(row):
                 if rows:
@@ -166,6 +172,7 @@ def _labels(axes: Axes, report: Report) -> None:
     axes.set_yticks(range(len(scores)), [f"{_name(one.label)} ({one.support:,})" for one in scores], fontsize=7)
     axes.set(xlim=(0, 1), xlabel="F1 (rows in brackets)", title=title)
     axes.grid(False, axis="y")
+    axes.margins(y=0.01)
 
 
 def _reliability(axes: Axes, report: Report) -> None:
@@ -184,9 +191,10 @@ def _reliability(axes: Axes, report: Report) -> None:
 
 def _bins(axes: Axes, bins: list[Bin], colour: str, label: str) -> None:
     total = sum(one.rows for one in bins)
+    line = charts.joined(bins)
+    axes.plot([one.confidence for one in line], [one.accuracy for one in line], color=colour, label=label)
     x, y = [one.confidence for one in bins], [one.accuracy for one in bins]
-    axes.plot(x, y, color=colour, label=label)
-    axes.scatter(x, y, s=[15 + 200 * one.rows / total for one in bins], color=colour, alpha=0.6)
+    axes.scatter(x, y, clip_on=False, s=[15 + 200 * one.rows / total for one in bins], color=colour, alpha=0.6)
 
 
 def _coverage(axes: Axes, report: Report) -> None:

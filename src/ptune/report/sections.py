@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ptune.data.targets import MULTI, REGRESSION
 from ptune.errors import cut
-from ptune.pages.document import plain
-from ptune.report import charts
+from ptune.pages.document import grid, panel, plain, row_list, table
+from ptune.report import charts, confusion
 from ptune.report.contents import Covered, LabelScores, PromptContent, Report, ShownRow
 
 MOST_LABELS = 300  # rows of the table of labels
-LONGEST_LABEL, TEXT_SHOWN, LONGEST_TEXT = 80, 320, 1500  # characters
+LONGEST_LABEL = 80  # characters
 SHARES = (0.5, 0.7, 0.8, 0.9, 1.0)  # of the rows, in the table of coverage
 
 
@@ -21,13 +22,13 @@ def training(report: Report) -> str:
         return ""
     kept = " The dashed line is the epoch that was kept." if report.best_epoch is not None else ""
     return grid(
-        _panel(
+        panel(
             "Loss",
             "Both should fall. If the loss of validation rises while that of training falls, the model learns rows by "
             f"heart.{kept}",
             charts.loss_curves(report),
         ),
-        _panel(
+        panel(
             f"{charts.metric_title(report)} on the validation rows",
             "A curve that still rises at its end asks for more epochs.",
             charts.metric_curve(report),
@@ -40,23 +41,23 @@ def errors(report: Report) -> str:
     panels = []
     if report.numbers is not None:
         panels = [
-            _panel("Predicted and true", "Every dot is a row. On the dashed line the prediction is exact.",
+            panel("Predicted and true", "Every dot is a row. On the dashed line the prediction is exact.",
                    charts.scatter(report.numbers)),
-            _panel("Errors", "Errors should be spread evenly around 0.", charts.error_histogram(report.numbers)),
+            panel("Errors", "Errors should be spread evenly around 0.", charts.error_histogram(report.numbers)),
         ]  # fmt: skip
     if report.matrix is not None:
         count = len(report.labels)
-        if count <= charts.LARGEST_MATRIX:
+        if count <= confusion.LARGEST_MATRIX:
             how = "Rows are the true labels, columns the predicted ones. Blue is right, red is wrong, and darker is a "
             how += "larger share of the row."
             how += (
                 ""
-                if count <= charts.NAMED
+                if count <= confusion.NAMED
                 else " Point at a cell to see its labels; they are in the order of the data."
             )
-            matrix = charts.confusion_matrix(report.labels, report.matrix)
-            kind = "matrix small" if count <= charts.NUMBERED else "matrix"
-            panels.append(_panel("Confusion matrix", how, f'<div class="{kind}">{matrix}</div>'))
+            matrix = confusion.confusion_matrix(report.labels, report.matrix)
+            kind = "matrix small" if count <= confusion.NUMBERED else "matrix"
+            panels.append(panel("Confusion matrix", how, f'<div class="{kind}">{matrix}</div>'))
     if report.pairs:
         several = report.problem_type == MULTI
         how = "The label in the first column is missing, and the second was given." if several else ""
@@ -64,10 +65,10 @@ def errors(report: Report) -> str:
         rows = [
             [_label(pair.truth), _label(pair.predicted), str(pair.rows), f"{pair.share:.0%}"] for pair in report.pairs
         ]
-        body = _table(["true", "predicted", "rows", "share"], rows, left=(0, 1))
-        panels.append(_panel("Most confused", how, body))
+        body = table(["true", "predicted", "rows", "share"], rows, left=(0, 1))
+        panels.append(panel("Most confused", how, body))
     elif report.problem_type != REGRESSION:
-        panels.append(_panel("Most confused", "No label was taken for another one.", ""))
+        panels.append(panel("Most confused", "No label was taken for another one.", ""))
     return grid(*panels)
 
 
@@ -78,16 +79,19 @@ def labels(report: Report) -> str:
     scores = report.by_label
     how = "Precision: the share of right answers among those with this label. Recall: the share of its rows that were "
     how += "found. Click a column to sort by it."
+    by_score = len(scores) > confusion.NUMBERED  # with few labels the order of the data is easier to read
     if len(scores) > MOST_LABELS:
         how += f" These are the {MOST_LABELS} of {len(scores):,} labels with the lowest F1."
+    if by_score:
         scores = sorted(scores, key=lambda one: (one.f1, -one.support))[:MOST_LABELS]
     several = scores[0].threshold is not None
     heads = ["label", "precision", "recall", "F1", "rows", *(["threshold"] if several else [])]
     rows = "".join(_scores(one) for one in scores)
-    head = "".join(f'<th scope="col">{plain(name)}</th>' for name in heads)
-    table = f'<table class="sorted"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    body = f'<div class="scroll long" tabindex="0">{table}</div>'
-    return _panel("Precision, recall and F1", how, body)
+    order = ' aria-sort="ascending"' if by_score else ""
+    head = "".join(f'<th scope="col"{order if name == "F1" else ""}>{plain(name)}</th>' for name in heads)
+    content = f'<table class="sorted"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    body = f'<div class="scroll long" tabindex="0">{content}</div>'
+    return panel("Precision, recall and F1", how, body)
 
 
 def _scores(one: LabelScores) -> str:
@@ -109,7 +113,7 @@ def trust(report: Report) -> str:
     how = (
         "On the dashed line, answers with 80% confidence are right in 80 of 100 cases. Below it the model is too sure, "
     )
-    how += "above it not sure enough. Larger dots have more answers."
+    how += "above it not sure enough. Larger dots have more answers; the line leaves out dots of fewer than 5."
     if several:
         how = how.replace("answers with 80% confidence are right in", "labels with a probability of 80% are there in")
         how = how.replace("more answers", "more probabilities")
@@ -120,8 +124,8 @@ def trust(report: Report) -> str:
         how += f"{calibration.error_before:.3f} to {calibration.error_after:.3f}."
     right = "rows with all labels right" if several else "accuracy"
     return grid(
-        _panel("Reliability", how, charts.reliability(calibration, several)),
-        _panel(
+        panel("Reliability", how, charts.reliability(calibration, several)),
+        panel(
             "Coverage and accuracy",
             "If the model answers only the rows it is most certain of, and people the rest: what is gained. The dashed "
             "line is the accuracy on all rows.",
@@ -138,7 +142,7 @@ def _coverage_table(points: Sequence[Covered]) -> str:
             row = [f"{point.share:.0%}", f"{point.certainty:.3f}", f"{point.accuracy:.1%}"]
             if row not in rows:
                 rows.append(row)
-    return _table(["rows answered", "certainty from", "right"], rows)
+    return table(["rows answered", "certainty from", "right"], rows)
 
 
 def telling_rows(report: Report) -> str:
@@ -148,35 +152,23 @@ def telling_rows(report: Report) -> str:
     how = "Rows far from their number: look for wrong numbers first." if number else (
         "Wrong answers with the highest probability. Some may have a wrong label."
     )  # fmt: skip
-    panels = [_panel(first, how, _listed(report.mistakes, number)) if report.mistakes else _panel(first, "None.", "")]
+    panels = [panel(first, how, _listed(report.mistakes, number)) if report.mistakes else panel(first, "None.", "")]
     if report.uncertain:
         how = "Answers that could as well have been others, right or wrong. Rows like these are worth labelling next."
-        panels.append(_panel("Least certain rows", how, _listed(report.uncertain, False)))
+        panels.append(panel("Least certain rows", how, _listed(report.uncertain, False)))
     return grid(*panels)
 
 
 def _listed(rows: Sequence[ShownRow], number: bool) -> str:
-    return f'<ol class="rows">{"".join(_row(row, number) for row in rows)}</ol>'
+    return row_list([_row(row, number) for row in rows])
 
 
-def _row(row: ShownRow, number: bool) -> str:
-    right = row.truth == row.answer
+def _row(row: ShownRow, number: bool) -> tuple[str, str, tuple[str, ...]]:
     value = f"error {row.certainty:.4g}" if number else f"{row.certainty:.1%}"
     said = f'<span>true <b>{_label(row.truth)}</b></span><span class="wrong">said <b>{_label(row.answer)}</b></span>'
-    if right:
+    if row.truth == row.answer:
         said = f'<span class="right">rightly <b>{_label(row.answer)}</b></span>'
-    place = f'<span class="number">row {row.row:,} · {value}</span>'
-    return f'<li><div class="verdict">{said}{place}</div>{"".join(map(_text, row.texts))}</li>'
-
-
-def _text(text: str) -> str:
-    text = text.strip()
-    if len(text) <= TEXT_SHOWN:
-        return f'<p dir="auto">{plain(text)}</p>'
-    return (
-        f'<p dir="auto">{plain(text[:TEXT_SHOWN])}…</p><details><summary>More</summary>'
-        f'<p dir="auto">{plain(cut(text, LONGEST_TEXT))}</p></details>'
-    )
+    return said, f"row {row.row:,} · {value}", row.texts
 
 
 def lengths(report: Report) -> list[str]:
@@ -193,7 +185,7 @@ def lengths(report: Report) -> list[str]:
         how += f"None is cut: the model reads up to {found.most:,} tokens."
     if found.sampled:
         how += f" Measured on {len(ordered):,} of the rows."
-    return [_panel("Lengths of the texts", how, charts.length_histogram(found))]
+    return [panel("Lengths of the texts", how, charts.length_histogram(found))]
 
 
 def prompt_panels(prompt: PromptContent | None) -> list[str]:
@@ -206,9 +198,9 @@ def prompt_panels(prompt: PromptContent | None) -> list[str]:
             f"By how much the mean loss on {prompt.rows:,} rows grows without each virtual token. Tokens near 0 could "
         )
         how += f"be spared; those below 0 do harm on these rows. {prompt.note}"
-        panels.append(_panel("What each virtual token is worth", how, charts.worth(prompt)))
+        panels.append(panel("What each virtual token is worth", how, charts.worth(prompt)))
     elif prompt.note:
-        panels.append(_panel("What each virtual token is worth", prompt.note, ""))
+        panels.append(panel("What each virtual token is worth", prompt.note, ""))
     if any(token.nearest for token in prompt.tokens):
         how = "The words of the vocabulary whose vectors are nearest to each virtual token, with the cosine. They need "
         how += "not make sense: a learned vector lies between words."
@@ -219,7 +211,7 @@ def prompt_panels(prompt: PromptContent | None) -> list[str]:
             ]
             for token in prompt.tokens
         ]
-        panels.append(_panel("Nearest words", how, _table(["token", "nearest words"], rows, left=(0, 1), scroll=True)))
+        panels.append(panel("Nearest words", how, table(["token", "nearest words"], rows, left=(0, 1), scroll=True)))
     return panels
 
 
@@ -239,26 +231,6 @@ def facts(report: Report) -> str:
     return f'{first}<div class="grid four">{"".join(others)}</div>'
 
 
-def _panel(title: str, how: str, body: str) -> str:
-    title = plain(title[:1].upper() + title[1:])
-    return f'<div class="panel"><h3>{title}</h3><p class="hint">{plain(how.strip())}</p>{body}</div>'
-
-
-def grid(*panels: str) -> str:
-    """Return panels side by side where there is room."""
-    return f'<div class="grid">{"".join(panels)}</div>' if panels else ""
-
-
 def _label(label: str) -> str:
-    return plain(cut(label, LONGEST_LABEL))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (), scroll: bool = False) -> str:
-    """Return a table. Cells are HTML. left: columns of words."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{' class=left' if at in left else ''}>{cell}</{tag}>" for at, cell in enumerate(cells))
-
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    table = f"<table><thead><tr>{line([plain(head) for head in heads], 'th')}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll{" long" if scroll else ""}"{" tabindex=0" if scroll else ""}>{table}</div>'
+    """Return a label that may be broken between its words, also where they are joined by signs."""
+    return re.sub(r"(?<=\w)([_/.:-])(?=\w)", r"\1<wbr>", plain(cut(label, LONGEST_LABEL)))

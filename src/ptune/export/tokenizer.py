@@ -50,7 +50,7 @@ def write_tokenizer(classifier: TextClassifier, folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config = {name: value for name, value in config.items() if name not in ("name_or_path", "is_local")}
     config |= {"model_max_length": encoder.max_length, "padding_side": "right", "truncation_side": "right"}
-    # The class of transformers 4 and 5 that takes tokenizer.json as it is. Others have names that only one of them knows.
+    # The class of transformers 4 and 5 that takes tokenizer.json as it is. Each knows others that the other does not.
     names = list(encoder.tokenizer.model_input_names)
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

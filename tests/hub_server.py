@@ -253,6 +253,11 @@ class _Handler(BaseHTTPRequestHandler):
         repository.branches[branch] = repository.branches["main"]
         raise _Answer(200, {})
 
+    def auth_check(self, kind: str, name: str) -> None:
+        """Whether the token may write to the repository."""
+        self.repository(kind, name, write=True)
+        raise _Answer(200, {})
+
     def info(self, kind: str, name: str, revision: str | None = None) -> None:
         repository, sha, commit = self.commit(kind, name, revision or "main")
         siblings = [{"rfilename": path} for path in sorted(commit.files)]
@@ -373,6 +378,7 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/api/repos/create", _Handler.create),
     ("POST", "/api/validate-yaml", _Handler.validate),
     ("GET", _REPO, _Handler.info),
+    ("GET", _REPO + r"/auth-check/write", _Handler.auth_check),
     ("GET", _REPO + r"/revision/(?P<revision>.+)", _Handler.info),
     ("GET", _REPO + r"/tree/(?P<revision>[^/]+)(/(?P<folder>.+))?", _Handler.tree),
     ("POST", _REPO + r"/paths-info/(?P<revision>.+)", _Handler.paths_info),

@@ -3,24 +3,28 @@
 Content goes to temporary names in the same folder, which are renamed once all
 of it is written. After a full disk or a crash, existing files are intact.
 Folders that were made for files which were not written are removed again.
+
+What goes to a URL, such as s3://, is uploaded once all of it is there (`ptune.places`).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from ptune.errors import OutputError
+from ptune.places import Place, RemotePath, UnreachableError
 
 _SUFFIX = ".part"
 
 
-def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] = ()) -> None:
+def write_files(folder: Place, files: Mapping[str, bytes], remove: Sequence[str] = ()) -> None:
     """Write several files into one folder together, and then remove the files named in `remove`.
 
     Args:
@@ -31,6 +35,12 @@ def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] 
     Raises:
         OutputError: the folder or a file cannot be written. Existing files are intact.
     """
+    if isinstance(folder, RemotePath):
+        try:
+            folder.write_files(files, remove)
+        except UnreachableError as err:
+            raise _cannot_write(folder, err) from err
+        return
     new = _missing_folders(folder)
     make_folder(folder)
     temporary = {name: folder / f".{name}{_SUFFIX}" for name in files}
@@ -54,7 +64,7 @@ def write_files(folder: Path, files: Mapping[str, bytes], remove: Sequence[str] 
 
 
 @contextmanager
-def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
+def written_file(path: Place, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
     """Open a file for streamed output. It gets its name only when the block ends without an error.
 
     Args:
@@ -64,12 +74,15 @@ def written_file(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
     Raises:
         OutputError: the file cannot be written. An existing file is intact.
     """
+    if isinstance(path, RemotePath):
+        with _uploaded_file(path, mode) as file:
+            yield file
+        return
     new = _missing_folders(path.parent)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}{_SUFFIX}")
-    text_options = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        with temporary.open(mode, **text_options) as file:  # type: ignore[call-overload]
+        with temporary.open(mode, **_text_options(mode)) as file:
             yield file
         temporary.replace(path)
     except OSError as err:
@@ -117,6 +130,25 @@ def written_folder(folder: Path) -> Iterator[Path]:
         _remove_empty(new)
 
 
+@contextmanager
+def _uploaded_file(path: RemotePath, mode: str) -> Iterator[IO[str] | IO[bytes]]:
+    """Open a file as `written_file` does, which is on disk until it is complete."""
+    handle, name = tempfile.mkstemp(prefix="ptune-")
+    os.close(handle)
+    try:
+        with Path(name).open(mode, **_text_options(mode)) as file:
+            yield file
+        path.upload(Path(name))
+    except UnreachableError as err:
+        raise _cannot_write(path, err) from err
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _text_options(mode: str) -> dict[str, Any]:
+    return {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder if it does not exist, and check that files can be written into it.
 
@@ -131,12 +163,18 @@ def make_folder(folder: Path) -> None:
         raise _cannot_write(folder, err) from err
 
 
-def try_folder(folder: Path) -> None:
+def try_folder(folder: Place) -> None:
     """Check that files can be written into a folder, which may not exist yet. Nothing is left behind.
 
     Raises:
         OutputError: the folder cannot be created or written into.
     """
+    if isinstance(folder, RemotePath):
+        try:
+            folder.try_writing()
+        except UnreachableError as err:
+            raise _cannot_write(folder, err) from err
+        return
     new = _missing_folders(folder)
     try:
         make_folder(folder)
@@ -156,6 +194,6 @@ def _remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _cannot_write(path: Path, err: OSError) -> OutputError:
+def _cannot_write(path: Place, err: OSError) -> OutputError:
     reason = "Not a directory" if isinstance(err, FileExistsError) else err.strerror or err
     return OutputError(f"cannot write '{path}': {reason}; existing files are intact")

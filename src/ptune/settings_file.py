@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ptune.errors import ConfigError
+from ptune.places import Place
 
 _BOOL = "tag:yaml.org,2002:bool"
 
@@ -45,7 +45,7 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def parse_file(path: Path, kind: str = "configuration file") -> Any:
+def parse_file(path: Place, kind: str = "configuration file") -> Any:
     """Return the content of a YAML, TOML or JSON file.
 
     Args:

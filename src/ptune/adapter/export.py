@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ptune.adapter.folder import AdapterFile
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
 from ptune.adapter.peft_reasons import describe_reasons, not_carried, why_not_peft
 from ptune.atomic import write_files
 from ptune.errors import AdapterError
+from ptune.places import Place
 
 
-def copy_adapter(file: AdapterFile, folder: Path) -> None:
+def copy_adapter(file: AdapterFile, folder: Place) -> None:
     """Write an adapter's files to a folder, without checkpoints and logs. Files of an older adapter there go.
 
     Raises:
@@ -22,7 +21,7 @@ def copy_adapter(file: AdapterFile, folder: Path) -> None:
     write_files(folder, contents, remove=[name for name in ADAPTER_FILES if name not in contents])
 
 
-def export_to_peft(file: AdapterFile, folder: Path) -> list[str]:
+def export_to_peft(file: AdapterFile, folder: Place) -> list[str]:
     """Write the two files that PEFT reads.
 
     Returns:

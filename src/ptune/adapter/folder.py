@@ -38,6 +38,7 @@ from ptune.atomic import write_files
 from ptune.errors import AdapterError, cut, describe_problems, short
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model
+from ptune.places import Place
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class AdapterFile:
         return read_tensors(self.folder / (WEIGHTS_FILE if self.facts is None else STATE_FILE), self.shapes)
 
 
-def save_adapter(folder: Path, model: Model, record: Record) -> None:
+def save_adapter(folder: Place, model: Model, record: Record) -> None:
     """Write an adapter to a folder. The same model and record give the same bytes.
 
     Raises:
@@ -122,11 +123,12 @@ def _member_tensors(model: PromptClassifier) -> dict[str, Tensor]:
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in {PROMPT_KEY: folded, **head}.items()}
 
 
-def read_adapter(folder: str | Path) -> AdapterFile:
+def read_adapter(folder: str | Place) -> AdapterFile:
     """Read an adapter of ptune or PEFT, without its weights.
 
     Args:
-        folder: the adapter's folder, or a Hub id: `owner/name` or `owner/name@revision`; see `locate_adapter`.
+        folder: the adapter's folder, a URL such as s3://..., or a Hub id: `owner/name` or `owner/name@revision`; see
+            `locate_adapter`.
 
     Raises:
         AdapterError: files are missing or damaged, sizes contradict each other, or there is no head.

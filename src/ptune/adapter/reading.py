@@ -29,6 +29,17 @@ _FLOATS = ("F32", "F16", "BF16", "F64")
 _DEEPEST, _MOST_VALUES, _LONGEST_TEXT = 8, 100_000, 1_000_000
 
 
+def check_file_size(path: Path | str, size: int) -> None:
+    """Check that a file of an adapter is not too large, from its name.
+
+    Raises:
+        AdapterError: it is.
+    """
+    most = MAX_JSON_BYTES if str(path).endswith(".json") else MAX_WEIGHTS_BYTES
+    if size > most:
+        raise AdapterError(f"{path} has {size} bytes; at most {most} are expected")
+
+
 def exists(path: Path) -> bool:
     """Return whether there is a file by this name.
 
@@ -55,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(MAX_JSON_BYTES + 1)
         if len(content) > MAX_JSON_BYTES:
-            raise AdapterError(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are expected")
+            check_file_size(path, max(len(content), path.stat().st_size))
         parsed = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except OSError as err:
         raise AdapterError(f"{path} cannot be read: {err.strerror or err}") from err
@@ -114,9 +125,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        size = path.stat().st_size
-        if size > MAX_WEIGHTS_BYTES:
-            raise AdapterError(f"{path} has {size} bytes; at most {MAX_WEIGHTS_BYTES} are expected")
+        check_file_size(path, path.stat().st_size)
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             if len(names) > _MOST_TENSORS:

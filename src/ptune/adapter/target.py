@@ -13,12 +13,13 @@ from pathlib import Path
 from ptune.adapter.layout import ADAPTER_FILES
 from ptune.errors import BackboneError, ConfigError
 from ptune.model.locate import Location, locate
+from ptune.places import Place
 
 REPLACE = "`overwrite=True` to replace it"
 
 
 def check_target(
-    folder: Path,
+    folder: Place,
     overwrite: bool = True,
     backbone: str | Location | None = None,
     instead: Sequence[str] = (REPLACE,),
@@ -58,7 +59,7 @@ def check_target(
         )
 
 
-def keep_apart(folder: Path, backbone: Location, inside: bool = False) -> None:
+def keep_apart(folder: Place, backbone: Location, inside: bool = False) -> None:
     """Check that an adapter is not written into the folder of its backbone.
 
     Args:
@@ -69,7 +70,7 @@ def keep_apart(folder: Path, backbone: Location, inside: bool = False) -> None:
     Raises:
         ConfigError: it is.
     """
-    if not backbone.path or not backbone.local:
+    if not backbone.path or not backbone.local or not isinstance(folder, Path):
         return
     target, model = folder.resolve(), Path(backbone.path).resolve()
     within = inside and backbone.gguf_file is None and target.is_relative_to(model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptune.data.check.findings import Finding
@@ -13,6 +12,7 @@ from ptune.data.check.rows import Rows, read_rows
 from ptune.data.check.run import check_kinds, check_rows, in_order
 from ptune.data.columns import Columns
 from ptune.data.targets import ProblemType
+from ptune.places import Place, as_place
 
 if TYPE_CHECKING:
     from ptune.inference.classifier import TextClassifier
@@ -49,7 +49,7 @@ class DataCheck:
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
-    def fix(self, path: str | Path) -> dict[str, int]:
+    def fix(self, path: str | Place) -> dict[str, int]:
         """Write the rows without what can be repaired without judgement. Return how many rows each repair concerned.
 
         Rows without text or label are left out, as are repeats with the same label and training rows whose text is also
@@ -65,7 +65,7 @@ class DataCheck:
             OutputError: the file cannot be written.
         """
         rows, counts = repair(self.rows)
-        write_rows(rows, Path(path).expanduser())
+        write_rows(rows, as_place(path))
         return counts
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any, Literal
 
 from ptune.analysis.suggest import Suggestion
@@ -14,12 +13,13 @@ from ptune.data.columns import kept_names
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.data.writers import check_output, open_writer
 from ptune.errors import ConfigError
+from ptune.places import Place
 
 Form = Literal["csv", "label-studio", "argilla"]
 _NEW = ("row", "prediction", "margin")
 
 
-def check_labelling_output(path: Path, form: Form) -> None:
+def check_labelling_output(path: Place, form: Form) -> None:
     """Check that a file can be written, before any work is done.
 
     Raises:
@@ -39,7 +39,7 @@ def check_labelling_output(path: Path, form: Form) -> None:
     check_output(path.with_suffix(".jsonl"))  # the same folder
 
 
-def write_for_labelling(suggestions: Sequence[Suggestion], path: Path, form: Form, problem_type: ProblemType) -> None:
+def write_for_labelling(suggestions: Sequence[Suggestion], path: Place, form: Form, problem_type: ProblemType) -> None:
     """Write suggested rows to a file.
 
     Args:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import ColumnNames, DataOptions, Device, DeviceOptions, Json, Names, Place
+from ptune.cli.options import ColumnNames, DataOptions, Device, DeviceOptions, Json, Names, Place, Target
 from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import ProblemType
@@ -27,7 +26,7 @@ def check(
     *,
     adapter: Place | None = None,
     backbone: Place | None = None,
-    fix: Path | None = None,
+    fix: Target | None = None,
     strict: Annotated[bool, Parameter(negative=())] = False,
     ignore: Annotated[list[str] | None, Parameter(negative=())] = None,
     problem_type: ProblemType | None = None,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json, Place
+from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json, Place, Target
 from ptune.cli.recorded import data_options
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
+from ptune.places import as_place
 
 if TYPE_CHECKING:
     from ptune.analysis.compare import Comparison
@@ -23,7 +23,7 @@ def compare(
     split: str = "validation",
     data_revision: str | None = None,
     backbone: Place | None = None,
-    html: Path | None = None,
+    html: Target | None = None,
     rows: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 10,
     batch_size: BatchSize = None,
     json: Json = False,
@@ -70,7 +70,7 @@ def compare(
 
         check_page(html)
     if data is None:
-        found = _recorded_data([Path(run).expanduser() for run in runs], split)
+        found = _recorded_data([as_place(run) for run in runs], split)
     else:
         source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
         found = load_evaluation_data(files[0].record, data, split, **source)
@@ -88,7 +88,7 @@ def compare(
     terminal.answer(answer)
 
 
-def _recorded_data(runs: list[Path], split: str) -> TextData:
+def _recorded_data(runs: list[Target], split: str) -> TextData:
     """Return the data of the first run, read as in training, so that the same rows are held back.
 
     Raises:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cyclopts import App
@@ -18,7 +17,9 @@ from pydantic import BaseModel, ValidationError
 from ptune.cli.options import TRAIN_MODELS
 from ptune.cli.recorded import OPTIONS_FILE, check_given
 from ptune.cli.spelling import option
+from ptune.cli.staging import check_resume
 from ptune.errors import ConfigError, describe_problems
+from ptune.places import Place, as_place
 
 # Options that may be mappings in a file; on the command line they are one string.
 MAPPINGS = ("verbalizer",)
@@ -43,11 +44,12 @@ def apply_config_file(app: App, tokens: Sequence[str]) -> None:
     file = _value("--config", tokens)
     if file == "":
         raise ConfigError("--config needs a file; give one that ends in .yaml, .toml or .json")
-    files = {} if file is None else {file: read_config(Path(file))}
+    files = {} if file is None else {file: read_config(as_place(file))}
     given = next(iter(files.values()), {})
     output = _value("--output", tokens) or given.get("output")
     if isinstance(output, str) and ("--resume" in tokens or given.get("resume") is True):
-        folder = Path(output).expanduser()
+        folder = as_place(output)
+        check_resume(folder)
         needed = [name for name in ("backbone", "data") if name not in given and _value(f"--{name}", tokens) is None]
         check_given(folder, needed)
         if (folder / OPTIONS_FILE).is_file():
@@ -59,7 +61,7 @@ def apply_config_file(app: App, tokens: Sequence[str]) -> None:
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Place) -> dict[str, Any]:
     """Return the option values of a file by name, with dashes, checked against the settings models.
 
     The section for `ptune sweep` is left out.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptune.cli.options import (
@@ -17,6 +16,7 @@ from ptune.cli.options import (
     Prediction,
     PredictionOptions,
     ProblemOfPeft,
+    Target,
     Threshold,
 )
 from ptune.cli.peft_task import read_with_task
@@ -47,7 +47,7 @@ def evaluate(
     backbone: Place | None = None,
     batch_size: BatchSize = None,
     threshold: Threshold = None,
-    report: Path | None = None,
+    report: Target | None = None,
     labels: Labels = None,
     problem_type: ProblemOfPeft = None,
     json: Json = False,
@@ -138,7 +138,7 @@ def evaluate(
 
 
 def _write_report(
-    terminal: Terminal, classifier: TextClassifier, data: TextData, split: str, logits: Tensor, page: Path
+    terminal: Terminal, classifier: TextClassifier, data: TextData, split: str, logits: Tensor, page: Target
 ) -> str:
     """Write the results as a page, and return its name."""
     from ptune.backends.openvino.backbone import CompiledBackbone

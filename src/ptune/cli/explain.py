@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ptune.cli.options import Adapter, Device, DeviceOptions, Json, Labels, Place, ProblemOfPeft
+from ptune.cli.options import Adapter, Device, DeviceOptions, Json, Labels, Place, ProblemOfPeft, Target
 from ptune.cli.peft_task import read_with_task
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal, one_line
@@ -28,7 +27,7 @@ def explain(
     text_pair: str | None = None,
     label: str | None = None,
     method: Literal["gradients", "leave-out"] = "gradients",
-    html: Path | None = None,
+    html: Target | None = None,
     backbone: Place | None = None,
     labels: Labels = None,
     problem_type: ProblemOfPeft = None,

@@ -7,21 +7,21 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ptune.cli.options import Adapter, Json, Labels, Place, ProblemOfPeft
+from ptune.cli.options import Adapter, Json, Labels, Place, ProblemOfPeft, Target
 from ptune.cli.peft_task import read_with_task
 from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
 
-Target = Literal["ptune", "peft", "onnx", "openvino", "torch"]
+Format = Literal["ptune", "peft", "onnx", "openvino", "torch"]
 
 
 def export(
     adapter: Adapter,
     /,
-    output: Annotated[Path, Parameter(help="Folder to write.")],
+    output: Annotated[Target, Parameter(help="Folder to write, or a URL such as s3://...")],
     *,
-    to: Target = "ptune",
+    to: Format = "ptune",
     int8: Annotated[bool, Parameter(negative=())] = False,
     backbone: Place | None = None,
     labels: Labels = None,
@@ -47,6 +47,7 @@ def export(
       ptune export reviews --to openvino --int8 --output reviews-int8
       ptune export reviews for-peft --to peft
       ptune export trainer-output reviews
+      ptune export reviews s3://bucket/adapters/reviews
 
     Parameters
     ----------
@@ -72,6 +73,13 @@ def export(
                 )
         _export_adapter(terminal, adapter, output, to, backbone, overwrite)
         return
+    if not isinstance(output, Path):
+        raise ConfigError(
+            f"`to='{to}'` writes to a folder on disk, because the model is tried there before it gets its name; export to "
+            f"a folder, and copy that to '{output}'",
+            field="output",
+            value=str(output),
+        )
     from ptune.export.write import check_export, export_model
     from ptune.inference.classifier import load
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, validators
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, field_validator
 
+from ptune import places
 from ptune.data.targets import ProblemType
 from ptune.model.config import DType, Precision, PromptConfig
+from ptune.places import RemotePath, as_place
 from ptune.serving.settings import ServeOptions
 from ptune.training.config import TrainConfig
 from ptune.training.time_limit import seconds_of
@@ -24,9 +26,23 @@ if TYPE_CHECKING:
 else:
     Place = str | Path
 
+
+def _read_target(_: Any, tokens: Sequence[Token]) -> Path | RemotePath:
+    return as_place(tokens[0].value)
+
+
+# A file or folder to write, or a configuration file: a path or a URL.
+if TYPE_CHECKING:
+    Target = places.Place
+else:
+    Target = Annotated[Path, Parameter(converter=_read_target), SkipValidation]  # it is no `Path` if it is a URL
+
 Adapter = Annotated[
     Place,
-    Parameter(help="An adapter of ptune or PEFT: a folder, or a Hub id, OWNER/NAME or OWNER/NAME@REVISION."),
+    Parameter(
+        help="An adapter of ptune or PEFT: a folder, a URL such as s3://..., or a Hub id, OWNER/NAME or "
+        "OWNER/NAME@REVISION."
+    ),
 ]
 
 Threshold = Annotated[

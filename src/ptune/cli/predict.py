@@ -24,6 +24,7 @@ from ptune.cli.options import (
     Prediction,
     PredictionOptions,
     ProblemOfPeft,
+    Target,
     Threshold,
     Workers,
 )
@@ -55,7 +56,7 @@ def predict(
     input: Annotated[Place | None, Parameter(name="--input", allow_leading_hyphen=True)] = None,  # for "-"
     input_format: Format | None = None,
     on_empty: OnEmpty = "null",
-    output: Path | None = None,
+    output: Target | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
     backbone: Place | None = None,
@@ -211,7 +212,7 @@ def _predict_file(
     terminal: Terminal,
     classifier: TextClassifier,
     file: DataFile,
-    output: Path | None,
+    output: Target | None,
     columns: ColumnOptions,
     batch_size: int | None,
     on_empty: OnEmpty,

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from ptune.cli.options import DataOptions
 from ptune.cli.spelling import option
 from ptune.errors import ConfigError
+from ptune.places import Place
 
 OPTIONS_FILE = "options.json"
 # Options that may change in the middle of a run. Whether backbone and rows are still the same is seen by themselves.
@@ -69,7 +70,7 @@ def check_unchanged(folder: Path, options: Mapping[str, Any]) -> None:
         )
 
 
-def check_given(folder: Path, missing: Sequence[str]) -> None:
+def check_given(folder: Place, missing: Sequence[str]) -> None:
     """Check that a run that is to be resumed has all the options it needs.
 
     Args:
@@ -98,7 +99,7 @@ def _absolute(place: str) -> str:
     return str(path.resolve()) if path.exists() else place
 
 
-def data_options(folder: Path) -> dict[str, Any] | None:
+def data_options(folder: Place) -> dict[str, Any] | None:
     """Return the arguments with which `load_data` reads the data of a run as in its training.
 
     None if the folder does not say on which data the run was trained.

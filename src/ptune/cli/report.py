@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json, Place
+from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json, Place, Target
 from ptune.cli.recorded import data_options
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
+from ptune.places import as_place
 
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
@@ -35,7 +36,7 @@ def report(
     split: str = "validation",
     data_revision: str | None = None,
     backbone: Place | None = None,
-    output: Path | None = None,
+    output: Target | None = None,
     prompt_seconds: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 10.0,
     batch_size: BatchSize = None,
     json: Json = False,
@@ -83,12 +84,12 @@ def report(
 
     terminal = Terminal(json)
     file = read_adapter(run)
-    folder = Path(run).expanduser()
+    folder = as_place(run)
     if output is None and not folder.is_dir():
         raise ConfigError(
             f"'{run}' is on the Hub, so the report has no folder; name its file, such as `output='report.html'`"
         )
-    page = output.expanduser() if output is not None else folder / REPORT_FILE
+    page = output if output is not None else folder / REPORT_FILE
     check_page(page, "output")
     notices: list[str] = []
     if data is None:
@@ -111,7 +112,7 @@ def report(
     terminal.answer({**gathered.to_dict(), "files": written})
 
 
-def write(terminal: Terminal, gathered: Report, page: Path) -> list[str]:
+def write(terminal: Terminal, gathered: Report, page: Target) -> list[str]:
     """Write a report, say where it is, and return the names of its files."""
     from ptune.report.pictures import NEEDED
     from ptune.report.writing import pictures_folder, write_report
@@ -124,7 +125,7 @@ def write(terminal: Terminal, gathered: Report, page: Path) -> list[str]:
     return [str(path) for path in written]
 
 
-def report_training(terminal: Terminal, result: TrainResult, data: TextData) -> str | None:
+def report_training(terminal: Terminal, result: TrainResult, data: TextData) -> Path | None:
     """Write the report of a run that has just ended, from what its validation has computed.
 
     A problem here is a warning: the adapter is there, whatever becomes of its report.
@@ -153,10 +154,10 @@ def report_training(terminal: Terminal, result: TrainResult, data: TextData) -> 
     except Exception as err:
         logger.warning("the report could not be written: %s: %s; the adapter is complete", type(err).__name__, err)
         return None
-    return str(page)
+    return page
 
 
-def _recorded_data(folder: Path, training: dict[str, Any]) -> tuple[TextData, list[str]]:
+def _recorded_data(folder: Target, training: dict[str, Any]) -> tuple[TextData, list[str]]:
     """Return the data of a run, read as in its training, and what a reader has to know about them.
 
     Raises:
@@ -176,7 +177,7 @@ def _recorded_data(folder: Path, training: dict[str, Any]) -> tuple[TextData, li
     return load_data(**options), notices
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
+def _history(folder: Target) -> list[dict[str, Any]]:
     """Return the lines of the metrics file of a run. A file that cannot be read is left out of the report."""
     from ptune.training.metrics_file import METRICS_FILE
 

@@ -7,12 +7,11 @@ import os
 import socket
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import Place
+from ptune.cli.options import Place, Target
 from ptune.cli.serve_settings import merge
 from ptune.cli.terminal import one_line
 from ptune.errors import ConfigError
@@ -24,7 +23,7 @@ Serving = Annotated[ServeOptions | None, Parameter(name="*", group="Server")]
 def serve(
     *adapters: Place,
     backbone: Annotated[list[str] | None, Parameter(negative=())] = None,
-    config: Path | None = None,
+    config: Target | None = None,
     options: Serving = None,
 ) -> None:
     """Answer requests for many adapters over one backbone, through HTTP.

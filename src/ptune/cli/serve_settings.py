@@ -7,13 +7,13 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from ptune.cli.spelling import option
 from ptune.errors import ConfigError, describe_problems
+from ptune.places import Place, as_place
 from ptune.serving.settings import ServeOptions, ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+|PORT")
 _SOME = {"adapters": ["-"]}
 
 
-def merge(given: Mapping[str, Any], options: ServeOptions | None, file: Path | None) -> ServeSettings:
+def merge(given: Mapping[str, Any], options: ServeOptions | None, file: Place | None) -> ServeSettings:
     """Return the settings of a server.
 
     Args:
@@ -38,7 +38,7 @@ def merge(given: Mapping[str, Any], options: ServeOptions | None, file: Path | N
         ConfigError: a value is wrong or a key unknown; the message says where. Or there is nothing to serve.
     """
     named = os.environ.get(FILE_VARIABLE)
-    path = file or (Path(named) if named else None)
+    path = file or (as_place(named) if named else None)
     values = ({} if path is None else _from_file(path)) | _from_environment()
     values |= {name: value for name, value in given.items() if value}
     values |= {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
@@ -47,7 +47,7 @@ def merge(given: Mapping[str, Any], options: ServeOptions | None, file: Path | N
     return ServeSettings.model_validate(values)
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _from_file(path: Place) -> dict[str, Any]:
     """Return the settings in a file.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
@@ -16,6 +15,7 @@ from ptune.cli.options import (
     Labels,
     Place,
     ProblemOfPeft,
+    Target,
 )
 from ptune.cli.peft_task import read_with_task
 from ptune.cli.spelling import spell
@@ -36,7 +36,7 @@ def suggest(
     *,
     input: Annotated[Place, Parameter(name="--input", allow_leading_hyphen=True)],  # for "-"
     count: Annotated[int, Parameter(name=["-n", "--count"], validator=validators.Number(gte=1))] = 100,
-    output: Path | None = None,
+    output: Target | None = None,
     to: Literal["csv", "label-studio", "argilla"] = "csv",
     text_column: str | None = None,
     text_pair_column: str | None = None,

@@ -19,12 +19,14 @@ from ptune.cli.options import (
     Place,
     PromptOptions,
     PromptSettings,
+    Target,
     TrainOptions,
     TrainSettings,
 )
 from ptune.cli.progress import training_progress
 from ptune.cli.recorded import check_unchanged, options_of, write_options
 from ptune.cli.report import report_training
+from ptune.cli.staging import check_resume, local_folder
 from ptune.cli.terminal import Terminal, type_and_device
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
@@ -48,12 +50,12 @@ def train(
     *,
     backbone: Place,
     data: Place,
-    output: Path,
+    output: Target,
     resume: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     report_to: Report = "none",
     report: bool = True,
-    config: Path | None = None,  # noqa: ARG001 (read before parsing, see config_file)
+    config: Target | None = None,  # noqa: ARG001 (read before parsing, see config_file)
     json: Json = False,
     data_options: Data = None,
     backbone_options: BackboneSettings = None,
@@ -83,7 +85,8 @@ def train(
         Labelled data: a folder with train, validation and test files, a single file, or a Hub id such as glue/mrpc.
         Files may be CSV, TSV, JSON Lines, JSON, Parquet or Excel, and compressed. A URL, such as s3://..., works too.
     output
-        Folder for the adapter, its metrics and its checkpoint.
+        Folder for the adapter, its metrics and its checkpoint. For a URL, such as s3://..., the run works in a
+        temporary folder, and its files are copied at the end, without the checkpoint.
     resume
         Continue an interrupted run from the checkpoint in the output folder.
         The result is the same as without the interruption. The options are those that the run was begun with.
@@ -94,7 +97,7 @@ def train(
     report
         Write report.html at the end; its pictures as PNG too, with pip install 'ptune[report]'.
     config
-        YAML, TOML or JSON file with any of these options. Options on the command line take precedence.
+        YAML, TOML or JSON file with any of these options; also a URL. Options on the command line take precedence.
     """
     from ptune.training.train import check_output
 
@@ -103,29 +106,32 @@ def train(
     data_options = data_options or DataOptions()
     backbone_options = backbone_options or BackboneOptions()
     prompt = prompt or PromptOptions()
-    output = output.expanduser()
     options = options_of(backbone, data, report_to, (data_options, backbone_options, prompt, training))
     if resume:
-        check_unchanged(output, options)
+        check_resume(output)
     first = is_first()
-    if first:
-        check_output(output, backbone, overwrite, resume)  # early, because reading data may take long
-    callbacks = reporting_callbacks(report_to)
-    rows = load(terminal, data, data_options, training.seed)
-    result = run(
-        terminal,
-        backbone,
-        rows,
-        output,
-        backbone_options,
-        prompt,
-        training,
-        resume,
-        callbacks,
-        partial(_begin, output, options) if first else None,
-    )
-    page = report_training(terminal, result, rows) if report and first else None
-    terminal.answer({**summary(result), **({} if page is None else {"report": page})})
+    with local_folder(terminal, output, overwrite) as folder:
+        if resume:
+            check_unchanged(folder, options)
+        if first:
+            check_output(folder, backbone, overwrite, resume)  # early, because reading data may take long
+        callbacks = reporting_callbacks(report_to)
+        rows = load(terminal, data, data_options, training.seed)
+        result = run(
+            terminal,
+            backbone,
+            rows,
+            folder,
+            backbone_options,
+            prompt,
+            training,
+            resume,
+            callbacks,
+            partial(_begin, folder, options) if first else None,
+        )
+        page = report_training(terminal, result, rows) if report and first else None
+    reported = {} if page is None else {"report": str(output / page.name)}
+    terminal.answer({**summary(result), "adapter": str(output), **reported})
 
 
 def _begin(output: Path, options: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import DType, PromptConfig
 from ptune.model.locate import locate
+from ptune.places import as_place
 from ptune.training.config import TrainConfig
 from ptune.training.settle import settle
 from ptune.training.train import train
@@ -121,7 +122,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         stale = [name for name in ADAPTER_FILES if name not in self._adapter]  # they would belong to another adapter
-        target = Path(folder).expanduser()
+        target = as_place(folder)
         check_target(target, backbone=str(self.backbone))
         write_files(target, self._adapter, remove=stale)
 

@@ -12,9 +12,10 @@ import logging
 from collections.abc import Iterator
 
 from ptune.data.encoding import decode
-from ptune.data.files import Place, split_name
+from ptune.data.files import split_name
 from ptune.data.folders import SPLIT_NAMES, visible
 from ptune.data.readers import Row
+from ptune.places import Place
 
 logger = logging.getLogger(__name__)
 

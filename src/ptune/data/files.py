@@ -23,13 +23,12 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 from ptune.data.encoding import find_encoding
-from ptune.data.remote import RemotePath, is_url
 from ptune.errors import DataError
 from ptune.hub import hint
+from ptune.places import Place, as_place
 
 logger = logging.getLogger(__name__)
 
-Place = Path | RemotePath
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx", ".xls", ".ods")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 STANDARD_INPUT = "-"
@@ -58,11 +57,6 @@ def has_ending(source: str) -> bool:
     return ending in SUFFIXES or bool(compression)
 
 
-def as_place(source: str | Path) -> Place:
-    """Return a path on disk, or the place that a URL names."""
-    return RemotePath(str(source)) if is_url(str(source)) else Path(source).expanduser()
-
-
 def as_file(source: str | Place | DataFile, ending: str | None = None) -> DataFile:
     """Return the data file that a path, a URL or "-" for standard input names.
 
@@ -77,7 +71,7 @@ def as_file(source: str | Place | DataFile, ending: str | None = None) -> DataFi
         return source
     if str(source) == STANDARD_INPUT:
         return DataFile.from_pipe(sys.stdin.buffer, _STANDARD_INPUT, ending)
-    place = source if isinstance(source, RemotePath) else as_place(source)
+    place = as_place(source)
     if isinstance(place, Path) and (place.is_fifo() or place.is_char_device()):
         with place.open("rb") as pipe:
             return DataFile.from_pipe(pipe, str(place), ending)

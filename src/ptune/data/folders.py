@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ptune.data.files import SUFFIXES, DataFile, Place, is_data_file
+from ptune.data.files import SUFFIXES, DataFile, is_data_file
 from ptune.data.glue import Task, check, local_tasks
 from ptune.data.readers import read_rows
 from ptune.errors import DataError
+from ptune.places import Place
 
 SPLIT_NAMES = {"train": "train", "training": "train"}
 SPLIT_NAMES |= {"validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}

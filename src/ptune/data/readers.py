@@ -12,19 +12,18 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ptune.data.excel import read_sheet, read_sheet_header
 from ptune.data.files import SUFFIXES, DataFile, as_file
 from ptune.data.json_rows import read_json, read_json_lines
-from ptune.data.remote import RemotePath
 from ptune.data.tables import Row, read_header, read_plain_tsv, read_table
 from ptune.errors import DataError
+from ptune.places import Place
 
 __all__ = ["SUFFIXES", "Row", "parse_rows", "read_class_names", "read_columns", "read_plain_tsv", "read_rows"]
 
-Source = str | Path | RemotePath | DataFile
+Source = str | Place | DataFile
 Parsed = Row | DataError
 Reader = Callable[[DataFile], Iterator[Parsed]]
 

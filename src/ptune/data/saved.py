@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ptune.data.files import Place
 from ptune.errors import DataError
+from ptune.places import Place
 
 
 def is_saved(folder: Place) -> bool:

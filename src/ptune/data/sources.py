@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ptune.data.class_folders import find_classes, read_classes
-from ptune.data.files import STANDARD_INPUT, DataFile, as_file, as_place, has_ending
+from ptune.data.files import STANDARD_INPUT, DataFile, as_file, has_ending
 from ptune.data.folders import SPLIT_NAMES, fits, folder_splits, has_split_files
 from ptune.data.glue import TASKS, Task, local_tasks, named_task
 from ptune.data.readers import Parsed, parse_rows, read_class_names
-from ptune.data.remote import is_url
 from ptune.data.saved import is_saved, load_saved
 from ptune.data.splits import Origin
 from ptune.errors import DataError
 from ptune.hub import hint, mistyped, why
+from ptune.places import as_place, is_url
 
 logger = logging.getLogger(__name__)
 

@@ -18,24 +18,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ptune.atomic import try_folder, written_file
 from ptune.data.columns import kept_names
 from ptune.data.readers import Row
 from ptune.errors import ConfigError, DataError, printable
+from ptune.places import Place
 
 if TYPE_CHECKING:
     import pyarrow
 
 Blank = Callable[[], Row]
-Writer = Callable[[Iterable[Row], Path, Sequence[str], Blank], None]
+Writer = Callable[[Iterable[Row], Place, Sequence[str], Blank], None]
 _PARQUET_ROWS = 1024
 LABEL_SEPARATOR = "|"
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Place) -> None:
     """Check that a file can be written, before any work is done. Nothing is left behind.
 
     Raises:
@@ -53,7 +53,7 @@ def check_output(path: Path) -> None:
     try_folder(path.parent)
 
 
-def open_writer(path: Path) -> Writer:
+def open_writer(path: Place) -> Writer:
     """Return the writer for a file's ending.
 
     Raises:
@@ -96,12 +96,12 @@ def _with_nulls(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_json_lines(rows: Iterable[Row], path: Path, _labels: Sequence[str], _blank: Blank) -> None:
+def _write_json_lines(rows: Iterable[Row], path: Place, _labels: Sequence[str], _blank: Blank) -> None:
     with written_file(path) as file:
         print_json_lines(rows, file)
 
 
-def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank, delimiter: str) -> None:
+def _write_delimited(rows: Iterable[Row], path: Place, labels: Sequence[str], blank: Blank, delimiter: str) -> None:
     flat = (_join_labels(row, path) for row in _flatten(rows, path, labels))
     with _open_table(path) as file:
         first = next(flat, None)
@@ -116,7 +116,7 @@ def _write_delimited(rows: Iterable[Row], path: Path, labels: Sequence[str], bla
 
 
 @contextmanager
-def _open_table(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def _open_table(path: Place, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file as `written_file` does, for formats that cannot hold half a character.
 
     Raises:
@@ -132,7 +132,7 @@ def _open_table(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         ) from err
 
 
-def _join_labels(row: Row, path: Path) -> Row:
+def _join_labels(row: Row, path: Place) -> Row:
     """Return a row whose `labels` are one text, which can be read with `label_separator='|'`.
 
     Raises:
@@ -150,7 +150,7 @@ def _join_labels(row: Row, path: Path) -> Row:
 
 
 def write_parquet(
-    rows: Iterable[Row], path: Path, labels: Sequence[str], blank: Blank, schema: pyarrow.Schema | None = None
+    rows: Iterable[Row], path: Place, labels: Sequence[str], blank: Blank, schema: pyarrow.Schema | None = None
 ) -> None:
     """Write rows to a Parquet file.
 
@@ -230,7 +230,7 @@ def _settle_schema(schema: Any, empty: Any) -> Any:
     return pyarrow.schema([field.with_type(settle(known(field))) for field in schema])
 
 
-def _flatten(rows: Iterable[Row], path: Path, labels: Sequence[str], columns: set[str] | None = None) -> Iterator[Row]:
+def _flatten(rows: Iterable[Row], path: Place, labels: Sequence[str], columns: set[str] | None = None) -> Iterator[Row]:
     """Yield rows for a table, with one column per label instead of `scores`, if there are labels.
 
     Args:

@@ -38,6 +38,7 @@ from ptune.model.config import Precision
 from ptune.model.ensemble import Model
 from ptune.model.room import text_room
 from ptune.model.tokenizer import tokenizer_of
+from ptune.places import Place, as_place
 
 if TYPE_CHECKING:
     from transformers import TextClassificationPipeline
@@ -271,8 +272,10 @@ class TextClassifier:
         (prediction,) = answers(torch.zeros(1, len(self.labels)), self.labels, self.model.problem_type)
         return {**dict.fromkeys(kept_names(read_columns(path), prediction).values()), **prediction}
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Place) -> None:
         """Write this classifier as an adapter, which `ptune.load` and the commands read.
+
+        The folder may be a URL, such as s3://bucket/reviews.
 
         The files of a classifier that was loaded from an adapter are copied. What the Trainer of transformers saved
         becomes an adapter.
@@ -281,7 +284,7 @@ class TextClassifier:
             ConfigError: the folder holds a model, or is inside the backbone's.
             OutputError: the folder cannot be written. An older adapter in it is left intact.
         """
-        target = Path(folder).expanduser()
+        target = as_place(folder)
         check_target(target, backbone=self.model.backbone.location)
         file = None if self.folder is None else read_adapter(self.folder)
         if file is not None and file.facts is None and self._is_recorded(file):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ptune.errors import BackboneError
 from ptune.hub import hint, mistyped, why
+from ptune.places import is_url
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,11 @@ def _locate(name: str) -> Location:
         raise BackboneError("the backbone's name is empty; give a folder, python:PACKAGE or a Hub id")
     if name.startswith(_PACKAGE):
         return _in_package(name)
+    if is_url(name):
+        raise BackboneError(
+            f"backbone '{name}': a backbone is loaded from this machine or the Hub, not from a URL; copy its folder to "
+            "this machine, and give that"
+        )
     path = Path(name).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         return Location(name, str(path.parent.resolve()), gguf_file=path.name)

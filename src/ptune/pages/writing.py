@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ptune.atomic import try_folder, written_file
 from ptune.errors import ConfigError
+from ptune.places import Place
 
 
-def check_page(path: Path, setting: str = "html") -> None:
+def check_page(path: Place, setting: str = "html") -> None:
     """Check that a page can be written, before any work is done. Nothing is left behind.
 
     Args:
@@ -30,7 +29,7 @@ def check_page(path: Path, setting: str = "html") -> None:
     try_folder(path.expanduser().parent)
 
 
-def write_page(path: Path, page: str) -> None:
+def write_page(path: Place, page: str) -> None:
     """Write a page.
 
     Raises:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ptune.atomic import write_files
 from ptune.pages.writing import write_page
+from ptune.places import Place, as_place
 from ptune.report.contents import Report
 from ptune.report.page import report_page
 from ptune.report.pictures import PICTURES, draw_pictures, have_matplotlib
@@ -15,7 +16,7 @@ from ptune.report.pictures import PICTURES, draw_pictures, have_matplotlib
 REPORT_FILE = "report.html"
 
 
-def write_report(report: Report, path: str | Path) -> list[Path]:
+def write_report(report: Report, path: str | Place) -> list[Place]:
     """Write a report as a page, and its pictures as PNG into a folder beside it that has the page's name.
 
     Without matplotlib (`pip install 'ptune[report]'`) only the page is written.
@@ -30,7 +31,7 @@ def write_report(report: Report, path: str | Path) -> list[Path]:
     Raises:
         OutputError: a file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = as_place(path)
     write_page(path, report_page(report))
     if not have_matplotlib():
         return [path]
@@ -43,7 +44,7 @@ def write_report(report: Report, path: str | Path) -> list[Path]:
 def remove_report(folder: Path) -> None:
     """Remove the report of an earlier run from its folder. What cannot be removed stays."""
     page = folder / REPORT_FILE
-    pictures = pictures_folder(page)
+    pictures = folder / page.stem
     for path in (page, *(pictures / name for name in _names())):
         with suppress(OSError):
             path.unlink(missing_ok=True)
@@ -51,7 +52,7 @@ def remove_report(folder: Path) -> None:
         pictures.rmdir()
 
 
-def pictures_folder(page: Path) -> Path:
+def pictures_folder(page: Place) -> Place:
     """Return the folder of the pictures of a page."""
     return page.with_suffix("")
 

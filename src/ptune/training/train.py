@@ -27,6 +27,7 @@ from ptune.model.checks import check_pooling, check_task
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.model.locate import Location
+from ptune.places import RemotePath, as_place
 from ptune.training.callbacks import TrainerCallbacks
 from ptune.training.checkpoint import CHECKPOINT_FILE
 from ptune.training.config import SettledConfig, TrainConfig
@@ -126,6 +127,7 @@ def train(
         ConfigError: model and data have different problem types or labels.
         ConfigError: the head compares the two texts of a pair, but the rows are single texts.
         ConfigError: a setting does not apply to the task.
+        ConfigError: `output` is a URL.
         ConfigError: `output` is the backbone's folder or inside it, or holds an adapter that is not to be replaced.
         ConfigError: `resume` finds a checkpoint of another run.
         ConfigError: `callbacks` holds something other than callbacks.
@@ -146,7 +148,7 @@ def train(
     check_metrics(metrics, model.problem_type)
     if best is not None and config.objective is None:  # there are epochs to choose from
         config = config.model_copy(update={"objective": "labels"})
-    folder = Path(output).expanduser()
+    folder = _run_folder(output)
     config = _with_best(settle(config, model, data, folder if resume else None), best, metrics, model.problem_type)
     processes = Processes.launched()
     # Rates are measured on the backbone, and other machines may round otherwise.
@@ -178,6 +180,24 @@ def train(
             config.lr,
         )
     return result
+
+
+def _run_folder(output: str | Path) -> Path:
+    """Return the folder of a run, which has to be on this machine, because a run reads its checkpoint again.
+
+    Raises:
+        ConfigError: it is a URL.
+    """
+    folder = as_place(output)
+    if isinstance(folder, RemotePath):
+        raise ConfigError(
+            f"`output='{output}'` is a URL, but a run keeps its checkpoint in its folder; train into a folder on this "
+            f"machine and write the adapter afterwards: result.classifier.save('{output}')",
+            field="output",
+            value=str(output),
+            expected="a folder on this machine",
+        )
+    return folder
 
 
 def check_output(folder: Path, backbone: str | Location, overwrite: bool, resume: bool) -> None:

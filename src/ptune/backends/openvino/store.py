@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from ptune.atomic import make_folder
 from ptune.backends.export import Variant, require
+from ptune.cache import cache_folder
 from ptune.model.backbone import Backbone
 from ptune.model.loading import has_amx
 
@@ -103,8 +104,7 @@ class GraphStore:
         """Return the folders for graphs, in the order in which they are tried."""
         location = self.backbone.location
         in_backbone = [Path(location.path) / FOLDER] if location.local else []
-        cache = os.environ.get("PTUNE_CACHE") or Path.home() / ".cache" / "ptune"
-        return [*in_backbone, Path(cache) / FOLDER]
+        return [*in_backbone, cache_folder() / FOLDER]
 
     def _name(self, variant: Variant) -> str:
         """Return the name of a variant's folder."""

@@ -20,6 +20,7 @@ from ptune.atomic import write_files
 from ptune.errors import AdapterError, ConfigError, describe_problems
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
+from ptune.places import as_place
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class PeftConfig:
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Write adapter_config.json."""
         text = json.dumps(dict(sorted(self.to_dict().items())), indent=2, ensure_ascii=False) + "\n"
-        write_files(Path(save_directory).expanduser(), {PEFT_FILE: text.encode()})
+        write_files(as_place(save_directory), {PEFT_FILE: text.encode()})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> PeftConfig:

@@ -27,6 +27,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.locate import Location
 from ptune.model.room import text_room
 from ptune.model.tokenizer import load_tokenizer
+from ptune.places import as_place
 
 # Methods of PEFT's models that have no meaning for prompts, or another name, with what to do instead.
 _INSTEAD = {
@@ -305,7 +306,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         if is_main_process:
             names = list(self.adapters) if selected_adapters is None else selected_adapters
             state = self.state_dict() if "state_dict" in options else None
-            save_adapters({name: self.adapter(name) for name in names}, Path(save_directory).expanduser(), state)
+            save_adapters({name: self.adapter(name) for name in names}, as_place(save_directory), state)
 
     def push_to_hub(self, repo_id: str, *, commit_message: str = MESSAGE, **options: Any) -> str:
         """Publish the active adapter on the Hub, with a model card, in one commit.

@@ -21,12 +21,13 @@ from ptune.errors import AdapterError
 from ptune.model import extra_state
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
+from ptune.places import Place, as_place, is_url
 
 DEFAULT = "default"
 
 
 def save_adapters(
-    adapters: Mapping[str, PromptClassifier], folder: Path, state: Mapping[str, Tensor] | None = None
+    adapters: Mapping[str, PromptClassifier], folder: Place, state: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write adapters: `default` into the folder itself, all others into subfolders of their names.
 
@@ -47,7 +48,7 @@ def save_adapters(
         write_files(folder, {STATE_FILE: save(tensors, metadata={"format": "pt"})})
 
 
-def adapter_place(model_id: str | Path, subfolder: str | None, revision: str | None) -> str | Path:
+def adapter_place(model_id: str | Path, subfolder: str | None, revision: str | None) -> str | Place:
     """Return what `read_adapter` takes, for PEFT's way to say where an adapter is.
 
     Args:
@@ -56,8 +57,8 @@ def adapter_place(model_id: str | Path, subfolder: str | None, revision: str | N
         revision: of a Hub id. A folder has none, and it is ignored, as in PEFT.
     """
     if subfolder:
-        return Path(model_id) / subfolder
-    return f"{model_id}@{revision}" if revision and not Path(model_id).is_dir() else model_id
+        return as_place(model_id) / subfolder
+    return f"{model_id}@{revision}" if revision and not (is_url(model_id) or Path(model_id).is_dir()) else model_id
 
 
 def load_classifier(

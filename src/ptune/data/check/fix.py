@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ptune.data.check.copies import leaked_rows, same_label_copies, text_groups
@@ -20,6 +19,7 @@ from ptune.data.check.rows import Label, Row, Rows
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.data.writers import check_output, open_writer
 from ptune.errors import ConfigError
+from ptune.places import Place
 
 ENDING = ".jsonl"  # of the files of a data set with several splits
 
@@ -46,7 +46,7 @@ def repair(rows: Rows) -> tuple[Rows, dict[str, int]]:
     return replace(rows, all=[row for row in kept if id(row) not in leaked | repeated]), counts
 
 
-def check_fixed_output(path: Path, splits: Mapping[str, int]) -> None:
+def check_fixed_output(path: Place, splits: Mapping[str, int]) -> None:
     """Check where repaired rows are to be written: a file, or a folder if there are several splits.
 
     Raises:
@@ -64,7 +64,7 @@ def check_fixed_output(path: Path, splits: Mapping[str, int]) -> None:
     check_output(path / f"train{ENDING}" if len(splits) > 1 else path)
 
 
-def write_rows(rows: Rows, path: Path) -> list[Path]:
+def write_rows(rows: Rows, path: Place) -> list[Place]:
     """Write rows to a file, or to one file for each split in a folder. Return the files.
 
     Raises:

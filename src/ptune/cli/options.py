@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 
 from ptune import places
 from ptune.data.targets import ProblemType
-from ptune.model.config import DType, Precision, PromptConfig
+from ptune.model.config import DeviceMap, DType, Precision, PromptConfig, Quantize
 from ptune.places import RemotePath, as_place
 from ptune.serving.settings import ServeOptions
 from ptune.training.config import TrainConfig
@@ -163,6 +163,16 @@ class DeviceOptions(_Options):
         "auto",
         description="Data type of the frozen backbone; prompt and head stay float32. auto: bfloat16 on a GPU or "
         "CPU that multiplies it (CPUs with AMX or AVX512-BF16), otherwise float32.",
+    )
+    quantize: Quantize | None = Field(
+        None,
+        description="Round the weights of the backbone's linear layers to 8 or 4 bits when they are read, to save "
+        "memory. Needs pip install 'ptune[quantize]'. Default: do not.",
+    )
+    device_map: DeviceMap | None = Field(
+        None,
+        description="Spread the layers of a large backbone over all GPUs and the CPU, as in transformers. Default: all "
+        "are on --device.",
     )
 
 

@@ -212,7 +212,8 @@ def run(
     from ptune.training.train import train as train_model
 
     training.check_use(data.problem_type)
-    loaded = load_backbone(backbone, options.revision, options.dtype, options.device, options.random_weights)
+    names = ("revision", "dtype", "device", "random_weights", "quantize", "device_map")
+    loaded = load_backbone(backbone, **{name: getattr(options, name) for name in names})
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)
     training = settle(training, model, data, output if resume else None)
     terminal.say(_describe(model, training))

@@ -36,6 +36,7 @@ from ptune.inference.file_rows import FileRows, OnEmpty
 from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
 from ptune.model.ensemble import Model
+from ptune.model.quantize import CHOICES
 from ptune.model.room import text_room
 from ptune.model.tokenizer import tokenizer_of
 from ptune.places import Place, as_place
@@ -347,6 +348,8 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     precision: Precision | None = None,
+    quantize: str | None = None,
+    device_map: str | None = None,
     labels: Sequence[str] | None = None,
     problem_type: ProblemType | None = None,
 ) -> TextClassifier:
@@ -358,7 +361,7 @@ def load(
     Args:
         adapter: the adapter's folder, or a Hub id: `owner/name` or `owner/name@revision`.
         backbone: a name (see `load_backbone`) or a loaded backbone. None: the one that the adapter names.
-        device, dtype: see `load_backbone`.
+        device, dtype, quantize, device_map: see `load_backbone`.
         precision: run the backbone on the CPU with OpenVINO, see `ptune.backends.openvino.backbone`. None: use PyTorch.
         labels, problem_type: names of the labels in index order, and what the outputs mean, for adapters of PEFT, which
             do not record them. None: as the backbone's configuration says.
@@ -380,7 +383,8 @@ def load(
         backbone = note.name
     if isinstance(backbone, str):
         revision = note.revision if backbone == note.name else None
-        backbone = named_backbone(backbone, revision, dtype, device, precision)
+        backbone = named_backbone(backbone, revision, dtype, device, precision, quantize, device_map)
+        _say_quantized(file, backbone)
     elif precision is not None:
         backbone = compiled(backbone, precision)
     model = build_classifier(file, backbone)
@@ -388,3 +392,17 @@ def load(
     return TextClassifier.around(
         model, file.record.max_length, file.record.pair_separator, file.record.task, file.folder
     )
+
+
+def _say_quantized(file: AdapterFile, backbone: Backbone) -> None:
+    """Log if an adapter was trained on rounded weights, and they are not rounded so now."""
+    trained = file.record.training.get("quantize")
+    if trained in CHOICES and trained != backbone.quantize:
+        logger.warning(
+            "adapter '%s' was trained on weights in %s, and the backbone is loaded in %s, so answers differ a little; "
+            "`quantize='%s'` loads it as in training",
+            file.folder,
+            trained,
+            backbone.dtype_name,
+            trained,
+        )

@@ -27,6 +27,7 @@ from ptune.model.hidden import Hidden, Read
 from ptune.model.language import LanguageHead, no_head, tied_head
 from ptune.model.locate import Location
 from ptune.model.pending import Pending
+from ptune.model.quantize import number_of_weights, quantized
 from ptune.model.row_prompts import RowPrompts, SplitPrompts
 from ptune.model.trunk import Trunk
 from ptune.model.trunk_positions import BiasedTrunk, DisentangledTrunk
@@ -70,7 +71,9 @@ class Backbone(nn.Module):
         self.base: Any = base.requires_grad_(False).eval()
         encodes = not getattr(self.config, "is_decoder", False)
         trunks: dict[str, type[Trunk]] = {"bert": Trunk, "mpnet": BiasedTrunk, "deberta": DisentangledTrunk}
-        trunk = trunks[self.family.layers] if self.family.layers else None
+        self.quantize = quantized(base)
+        spread = getattr(base, "hf_device_map", None) is not None  # hooks of single layers move what they read
+        trunk = trunks[self.family.layers] if self.family.layers and not (self.quantize or spread) else None
         self.trunk = trunk(base) if trunk is not None and encodes and trunk.suits(base) else None
         if trunk is not None and self.trunk is None and not self.family.calls_function:
             self.family = replace(self.family, deep="hooks", layers=None)
@@ -161,8 +164,8 @@ class Backbone(nn.Module):
 
     @property
     def dtype_name(self) -> str:
-        """The number type as it is written in options and records, such as `bfloat16`."""
-        return str(self.dtype).removeprefix("torch.")
+        """The number type as it is written in records and shown, such as `bfloat16` or `float32 with 4bit weights`."""
+        return str(self.dtype).removeprefix("torch.") + (f" with {self.quantize} weights" if self.quantize else "")
 
     @property
     def length_step(self) -> int:
@@ -188,7 +191,7 @@ class Backbone(nn.Module):
 
     def parameter_count(self) -> int:
         """Return the number of parameters of the model without its head."""
-        return sum(parameter.numel() for parameter in self.base.parameters())
+        return sum(number_of_weights(parameter) for parameter in self.base.parameters())
 
     def fingerprint(self) -> str:
         """Return a short hash of the shape and some weights, which shows if an adapter is for another backbone.

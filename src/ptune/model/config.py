@@ -31,6 +31,10 @@ Init = Literal["normal", "vocabulary", "text"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 # Number type in which OpenVINO computes a backbone; see ptune.backends.openvino.backbone.
 Precision = Literal["fp32", "bf16", "int8"]
+# Bits of the weights of a backbone's linear layers; see ptune.model.quantize.
+Quantize = Literal["8bit", "4bit"]
+# How transformers spreads the layers of a backbone over devices; see ptune.model.loading.
+DeviceMap = Literal["auto", "balanced", "sequential"]
 
 # After this template a language model predicts the name of a label, whatever the task. docs/log.md compares others.
 DECODER_TEMPLATE = "Text: {text}\nCategory:"

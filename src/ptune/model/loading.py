@@ -11,28 +11,36 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from ptune.errors import BackboneError, ConfigError
+from ptune.errors import BackboneError, ConfigError, unknown_choice
 from ptune.model import attention
 from ptune.model.backbone import Backbone
-from ptune.model.config import DType
+from ptune.model.config import DeviceMap, DType
 from ptune.model.discovery import attention_options, observe
 from ptune.model.families import FAMILIES, Family
 from ptune.model.language import LanguageHead, head_of, no_head
 from ptune.model.locate import Location, locate
 from ptune.model.memory import memory_errors, ways_out
 from ptune.model.observed import check_config
+from ptune.model.quantize import check_quantize, quantization
 from ptune.model.reading import reading
 from ptune.model.selfcheck import accept
 
 # Lowest compute capability of GPUs with matrix units for bfloat16 (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+DEVICE_MAPS = get_args(DeviceMap)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
 def load_backbone(
-    name: str, revision: str | None = None, dtype: str = "auto", device: str = "auto", random_weights: bool = False
+    name: str,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    random_weights: bool = False,
+    quantize: str | None = None,
+    device_map: str | None = None,
 ) -> Backbone:
     """Load a frozen backbone.
 
@@ -42,15 +50,19 @@ def load_backbone(
         dtype: float32, bfloat16, float16 or `auto`; see `pick_dtype`. Prompts and heads are always float32.
         device: a torch device, or `auto` for a GPU if there is one.
         random_weights: read config.json only, and use random weights with seed 0. For tests and benchmarks.
+        quantize: `8bit` or `4bit` rounds the weights of linear layers when they are read; see `ptune.model.quantize`.
+        device_map: `auto` spreads the layers over all GPUs and the CPU; see `load_at`. None: all go to `device`.
 
     Raises:
         ConfigError: the number type is unknown.
+        ConfigError: `quantize` or `device_map` is unknown, or needs a package.
         BackboneError: the backbone is not found, or its weights are incomplete or not in safetensors.
         BackboneError: prompts do not work with the backbone.
         BackboneError: the device cannot be used or has too little memory.
     """
     target = pick_device(device)
-    return load_at(locate(name, revision).pinned(), pick_dtype(dtype, target), target, random_weights)
+    location, dtype = locate(name, revision).pinned(), pick_dtype(dtype, target)
+    return load_at(location, dtype, target, random_weights, quantize, device_map)
 
 
 def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
@@ -61,20 +73,34 @@ def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
     return _read_config(locate(name, revision).pinned())
 
 
-def load_at(location: Location, dtype: str, target: torch.device, random_weights: bool = False) -> Backbone:
+def load_at(
+    location: Location,
+    dtype: str,
+    target: torch.device,
+    random_weights: bool = False,
+    quantize: str | None = None,
+    device_map: str | None = None,
+) -> Backbone:
     """Load a frozen backbone from a place that has been found; see `load_backbone`.
 
     Args:
         location: from `locate`, pinned.
         dtype: float32, bfloat16 or float16.
         target: where the backbone is put.
-        random_weights: see `load_backbone`.
+        random_weights, quantize: see `load_backbone`.
+        device_map: accelerate reads the weights straight to where they belong, layer by layer, and moves hidden states
+            between devices. The embeddings come first and go to the first GPU if there is one.
     """
+    check_quantize(quantize, location, random_weights)
+    check_device_map(device_map, random_weights)
     config = _read_config(location)
     check_config(config, location.name)
     if random_weights:
         return build_backbone(config, location, dtype).to(target)
-    model, missing = _read_weights(location, config, dtype)
+    placed: dict[str, Any] = {}
+    if quantize is not None or device_map is not None:
+        placed = {"device_map": device_map or {"": target}}
+    model, missing = _read_weights(location, config, dtype, quantize=quantize, **placed)
     prefix = model.base_model_prefix + "."
     head = {
         key: value.detach().float()
@@ -83,6 +109,8 @@ def load_at(location: Location, dtype: str, target: torch.device, random_weights
     }
     pooler_missing = any(key.startswith(prefix) for key in missing)
     read_language_head = partial(_read_language_head, location, config, dtype)
+    if placed:  # every weight is where it belongs
+        return as_backbone(model, location, head, pooler_missing, read_language_head)
     try:
         with memory_errors():
             return as_backbone(model.to(target), location, head, pooler_missing, read_language_head).to(target)
@@ -178,6 +206,27 @@ def _random_language_head(location: Location, config: PretrainedConfig, family: 
         torch.manual_seed(0)
         model = getattr(transformers, _language_model(family, location.name)).from_config(config)
     return head_of(model, set(), family, location.name)
+
+
+def check_device_map(device_map: str | None, random_weights: bool) -> None:
+    """Check that layers can be spread over devices.
+
+    Raises:
+        ConfigError: the value is unknown, accelerate is not installed, or the weights are random.
+    """
+    if device_map is None:
+        return
+    if device_map not in DEVICE_MAPS:
+        raise unknown_choice("device_map", device_map, DEVICE_MAPS)
+    if random_weights:
+        raise ConfigError("`device_map` places weights that are read, and these are random; leave `device_map` out")
+    try:
+        import accelerate  # noqa: F401
+    except ImportError as err:
+        raise ConfigError(
+            "`device_map` needs the package accelerate, which is not installed; pip install accelerate",
+            field="device_map",
+        ) from err
 
 
 def pick_device(device: str) -> torch.device:
@@ -295,7 +344,12 @@ def _read_config(location: Location) -> PretrainedConfig:
 
 
 def _read_weights(
-    location: Location, config: PretrainedConfig, dtype: str, with_head: str = "AutoModelForSequenceClassification"
+    location: Location,
+    config: PretrainedConfig,
+    dtype: str,
+    with_head: str = "AutoModelForSequenceClassification",
+    quantize: str | None = None,
+    **placed: Any,
 ) -> tuple[Any, set[str]]:
     """Read a model with a head, and return it with the names of the weights that the checkpoint lacks.
 
@@ -304,6 +358,8 @@ def _read_weights(
         config: the model's configuration.
         dtype: name of the number type.
         with_head: transformers' class that loads the model.
+        quantize: see `load_backbone`.
+        placed: `device_map`, if accelerate is to read the weights.
 
     Raises:
         BackboneError: the checkpoint cannot be read, or it lacks weights of the backbone.
@@ -313,6 +369,8 @@ def _read_weights(
     options = location.load_options()
     if location.gguf_file is None:
         options["use_safetensors"] = True
+    if quantize is not None:
+        options["quantization_config"] = quantization(quantize, config, with_head, dtype)
     with _quiet(), reading(location):
         model, report = getattr(transformers, with_head).from_pretrained(
             location.path,
@@ -322,6 +380,7 @@ def _read_weights(
             ignore_mismatched_sizes=True,  # the checkpoint's head may have another number of labels
             **_attention(config),
             **options,
+            **placed,
         )
     missing = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     prefix = model.base_model_prefix + "."

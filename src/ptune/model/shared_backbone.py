@@ -12,7 +12,14 @@ _FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 _backbones: Shared[Backbone] = Shared()
 
 
-def shared_backbone(name: str, revision: str | None = None, dtype: str = "auto", device: str = "auto") -> Backbone:
+def shared_backbone(
+    name: str,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    quantize: str | None = None,
+    device_map: str | None = None,
+) -> Backbone:
     """Return a backbone. One that is in use already is returned again if it comes from the same files.
 
     What it depends on is where it is loaded from, its number type and its device. One that has been moved or cast since
@@ -24,10 +31,12 @@ def shared_backbone(name: str, revision: str | None = None, dtype: str = "auto",
     target = pick_device(device)
     dtype = pick_dtype(dtype, target)
     files = stamps(location.path, [location.gguf_file] if location.gguf_file else _FILES) if location.local else ()
-    key = (location.path, location.gguf_file, location.revision, dtype, str(target), files)
+    key = (location.path, location.gguf_file, location.revision, dtype, str(target), quantize, device_map, files)
 
     def as_made(backbone: Backbone) -> bool:
+        if device_map is not None:
+            return str(backbone.dtype) == f"torch.{dtype}"
         there = target.index is None or backbone.device.index == target.index
         return backbone.device.type == target.type and there and str(backbone.dtype) == f"torch.{dtype}"
 
-    return _backbones.get(key, lambda: load_at(location, dtype, target), as_made)
+    return _backbones.get(key, lambda: load_at(location, dtype, target, False, quantize, device_map), as_made)

@@ -53,7 +53,12 @@ def make_service(settings: ServeSettings) -> Service:
     catalogue = Catalogue(settings.adapters)
     found = catalogue.look().new
     backbones = load_backbones(
-        settings.backbone, [entry.file for entry in found], settings.dtype, settings.device, settings.precision
+        settings.backbone,
+        [entry.file for entry in found],
+        settings.dtype,
+        settings.device,
+        settings.precision,
+        settings.quantize,
     )
     _fill(catalogue, found, backbones)
     if settings.default_adapter is not None and settings.default_adapter not in catalogue.entries:

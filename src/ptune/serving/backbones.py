@@ -56,13 +56,14 @@ def load_backbones(
     dtype: str = "auto",
     device: str = "auto",
     precision: Precision | None = None,
+    quantize: str | None = None,
 ) -> Backbones:
     """Load the backbones of a server.
 
     Args:
         names: of the backbones. None: the one that most of the adapters name.
         files: the adapters.
-        dtype, device: see `load_backbone`.
+        dtype, device, quantize: see `load_backbone`.
         precision: run them with OpenVINO; see `ptune.inference.classifier.load`.
 
     Raises:
@@ -76,4 +77,4 @@ def load_backbones(
         if not known:
             raise ConfigError("no adapter says which backbone it was trained on; give it with `backbone`")
         wanted = known[:1]
-    return Backbones([named_backbone(name, revision, dtype, device, precision) for name, revision in wanted])
+    return Backbones([named_backbone(name, revision, dtype, device, precision, quantize) for name, revision in wanted])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
-from ptune.model.config import DType, Precision
+from ptune.model.config import DType, Precision, Quantize
 
 _UNITS = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]{0,2})\s*")
@@ -64,6 +64,11 @@ class ServeOptions(BaseModel):
         None,
         description="Run the backbone with OpenVINO on the CPU, in this precision: bf16 needs a CPU with AMX, int8 "
         "runs on any. Needs pip install 'ptune[openvino]'. Default: run it with PyTorch.",
+    )
+    quantize: Quantize | None = Field(
+        None,
+        description="Round the weights of the backbone's linear layers to 8 or 4 bits. Needs pip install "
+        "'ptune[quantize]'. Default: do not.",
     )
     default_adapter: str | None = Field(
         None, description="Adapter that answers where a request names none. Default: the only one, if there is one."

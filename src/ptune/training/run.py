@@ -434,6 +434,8 @@ class Run:
             "validation_rows": len(self.validation_rows.labels),
             "dtype": self.kept.backbone.dtype_name,
         }
+        if self.kept.backbone.quantize:
+            training["quantize"] = self.kept.backbone.quantize
         return Record.of(
             self.kept,
             self.task,

@@ -219,15 +219,35 @@ def compiled(backbone: Backbone, precision: Precision) -> CompiledBackbone:
     return _compiled.get(key, lambda: CompiledBackbone(original, precision))
 
 
-def named_backbone(name: str, revision: str | None, dtype: str, device: str, precision: Precision | None) -> Backbone:
+def named_backbone(
+    name: str,
+    revision: str | None,
+    dtype: str,
+    device: str,
+    precision: Precision | None,
+    quantize: str | None = None,
+    device_map: str | None = None,
+) -> Backbone:
     """Return the shared backbone of a name, compiled if a precision is given.
 
     OpenVINO reads the weights in float32 on the CPU, so with a precision `auto` stands for these.
 
     Args and errors are those of `load_backbone` and `CompiledBackbone`.
+
+    Raises:
+        ConfigError: a precision is given together with `quantize` or `device_map`.
     """
     if precision is None:
-        return shared_backbone(name, revision, dtype, device)
+        return shared_backbone(name, revision, dtype, device, quantize, device_map)
+    for field, value in (("quantize", quantize), ("device_map", device_map)):
+        if value is not None:
+            raise ConfigError(
+                f"`{field}` is for PyTorch, and `precision='{precision}'` runs the backbone with OpenVINO; give one of "
+                "the two",
+                field=field,
+                value=value,
+                expected="none",
+            )
     dtype, device = "float32" if dtype == "auto" else dtype, "cpu" if device == "auto" else device
     return compiled(shared_backbone(name, revision, dtype, device), precision)
 

@@ -7,11 +7,12 @@ import os
 import socket
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
-from ptune.cli.options import Place, Target
+from ptune.cli.options import Cluster, ClusterOptions, Place, Target
 from ptune.cli.serve_settings import merge
 from ptune.cli.terminal import one_line
 from ptune.errors import ConfigError
@@ -24,6 +25,9 @@ def serve(
     *adapters: Place,
     backbone: Annotated[list[str] | None, Parameter(negative=())] = None,
     config: Target | None = None,
+    min_replicas: Annotated[int, Parameter(group="Cluster", validator=validators.Number(gte=1))] = 1,
+    max_replicas: Annotated[int | None, Parameter(group="Cluster", validator=validators.Number(gte=1))] = None,
+    cluster: Cluster = None,
     options: Serving = None,
 ) -> None:
     """Answer requests for many adapters over one backbone, through HTTP.
@@ -42,6 +46,7 @@ def serve(
       ptune serve adapters/ --port 80 --host 0.0.0.0 --api-keys-file keys.yaml
       ptune serve adapters/ --precision int8 --adapter-memory 4GB
       ptune serve adapters/ --config serve.yaml
+      ptune serve adapters/ --scale ray --min-replicas 2 --max-replicas 8
 
     Parameters
     ----------
@@ -51,10 +56,23 @@ def serve(
         The backbone; give the option several times for several. Default: the one that most adapters record.
     config
         A YAML, TOML or JSON file of settings by name.
+    min_replicas
+        Replicas of the server, with --scale ray. Requests prefer replicas that hold their adapter.
+    max_replicas
+        Most replicas; more are started under load. Default: as many as --min-replicas.
     """
     _need_libraries()
     settings = merge({"adapters": [str(place) for place in adapters], "backbone": backbone or []}, options, config)
-    if settings.workers > 1:
+    cluster = cluster or ClusterOptions()
+    if cluster.scale == "ray":
+        from ptune.cli.serve_on_cluster import serve_on_cluster
+
+        announce = partial(_announce, settings, settings.port)
+        serve_on_cluster(settings, cluster, min_replicas, max_replicas, announce)
+    elif cluster.ray_address is not None or max_replicas is not None or min_replicas != 1:
+        given = "--ray-address, --min-replicas and --max-replicas"
+        raise ConfigError(f"{given} are for --scale ray; add it, or leave them out")
+    elif settings.workers > 1:
         _run_workers(settings)
     else:
         _run(settings)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -91,9 +89,7 @@ def serving(folder):
         port = probe.getsockname()[1]
     command = [sys.executable, "-W", "ignore", "-m", "ptune", "serve", str(folder), "--scale", "ray"]
     command += ["--min-replicas", "2", "--port", str(port), "--max-wait", "60", "--dtype", "float32", "--device", "cpu"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -133,4 +129,3 @@ def test_two_replicas_answer_as_one_server_and_lose_no_request_when_one_is_kille
     while len(engines(process)) < 2:  # Serve starts another one
         assert time.monotonic() < end
         time.sleep(0.5)
-    shutil.rmtree(folder / "a0")

@@ -111,6 +111,7 @@ class RemotePath:
         return bool(self._info())
 
     def iterdir(self) -> Iterator[RemotePath]:
+        self._system[0].invalidate_cache()  # other processes may write here, too
         for name in self._ask("ls", detail=False):
             yield self / PurePosixPath(name).name
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ptune.atomic import write_files
 from ptune.errors import ConfigError, DataError
 from ptune.inference.tally import Tally
+from ptune.places import as_place
 from ptune.scale.predict_files import Shards, facts_of, list_files, read_blocks
 
 
@@ -35,10 +37,11 @@ def test_a_file_is_read_in_blocks(tmp_path, rows, sizes) -> None:
     assert [row["text"] for block in blocks for row in block] == [f"row {number}" for number in range(rows)]
 
 
-def test_predictions_of_something_else_are_not_mixed_with_new_ones(tmp_path) -> None:
-    shards = Shards(tmp_path / "out")
+@pytest.mark.parametrize("where", ["disk", "object store"])
+def test_predictions_of_something_else_are_not_mixed_with_new_ones(where, tmp_path) -> None:
+    shards = Shards(tmp_path / "out" if where == "disk" else as_place(f"memory://{tmp_path}/out"))
     shards.begin({"adapter": "a", "on_empty": "null"}, overwrite=False)
-    shards.path(3, 12).write_text("")
+    write_files(shards.folder, {shards.path(3, 12).name: b""})
     shards.begin({"adapter": "a", "on_empty": "null"}, overwrite=False)
     assert [path.name for path in shards.finished()] == ["00003-000012.parquet"]
     with pytest.raises(ConfigError, match=r"other settings \(adapter\); give another `output`, or `overwrite=True`"):

@@ -74,7 +74,7 @@ def read_config(path: Place) -> dict[str, Any]:
     return values | {key: json.dumps(values[key]) for key in MAPPINGS if isinstance(values.get(key), dict)}
 
 
-def read_sections(path: Path) -> tuple[dict[str, Any], Any]:
+def read_sections(path: Place) -> tuple[dict[str, Any], Any]:
     """Return the option values of a file by name, with dashes, and its section `sweep`, None without one.
 
     Raises:

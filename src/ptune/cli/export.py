@@ -75,8 +75,8 @@ def export(
         return
     if not isinstance(output, Path):
         raise ConfigError(
-            f"`to='{to}'` writes to a folder on disk, because the model is tried there before it gets its name; export to "
-            f"a folder, and copy that to '{output}'",
+            f"`to='{to}'` writes to a folder on disk, because the model is tried there before it gets its name; export "
+            f"to a folder, and copy that to '{output}'",
             field="output",
             value=str(output),
         )
@@ -103,7 +103,7 @@ def export(
 
 
 def _export_adapter(
-    terminal: Terminal, adapter: str, output: Path, to: str, backbone: str | None, overwrite: bool
+    terminal: Terminal, adapter: str, output: Target, to: str, backbone: str | None, overwrite: bool
 ) -> None:
     """Write an adapter as an adapter, for ptune or for PEFT."""
     from ptune.adapter.export import copy_adapter, export_to_peft

@@ -6,13 +6,13 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptune.cli.progress import rows_progress
 from ptune.cli.terminal import Terminal, one_line
 from ptune.data.files import STANDARD_INPUT, SUFFIXES
 from ptune.errors import ConfigError
+from ptune.places import Place
 
 if TYPE_CHECKING:
     from ptune.cli.options import ClusterOptions, ColumnOptions
@@ -27,7 +27,7 @@ def predict_on_cluster(
     terminal: Terminal,
     load: Callable[[], TextClassifier],
     source: str,
-    output: Path,
+    output: Place,
     columns: ColumnOptions,
     batch_size: int | None,
     on_empty: OnEmpty,

@@ -182,7 +182,7 @@ def write_parquet(
             stack.enter_context(parquet.ParquetWriter(file, schema or _schema_of(empty, empty)))
 
 
-def parquet_schema(rows: Sequence[Row], path: Path, labels: Sequence[str], blank: Row) -> pyarrow.Schema:
+def parquet_schema(rows: Sequence[Row], path: Place, labels: Sequence[str], blank: Row) -> pyarrow.Schema:
     """Return the schema that `write_parquet` gives a file which begins with these rows.
 
     Raises:
@@ -203,7 +203,7 @@ def _schema_of(rows: list[Row], empty: list[Row]) -> pyarrow.Schema:
     return _settle_schema(pyarrow.Table.from_pylist(rows).schema, pyarrow.Table.from_pylist(empty).schema)
 
 
-def _not_in_a_column(path: Path, err: Exception) -> DataError:
+def _not_in_a_column(path: Place, err: Exception) -> DataError:
     reason = " ".join(str(err).split())
     return DataError(
         f"output '{path}': a column has values of several types, or a value that Parquet cannot hold ({reason}); write "

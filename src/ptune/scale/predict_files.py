@@ -8,6 +8,7 @@ that was killed goes on with the shards that are missing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ptune.atomic import write_files
-from ptune.data.files import DataFile, Place, as_file, as_place, is_data_file
+from ptune.data.files import DataFile, as_file, is_data_file
 from ptune.data.readers import Row, read_rows
 from ptune.errors import ConfigError, DataError
 from ptune.inference.tally import Tally
+from ptune.places import Place, as_place
 
 MANIFEST_FILE = "_predict.json"  # readers of Parquet folders skip names that begin with _
 TALLY_KEY = b"ptune"  # of the counts of a shard, in its metadata
 # Rows of a block. A worker that is lost has at most so many to compute again.
 BLOCK_ROWS = 8192
+_SHARD = re.compile(r"\d{5}-\d{6,}\.parquet")
 
 
 def list_files(source: str) -> list[DataFile]:
@@ -74,18 +77,20 @@ def read_blocks(file: DataFile, size: int) -> Iterator[list[Row]]:
 class Shards:
     """The folder of the predictions.
 
-    folder: where the shards go.
+    folder: where the shards go, a path or a URL.
     """
 
-    folder: Path
+    folder: Place
 
-    def path(self, file: int, block: int) -> Path:
+    def path(self, file: int, block: int) -> Place:
         """Return the path of the shard for a block of a file, both counted from 0."""
         return self.folder / f"{file:05d}-{block:06d}.parquet"
 
-    def finished(self) -> list[Path]:
+    def finished(self) -> list[Place]:
         """Return the shards that are complete, in the order of the input."""
-        return sorted(self.folder.glob("[0-9]*-[0-9]*.parquet"))
+        if not self.folder.is_dir():
+            return []
+        return sorted((place for place in self.folder.iterdir() if _SHARD.fullmatch(place.name)), key=str)
 
     def tally(self) -> Tally | None:
         """Return the counts of all shards that are complete; None if there are none."""
@@ -93,7 +98,8 @@ class Shards:
 
         total: Tally | None = None
         for path in self.finished():
-            counts = Tally.from_json(parquet.read_schema(path).metadata[TALLY_KEY].decode())
+            with path.open("rb") as file:
+                counts = Tally.from_json(parquet.read_schema(file).metadata[TALLY_KEY].decode())
             total = counts if total is None else total + counts
         return total
 

@@ -8,7 +8,7 @@ import torch
 from ptune.data.targets import MULTI
 from ptune.errors import BackboneError
 from ptune.export.check import check_model, made_up_rows
-from ptune.export.graph import ClassifierGraph
+from ptune.export.graph import ClassifierGraph, trace
 from ptune.export.places import MaskPlace, pair_place
 from ptune.export.task import task_of
 from ptune.export.tokenizer import write_tokenizer
@@ -62,6 +62,16 @@ def test_the_graph_answers_as_the_classifier(case, make, tmp_path) -> None:
     done = check(classifier, tmp_path, graph)
     assert done.difference < 1e-4
     assert done.agreeing in (None, done.texts)
+
+
+def test_the_number_of_rows_stays_free_for_every_head(make) -> None:
+    classifier = make("bert with segments", method="p-tuning", encoder_hidden_size=8, pooling="peft")
+    program = trace(ClassifierGraph(classifier), "torch").module()
+    ids = torch.randint(4, 20, (3, 9))
+    logits = program(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    torch.testing.assert_close(
+        logits[1:2], program(*(x[1:2] for x in (ids, torch.ones_like(ids), torch.zeros_like(ids))))
+    )
 
 
 def test_a_graph_that_answers_otherwise_is_noticed(make, tmp_path) -> None:

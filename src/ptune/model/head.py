@@ -224,7 +224,7 @@ class PeftHead(nn.Module):
         """Return the position that is read in each row, [B]. `offset` virtual tokens in front are counted."""
         if self.kind == "score":
             return offset + _text_positions("last", inputs)
-        return torch.zeros(len(inputs), dtype=torch.long, device=inputs.input_ids.device)
+        return torch.zeros_like(inputs.input_ids[:, 0])  # without reading the number of rows, so it can be traced
 
     def forward(self, hidden: Hidden) -> Tensor:
         return _FORWARD[self.kind](self, hidden)

@@ -163,7 +163,8 @@ def _not_started(reason: str) -> ConfigError:
 def _no_cluster(address: str, reason: str) -> ConfigError:
     return ConfigError(
         f"there is no Ray cluster at `ray_address='{address}'`: {reason.rstrip('.')}; give HOST:PORT of its head, as "
-        "`ray start --head` prints it, or leave it out to start a cluster on this machine",
+        "`ray start --head` prints it, set RAY_AUTH_MODE=token if it asks for a token, or leave the address out to "
+        "start a cluster on this machine",
         field="ray_address",
         value=address,
         expected="HOST:PORT",

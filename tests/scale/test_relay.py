@@ -7,12 +7,14 @@ import json
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from ptune.errors import ConfigError
+from ptune.scale.cluster import Workers
 from ptune.scale.relay import Call, Engine, Front, Reply, adapter_of, run_app
-from ptune.scale.serve import Replicas
+from ptune.scale.serve import Replicas, _application
 from tests.serving.conftest import put_adapter, settings_of
 
 TEXT = "a good film"
@@ -136,3 +138,34 @@ def test_bounds_of_the_replicas_are_those_of_ray() -> None:
     assert Replicas(1, 4).options["autoscaling_config"]["max_replicas"] == 4
     with pytest.raises(ConfigError, match="`max_replicas` is 1, but `min_replicas` is 3"):
         Replicas(3, 1)
+
+
+def test_the_deployments_of_a_cluster_answer_as_the_server_does(folder) -> None:
+    """Ray Serve runs them in this process, without a cluster."""
+    serve = pytest.importorskip("ray.serve")
+    settings = settings_of(folder, dtype="float32", device="cpu")
+    front = serve.run(_application(settings, Replicas(1, 1), Workers(1, 1, 0.0), 5), _local_testing_mode=True)
+    body = b'{"inputs": "a good film"}'
+    replies = {
+        name: front.remote(request_of(f"/adapters/{name}/predict", body)).result() for name in ("spam", "nobody")
+    }
+
+    async def ask() -> Reply:
+        engine = Engine(settings.worker_json())
+        reply = await engine.answer(Call("POST", "/adapters/spam/predict", body=body))
+        await engine.stop()
+        return reply
+
+    assert json.loads(replies["spam"].body) == json.loads(asyncio.run(ask()).body)
+    assert replies["nobody"].status_code == 404
+
+
+def request_of(path: str, body: bytes) -> Request:
+    """A request as Serve's proxy gives it to the front."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict:
+        return messages.pop()
+
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [], "scheme": "http"}
+    return Request({**scope, "client": None, "server": ("127.0.0.1", 80), "root_path": ""}, receive)

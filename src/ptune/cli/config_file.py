@@ -24,7 +24,19 @@ from ptune.places import Place, as_place
 # Options that may be mappings in a file; on the command line they are one string.
 MAPPINGS = ("verbalizer",)
 SWEEP_KEY = "sweep"
-OWN_KEYS = ("backbone", "data", "output", "resume", "overwrite", "report-to", "report", "json")
+OWN_KEYS = (
+    "backbone",
+    "data",
+    "output",
+    "resume",
+    "overwrite",
+    "report-to",
+    "report",
+    "json",
+    "scale",
+    "ray-address",
+    "workers",
+)
 
 
 def apply_config_file(app: App, tokens: Sequence[str]) -> None:

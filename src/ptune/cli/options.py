@@ -260,7 +260,7 @@ TRAIN_MODELS: tuple[type[BaseModel], ...] = (DataOptions, BackboneOptions, Promp
 # Settings that have an option, under the names that the library's messages use.
 SETTINGS = frozenset(
     {"backbone", "data", "output", "overwrite", "resume", "split", "batch_size", "precision", "input_format"}
-    | {"to", "int8", "fix", "ignore", "html", "report", "prompt_seconds"}
+    | {"to", "int8", "fix", "ignore", "html", "report", "prompt_seconds", "min_replicas", "max_replicas"}
     | {name for model in TRAIN_MODELS for name in model.model_fields}
     | {*ServeOptions.model_fields, *ClusterOptions.model_fields}
 )

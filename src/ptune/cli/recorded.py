@@ -27,7 +27,7 @@ def options_of(backbone: str, data: str, report_to: str, models: Sequence[BaseMo
 
     Places on this machine become absolute paths, so that a run can be resumed from another folder.
     """
-    places = {"backbone": _absolute(backbone), "data": _absolute(data)}
+    places = {"backbone": absolute(backbone), "data": absolute(data)}
     options = {name: place for name, place in places.items() if place != "-"}  # standard input is read only once
     if report_to != "none":
         options["report_to"] = report_to
@@ -94,7 +94,8 @@ def _shown(options: Mapping[str, Any], name: str, now: bool = False) -> str:
     return f"{'is now' if now else 'was'} {options[name]!r}"
 
 
-def _absolute(place: str) -> str:
+def absolute(place: str) -> str:
+    """Return the absolute path of a place on this machine, and anything else unchanged."""
     path = Path(place).expanduser()
     return str(path.resolve()) if path.exists() else place
 

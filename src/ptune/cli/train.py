@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ptune.cli.check import say_findings
 from ptune.cli.options import (
     BackboneOptions,
     BackboneSettings,
+    Cluster,
+    ClusterOptions,
     Data,
     DataOptions,
     Json,
@@ -30,6 +32,7 @@ from ptune.cli.staging import check_resume, local_folder
 from ptune.cli.terminal import Terminal, type_and_device
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
+from ptune.errors import ConfigError
 from ptune.evaluation.chance import describe_interval
 from ptune.launched import is_first
 from ptune.model.config import PromptConfig
@@ -55,8 +58,10 @@ def train(
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     report_to: Report = "none",
     report: bool = True,
-    config: Target | None = None,  # noqa: ARG001 (read before parsing, see config_file)
+    config: Target | None = None,
+    workers: Annotated[int | None, Parameter(group="Cluster", validator=validators.Number(gte=1))] = None,
     json: Json = False,
+    cluster: Cluster = None,
     data_options: Data = None,
     backbone_options: BackboneSettings = None,
     prompt: PromptSettings = None,
@@ -76,6 +81,7 @@ def train(
       ptune train --config run.yaml --seed 1
       ptune train --resume --output reviews
       ptune train --backbone ./my-bert --data reviews.csv --output reviews --report-to tensorboard
+      ptune train --backbone ./my-bert --data reviews.csv --output reviews --scale ray --workers 4
 
     Parameters
     ----------
@@ -98,7 +104,20 @@ def train(
         Write report.html at the end; its pictures as PNG too, with pip install 'ptune[report]'.
     config
         YAML, TOML or JSON file with any of these options; also a URL. Options on the command line take precedence.
+    workers
+        Processes that train together, with --scale ray; each takes --batch-size rows of a step. Default: one for each
+        GPU, without GPUs one for each CPU.
     """
+    given = locals().copy()
+    cluster = cluster or ClusterOptions()
+    if cluster.scale == "ray":
+        from ptune.cli.train_on_cluster import train_on_cluster
+
+        local = {name: value for name, value in given.items() if name not in ("cluster", "workers", "config")}
+        train_on_cluster(local, cluster, workers)
+        return
+    if workers is not None or cluster.ray_address is not None:
+        raise ConfigError("--workers and --ray-address are for --scale ray; add it, or leave them out")
     from ptune.training.train import check_output
 
     terminal = Terminal(json)

@@ -22,7 +22,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 @pytest.fixture
-def streams(monkeypatch):
+def streams(capsys, monkeypatch):
     """The process's own streams again, after a worker has taken them."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)

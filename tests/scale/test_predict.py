@@ -17,10 +17,12 @@ import pyarrow.parquet as parquet
 import pytest
 
 import ptune
+from ptune.atomic import write_files
 from ptune.cli import main
-from ptune.errors import DataError
+from ptune.errors import ConfigError, DataError
 from ptune.inference.classifier import load
 from ptune.inference.tally import Tally
+from ptune.places import as_place
 from ptune.scale.predict import PredictJob, Predictor, _read
 from ptune.scale.predict_files import Shards, list_files
 from tests.conftest import review_rows, write_jsonl
@@ -79,6 +81,22 @@ def test_the_shards_hold_the_rows_of_the_local_command(adapter, tmp_path) -> Non
     assert [list(row.values())[:4] for row in rows] == [list(row.values())[:4] for row in expected]
     scores = [[row["score_positive"] for row in some[:19]] for some in (rows, expected)]
     np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_input_and_output_may_be_in_an_object_store(adapter, tmp_path) -> None:
+    store, text = as_place("memory://cluster"), "text\n" + "a fine film\n" * 10
+    write_files(store / "in", {"new.csv": text.encode()})
+    shards = Shards(store / "out")
+    shards.begin({"adapter": "a"}, overwrite=False)
+    run_blocks(PredictJob(partial(load, adapter), list_files("memory://cluster/in"), shards, block_rows=8))
+    assert [place.name for place in shards.finished()] == ["00000-000000.parquet", "00000-000001.parquet"]
+    tally = shards.tally()
+    assert tally is not None
+    assert tally.rows == 10
+    with pytest.raises(ConfigError, match=r"other settings \(adapter\)"):
+        shards.begin({"adapter": "b"}, overwrite=False)
+    shards.begin({"adapter": "b"}, overwrite=True)
+    assert shards.finished() == []
 
 
 def test_columns_have_one_type_in_all_shards(adapter, tmp_path) -> None:

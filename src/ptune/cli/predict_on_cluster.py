@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from ptune.cli.progress import rows_progress
@@ -49,10 +50,10 @@ def predict_on_cluster(
     import_ray()  # before anything is read or written
     if source == STANDARD_INPUT:
         raise ConfigError("--scale ray reads files that all workers see; give --input a file or a folder")
-    if output.suffix.lower() in SUFFIXES and output.suffix.lower() != ".parquet":
+    if PurePath(output.name).suffix.lower() in {*SUFFIXES} - {".parquet"}:
         raise ConfigError(f"output '{output}': with --scale ray this is a folder of Parquet files; give its name")
     next(read_rows(list_files(source)[0]), None)  # because starting a cluster takes longer
-    files, shards = list_files(source), Shards(output.expanduser().resolve())
+    files, shards = list_files(source), Shards(output.resolve() if isinstance(output, Path) else output)
     facts = {"text": columns.text, "text_pair": columns.text_pair, "on_empty": on_empty, **_facts(load, files)}
     shards.begin(facts, overwrite)
     finished = frozenset(path.name for path in shards.finished())

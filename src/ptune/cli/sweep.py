@@ -26,6 +26,7 @@ from ptune.cli.sweep_table import describe_values, show_trials
 from ptune.cli.terminal import Terminal
 from ptune.cli.train import load
 from ptune.errors import ConfigError
+from ptune.places import is_url
 
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
@@ -230,6 +231,8 @@ class _Plan:
             missing.append("output")
         if missing:
             raise ConfigError(f"{where}missing {' and '.join(missing)}; every trial needs it")
+        if is_url(output or options["output"]):
+            raise ConfigError(f"{where}output '{output or options['output']}' is a URL; a sweep needs a folder on disk")
         try:
             settings = read_settings(section, options)
         except ConfigError as err:

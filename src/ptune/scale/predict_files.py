@@ -24,9 +24,9 @@ from ptune.places import Place, as_place
 
 MANIFEST_FILE = "_predict.json"  # readers of Parquet folders skip names that begin with _
 TALLY_KEY = b"ptune"  # of the counts of a shard, in its metadata
+_SHARD = re.compile(r"\d{5,}-\d{6,}\.parquet")
 # Rows of a block. A worker that is lost has at most so many to compute again.
 BLOCK_ROWS = 8192
-_SHARD = re.compile(r"\d{5}-\d{6,}\.parquet")
 
 
 def list_files(source: str) -> list[DataFile]:
@@ -88,9 +88,8 @@ class Shards:
 
     def finished(self) -> list[Place]:
         """Return the shards that are complete, in the order of the input."""
-        if not self.folder.is_dir():
-            return []
-        return sorted((place for place in self.folder.iterdir() if _SHARD.fullmatch(place.name)), key=str)
+        places: list[Place] = sorted(self.folder.iterdir(), key=str) if self.folder.exists() else []
+        return [place for place in places if _SHARD.fullmatch(place.name)]
 
     def tally(self) -> Tally | None:
         """Return the counts of all shards that are complete; None if there are none."""
@@ -98,8 +97,8 @@ class Shards:
 
         total: Tally | None = None
         for path in self.finished():
-            with path.open("rb") as file:
-                counts = Tally.from_json(parquet.read_schema(file).metadata[TALLY_KEY].decode())
+            with path.open("rb") as content:
+                counts = Tally.from_json(parquet.read_schema(content).metadata[TALLY_KEY].decode())
             total = counts if total is None else total + counts
         return total
 
@@ -116,7 +115,8 @@ class Shards:
         """
         manifest = self.folder / MANIFEST_FILE
         if manifest.exists():
-            before = json.loads(manifest.read_text(encoding="utf-8"))
+            with manifest.open("rb") as content:
+                before = json.load(content)
             if before == facts:
                 return
             if not overwrite:
@@ -129,8 +129,7 @@ class Shards:
                     field="output",
                     value=str(self.folder),
                 )
-            for path in self.finished():
-                path.unlink()
+            write_files(self.folder, {}, remove=[path.name for path in self.finished()])
         elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise ConfigError(
                 f"output '{self.folder}' should be a new or empty folder for the shards of the prediction",

@@ -83,6 +83,7 @@ def _facts(load: Any, files: list[DataFile]) -> dict[str, Any]:
         "backbone": backbone,
         "threshold": threshold,
         "precision": options["precision"],
+        "quantize": options["quantize"],
         "dtype": options["dtype"],
         "block_rows": BLOCK_ROWS,
         "input": facts_of(files),

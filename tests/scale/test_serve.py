@@ -97,7 +97,7 @@ def serving(folder):
         yield process, port
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.long

@@ -44,12 +44,12 @@ def serve_on_cluster(
     entries = Catalogue(settings.adapters).look().new
     held = max(1, settings.adapter_memory // max([entry.file.bytes for entry in entries], default=1))
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     with (
         cluster(options.ray_address, None) as ray,
         served(settings, replicas, plan_workers(ray, replicas.most), min(held, 10_000)),
     ):
+        for number in (signal.SIGINT, signal.SIGTERM):  # now, because Ray has set handlers of its own
+            signal.signal(number, lambda *_: stop.set())
         announce([entry.name for entry in entries])
         while not stop.wait(1):
             pass

@@ -7,6 +7,7 @@ the engines that hold its adapter.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def served(settings: ServeSettings, replicas: Replicas, workers: Workers, held: 
     from ray import serve
     from ray.serve.config import HTTPOptions
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = {"log_level": "ERROR", "enable_access_log": False}
     try:
         serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port), logging_config=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import subprocess
 import sys
 
 import pytest
@@ -75,12 +76,12 @@ def test_what_workers_could_not_share_is_refused(backbone_folder, reviews, tmp_p
 
 
 @pytest.mark.long
-def test_two_workers_of_a_cluster_equal_one_process(backbone_folder, reviews, tmp_path, capsys) -> None:
+def test_two_workers_of_a_cluster_equal_one_process(backbone_folder, reviews, tmp_path) -> None:
     places = ["--backbone", str(backbone_folder("bert")), "--data", str(reviews)]
     main(["train", *places, "--output", str(tmp_path / "one"), *OPTIONS, "--epochs", "2", "--batch-size", "12"])
-    capsys.readouterr()
     arguments = [*places, "--output", str(tmp_path / "two"), *OPTIONS, "--epochs", "2", "--batch-size", "6", "--json"]
-    main(["train", *arguments, "--scale", "ray", "--workers", "2"])
-    out, _ = capsys.readouterr()
-    assert json.loads(out.splitlines()[-1])["adapter"] == str(tmp_path / "two")
+    command = [sys.executable, "-W", "ignore", "-m", "ptune", "train", *arguments, "--scale", "ray", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["adapter"] == str(tmp_path / "two")
     _same(tmp_path / "one", tmp_path / "two")

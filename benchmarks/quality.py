@@ -213,6 +213,8 @@ def _means(cells: list[Cell]) -> Cell:
         if own:
             f1 = round(100 * statistics.mean(figures["f1"] for figures in own), 2)
             line[split] = {**accuracies([figures["accuracy"] for figures in own]), "f1": f1}
+            if all("matthews" in figures for figures in own):
+                line[split]["matthews"] = round(100 * statistics.mean(figures["matthews"] for figures in own), 2)
     line["seconds"] = round(statistics.mean(cell["seconds"] for cell in cells))
     return line
 

@@ -45,11 +45,9 @@ def message(folder: Path, **options: object) -> str:
     return said
 
 
-@pytest.mark.parametrize(
-    "method", ["gptq", "awq", "bitsandbytes", "hqq", "quanto", "eetq", "aqlm", "compressed-tensors"]
-)
+@pytest.mark.parametrize("method", ["gptq", "awq", "hqq", "quanto", "eetq", "aqlm", "compressed-tensors"])
 def test_quantised_weights_without_their_library(method, configure) -> None:
-    settings = {"quant_method": method, "bits": 4, "load_in_4bit": True, "config_groups": {}}
+    settings = {"quant_method": method, "bits": 4, "config_groups": {}}
     said = message(configure(quantization_config=settings))
     assert said.endswith("; install what it needs, or use the model's original weights, which are not quantised")
 

@@ -22,33 +22,24 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return capsys.readouterr().err
 
 
-@pytest.fixture
-def streams(capsys, monkeypatch):
-    """The process's own streams again, after a worker has taken them."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
-    monkeypatch.setattr(sys, "stderr", sys.stderr)
-    return monkeypatch
-
-
 @pytest.mark.parametrize(("rank", "sent"), [("0", [("output", ("stdout", "line"))]), ("1", [])])
-def test_what_the_first_worker_prints_is_printed_by_the_command(rank, sent, streams, capsys) -> None:
+def test_what_the_first_worker_prints_is_printed_by_the_command(rank, sent, monkeypatch, capsys) -> None:
     messages: queue.Queue = queue.Queue()
-    streams.setenv("RANK", rank)
+    monkeypatch.setenv("RANK", rank)
     _run_worker({"work": lambda: sys.stdout.write("line"), "messages": messages})
     assert list(messages.queue) == sent
-    streams.undo()
     capsys.readouterr()
     messages.put(("end", ""))
     _print(messages, [])
     assert capsys.readouterr().out == "".join(text for _, (_, text) in sent)
 
 
-def test_an_error_of_a_worker_is_raised_by_the_command(streams) -> None:
+def test_an_error_of_a_worker_is_raised_by_the_command(monkeypatch) -> None:
     def fail() -> None:
         raise DataError("data 'a.csv': there is no such file")
 
     messages: queue.Queue = queue.Queue()
-    streams.setenv("RANK", "1")
+    monkeypatch.setenv("RANK", "1")
     with pytest.raises(DataError):
         _run_worker({"work": fail, "messages": messages})
     messages.put(("end", ""))
@@ -72,7 +63,7 @@ def test_options_that_do_not_go_together_are_named(options, said, backbone_folde
 def test_what_workers_could_not_share_is_refused(backbone_folder, reviews, tmp_path, capsys) -> None:
     bert = ["--backbone", backbone_folder("bert"), "--scale", "ray"]
     assert "all workers need the folder as a path" in failure(capsys, *bert, "--data", reviews, "--output", "s3://b/a")
-    assert "reads data that all workers see" in failure(capsys, *bert, "--data", "-", "--output", tmp_path)
+    assert "reads data that all workers see" in failure(capsys, *bert, "--data=-", "--output", tmp_path)
 
 
 @pytest.mark.long

@@ -114,7 +114,7 @@ def train(
         from ptune.cli.train_on_cluster import train_on_cluster
 
         local = {name: value for name, value in given.items() if name not in ("cluster", "workers", "config")}
-        train_on_cluster(local, cluster, workers)
+        train_on_cluster(train, local, cluster, workers)
         return
     if workers is not None or cluster.ray_address is not None:
         raise ConfigError("--workers and --ray-address are for --scale ray; add it, or leave them out")

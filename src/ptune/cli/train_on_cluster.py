@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ from ptune.cli.terminal import log_to_stderr
 from ptune.errors import ConfigError
 
 
-def train_on_cluster(arguments: Mapping[str, Any], cluster: ClusterOptions, workers: int | None) -> None:
+def train_on_cluster(
+    train: Callable[..., None], arguments: Mapping[str, Any], cluster: ClusterOptions, workers: int | None
+) -> None:
     """Run `ptune train` in the workers of a Ray cluster.
 
     Args:
-        arguments: of the command's function. Local places in them become absolute, for workers with other folders.
+        train: the command's function.
+        arguments: of that function. Local places in them become absolute, for workers with other folders.
         cluster: which cluster.
         workers: how many processes; None: see `ptune.scale.train.train_on_ray`.
 
@@ -34,11 +37,11 @@ def train_on_cluster(arguments: Mapping[str, Any], cluster: ClusterOptions, work
     if arguments["data"] == "-":
         raise ConfigError("--scale ray reads data that all workers see; give --data a file or a folder")
     places = {name: absolute(arguments[name]) for name in ("backbone", "data")}
-    train_on_ray(partial(_work, {**arguments, **places, "output": output.resolve()}), cluster.ray_address, workers)
+    train_on_ray(
+        partial(_work, train, {**arguments, **places, "output": output.resolve()}), cluster.ray_address, workers
+    )
 
 
-def _work(arguments: dict[str, Any]) -> None:
-    from ptune.cli.train import train
-
+def _work(train: Callable[..., None], arguments: dict[str, Any]) -> None:
     log_to_stderr()
     train(**arguments)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
 from ptune import errors
@@ -72,13 +73,15 @@ def train_on_ray(work: Callable[[], None], ray_address: str | None, workers: int
 def _run_worker(config: dict[str, Any]) -> None:
     """Run the training in a worker."""
     messages = config["messages"]
-    if os.environ["RANK"] == "0":
-        sys.stdout, sys.stderr = _Sender(messages, "stdout"), _Sender(messages, "stderr")  # type: ignore[assignment]
-    try:
-        config["work"]()
-    except PtuneError as err:
-        messages.put((_ERROR, (type(err).__name__, str(err))))
-        raise
+    with ExitStack() as streams:
+        if os.environ["RANK"] == "0":
+            streams.enter_context(redirect_stdout(_Sender(messages, "stdout")))  # type: ignore[type-var]
+            streams.enter_context(redirect_stderr(_Sender(messages, "stderr")))  # type: ignore[type-var]
+        try:
+            config["work"]()
+        except PtuneError as err:
+            messages.put((_ERROR, (type(err).__name__, str(err))))
+            raise
 
 
 class _Sender:

@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/ptune demo
 
 test: install
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # What is too long for every change: all families of backbones in detail, the site, the notebooks; five minutes on two cores.
 test-long: install $(VENV)/.docs

@@ -239,6 +239,7 @@ def test_int8_says_how_many_answers_agree(make, tmp_path, capsys) -> None:
     assert "the weights of the linear layers have 8 bits" in readme
 
 
+@pytest.mark.long
 def test_a_program_of_torch_answers_without_transformers(program) -> None:
     printed, values = program.run(allowed=("torch",))
     torch.testing.assert_close(values, program.expected(), rtol=0, atol=1e-4)

@@ -354,7 +354,9 @@ def process_of(*arguments: str, **environment: str) -> Iterator[tuple[subprocess
 @pytest.mark.slow
 def test_sigterm_under_load_answers_every_request(adapters) -> None:
     refused, lost, answered = [], [], []
-    with process_of(str(adapters), "--drain-seconds", "0.5", PTUNE_SERVE_DEFAULT_ADAPTER="reviews") as (
+    with process_of(
+        str(adapters), "--drain-seconds", "0.5", "--max-wait", "60", PTUNE_SERVE_DEFAULT_ADAPTER="reviews"
+    ) as (
         process,
         client,
     ):

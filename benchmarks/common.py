@@ -114,6 +114,11 @@ def peft_model(backbone: Any, classes: int, kind: str = "guide") -> torch.nn.Mod
         return get_peft_model(base.to(backbone.device), configs[kind])
 
 
+def in_bfloat16(options: argparse.Namespace) -> argparse.Namespace:
+    """The same options for a backbone in bfloat16."""
+    return argparse.Namespace(**{**vars(options), "dtype": "bfloat16"})
+
+
 def _shown(argument: str) -> str:
     """A path's last part: where the data lies on this machine is nobody's business."""
     return Path(argument).name if "/" in argument else argument

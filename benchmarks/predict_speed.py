@@ -29,7 +29,19 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from common import CLASSES, Cell, drawn_pairs, interleave, load_model, parse, peft_model, report, speed_options, speeds
+from common import (
+    CLASSES,
+    Cell,
+    drawn_pairs,
+    in_bfloat16,
+    interleave,
+    load_model,
+    parse,
+    peft_model,
+    report,
+    speed_options,
+    speeds,
+)
 
 import ptune
 from ptune.data.writers import open_writer
@@ -73,12 +85,10 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
         for first, second in islice(cycle(_pairs(options.data, backbone)), options.rows):
             file.write(json.dumps({"text": first, "text_pair": second}) + "\n")
     runners: dict[str, Callable[[], float]] = {PEER: partial(run_peft, PeftFile(backbone), texts, folder, options.rows)}
-    classifiers = _classifiers(backbone, folder / name, options)
+    classifiers = _classifiers(backbone, folder / name, options.adapter, options.precision)
     if options.bfloat16:
-        half = load_model(name, folder, argparse.Namespace(**{**vars(options), "dtype": "bfloat16"}))
-        halves = _classifiers(
-            half, folder / f"{name}-bfloat16", argparse.Namespace(**{**vars(options), "precision": []})
-        )
+        half = load_model(name, folder, in_bfloat16(options))
+        halves = _classifiers(half, folder / f"{name}-bfloat16", options.adapter, ())
         classifiers |= {f"{title}, bfloat16": classifier for title, classifier in halves.items()}
     for title, classifier in classifiers.items():
         runners[title] = partial(run_ptune, classifier, texts, folder, options.rows)
@@ -114,16 +124,18 @@ class NoPrompt(ptune.PromptClassifier):
         return torch.empty(0, self.backbone.embedding_width)
 
 
-def _classifiers(backbone: Backbone, folder: Path, options: argparse.Namespace) -> dict[str, TextClassifier]:
-    """By title: each adapter on PyTorch's backbone and in every precision."""
-    if options.adapter:
-        adapters = {"ptune": Path(options.adapter)}
+def _classifiers(
+    backbone: Backbone, folder: Path, trained: str | None, precisions: Sequence[str]
+) -> dict[str, TextClassifier]:
+    """By title: each adapter, or the trained one alone, on PyTorch's backbone and in every precision."""
+    if trained:
+        adapters = {"ptune": Path(trained)}
     else:
         adapters = {title: _adapter(backbone, method, folder / method) for title, method in METHODS.items()}
     classifiers = {}
     for title, adapter in adapters.items():
         classifiers[title] = ptune.load(adapter, backbone)
-        for precision in options.precision:
+        for precision in precisions:
             classifiers[f"{title}, {precision}"] = ptune.load(adapter, backbone, precision=precision)
     return classifiers
 

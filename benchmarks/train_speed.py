@@ -32,6 +32,7 @@ from common import (
     CLASSES,
     Cell,
     clock,
+    in_bfloat16,
     interleave,
     like_blocks,
     load_model,
@@ -85,8 +86,7 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
     backbone = load_model(name, folder, options)
     backbones = {"": backbone}
     if options.bfloat16:
-        half = argparse.Namespace(**{**vars(options), "dtype": "bfloat16"})
-        backbones[", bfloat16"] = load_model(name, folder, half)
+        backbones[", bfloat16"] = load_model(name, folder, in_bfloat16(options))
     rows, labels = training_rows(options.data, backbone)
     blocks = like_blocks(rows, options.steps, BATCH)
     alike, spread = [row for block in blocks for row in block], spread_rows(rows, options.steps * BATCH)

@@ -20,6 +20,7 @@ LAYERS = (
     "launched",
     "hub",
     "cache",
+    "extras",
     "places",
     "atomic",
     "settings_file",

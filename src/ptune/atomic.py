@@ -36,10 +36,8 @@ def write_files(folder: Place, files: Mapping[str, bytes], remove: Sequence[str]
         OutputError: the folder or a file cannot be written. Existing files are intact.
     """
     if isinstance(folder, RemotePath):
-        try:
+        with _uploading(folder):
             folder.write_files(files, remove)
-        except UnreachableError as err:
-            raise _cannot_write(folder, err) from err
         return
     new = _missing_folders(folder)
     make_folder(folder)
@@ -136,13 +134,21 @@ def _uploaded_file(path: RemotePath, mode: str) -> Iterator[IO[str] | IO[bytes]]
     handle, name = tempfile.mkstemp(prefix="ptune-")
     os.close(handle)
     try:
-        with Path(name).open(mode, **_text_options(mode)) as file:
-            yield file
-        path.upload(Path(name))
-    except UnreachableError as err:
-        raise _cannot_write(path, err) from err
+        with _uploading(path):
+            with Path(name).open(mode, **_text_options(mode)) as file:
+                yield file
+            path.upload(Path(name))
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _uploading(place: RemotePath) -> Iterator[None]:
+    """Turn the error of a place that cannot be reached into that of one that cannot be written."""
+    try:
+        yield
+    except UnreachableError as err:
+        raise _cannot_write(place, err) from err
 
 
 def _text_options(mode: str) -> dict[str, Any]:
@@ -170,10 +176,8 @@ def try_folder(folder: Place) -> None:
         OutputError: the folder cannot be created or written into.
     """
     if isinstance(folder, RemotePath):
-        try:
+        with _uploading(folder):
             folder.try_writing()
-        except UnreachableError as err:
-            raise _cannot_write(folder, err) from err
         return
     new = _missing_folders(folder)
     try:

@@ -14,8 +14,6 @@ pooler, also its output [B, H].
 
 from __future__ import annotations
 
-import importlib
-import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +23,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ptune.data.batch import Inputs
-from ptune.errors import BackboneError, ConfigError
+from ptune.errors import BackboneError
+from ptune.extras import import_extra
 from ptune.model.backbone import Backbone
 from ptune.model.entry import Entry
 
@@ -92,15 +91,7 @@ def require(package: str) -> Any:
     Raises:
         ConfigError: the package is not installed.
     """
-    # Block the package with which OpenVINO sends usage data over the network.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        return importlib.import_module(package)
-    except ImportError as err:
-        raise ConfigError(
-            f"`precision` needs the package {package}, which is not installed; pip install 'ptune[openvino]'",
-            field="precision",
-        ) from err
+    return import_extra(package, "`precision`", "'ptune[openvino]'", field="precision")
 
 
 class _Traced(nn.Module):

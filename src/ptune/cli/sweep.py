@@ -141,16 +141,20 @@ def _results(plan: _Plan, task: Task, trials: Sequence[Trial], best: Trial) -> d
         "best_trial": best.number,
         "settings": best.values,
         "metrics": best.metrics,
-        "states": {state: sum(trial.state == state for trial in trials) for state in ("finished", "stopped", "failed")},
+        "states": _states(trials),
         "importance": importance,
         "adapter": str(adapter),
         "trials": str(task.output / TABLE_FILE),
     }
 
 
+def _states(trials: Sequence[Trial]) -> dict[str, int]:
+    """Return how many trials have ended in each way."""
+    return {state: sum(trial.state == state for trial in trials) for state in ("finished", "stopped", "failed")}
+
+
 def _summary(trials: Sequence[Trial], best: Trial, metric: str, seconds: float) -> str:
-    counts = [(state, sum(trial.state == state for trial in trials)) for state in ("finished", "stopped", "failed")]
-    listed = ", ".join(f"{count} {state}" for state, count in counts if count)
+    listed = ", ".join(f"{count} {state}" for state, count in _states(trials).items() if count)
     found = f"{metric} {best.value:.4f} with {describe_values(best)}"
     return f"{len(trials)} trials in {seconds:.0f} s: {listed}; best is trial {best.number}: {found}"
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from typing import Any, Literal
 
-from ptune.errors import ConfigError
+from ptune.extras import import_extra
 
 Format = Literal["onnx", "openvino", "torch"]
 FORMATS: tuple[Format, ...] = ("onnx", "openvino", "torch")
@@ -37,14 +35,4 @@ def require(package: str, extra: str) -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    # Block the package with which OpenVINO sends usage data over the network.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        return importlib.import_module(package)
-    except ImportError as err:
-        raise ConfigError(
-            f"`to='{extra}'` needs the package {package.split('.')[0]}, which is not installed; pip install "
-            f"'ptune[{extra}]'",
-            field="to",
-            value=extra,
-        ) from err
+    return import_extra(package, f"`to='{extra}'`", f"'ptune[{extra}]'", field="to", value=extra)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ptune.errors import BackboneError, ConfigError, unknown_choice
+from ptune.extras import import_extra
 from ptune.model import attention
 from ptune.model.backbone import Backbone
 from ptune.model.config import DeviceMap, DType
@@ -220,13 +221,7 @@ def check_device_map(device_map: str | None, random_weights: bool) -> None:
         raise unknown_choice("device_map", device_map, DEVICE_MAPS)
     if random_weights:
         raise ConfigError("`device_map` places weights that are read, and these are random; leave `device_map` out")
-    try:
-        import accelerate  # noqa: F401
-    except ImportError as err:
-        raise ConfigError(
-            "`device_map` needs the package accelerate, which is not installed; pip install accelerate",
-            field="device_map",
-        ) from err
+    import_extra("accelerate", "`device_map`", "accelerate", field="device_map")
 
 
 def pick_device(device: str) -> torch.device:

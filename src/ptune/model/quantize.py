@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ptune.errors import BackboneError, ConfigError, unknown_choice
+from ptune.extras import import_extra
 from ptune.model.config import Quantize
 from ptune.model.locate import Location
 
@@ -37,14 +38,8 @@ def check_quantize(quantize: str | None, location: Location, random_weights: boo
             value=quantize,
             expected="none",
         )
-    try:
-        import accelerate  # noqa: F401
-        import bitsandbytes  # noqa: F401
-    except ImportError as err:
-        raise ConfigError(
-            f"`quantize` needs the package {err.name}, which is not installed; pip install 'ptune[quantize]'",
-            field="quantize",
-        ) from err
+    for package in ("accelerate", "bitsandbytes"):
+        import_extra(package, "`quantize`", "'ptune[quantize]'", field="quantize")
 
 
 def quantization(quantize: str, config: Any, with_head: str, dtype: str) -> Any:

@@ -39,4 +39,6 @@ def shared_backbone(
         there = target.index is None or backbone.device.index == target.index
         return backbone.device.type == target.type and there and str(backbone.dtype) == f"torch.{dtype}"
 
-    return _backbones.get(key, lambda: load_at(location, dtype, target, False, quantize, device_map), as_made)
+    return _backbones.get(
+        key, lambda: load_at(location, dtype, target, quantize=quantize, device_map=device_map), as_made
+    )

@@ -37,6 +37,7 @@ SOURCES = (
     "ptune.backends.export",
     "ptune.backends.openvino.quantize",
     "ptune.data.batch",
+    "ptune.extras",
     "ptune.model.attention",
     "ptune.model.backbone",
     "ptune.model.entry",

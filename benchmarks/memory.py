@@ -1,6 +1,6 @@
 """Memory, each measurement in a process of its own. Linux.
 
-    python benchmarks/memory.py [--models minilm roberta-base ...] [--data DATA] [--steps 6]
+    python benchmarks/memory.py [--models minilm roberta-base ...] [--data DATA] [--steps 6] [--checkpointing]
     python benchmarks/memory.py --adapters 200 [--models minilm ...]
     python benchmarks/memory.py --growth 2000 --dtype bfloat16 [--models minilm ...]
 
@@ -47,6 +47,7 @@ from ptune.model.locate import locate
 from ptune.training.steps import Rows
 
 GROWTH_BATCH = 8
+CHECKPOINTING = ", checkpointing"
 
 
 def main() -> None:
@@ -68,6 +69,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(repeats=1)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--bfloat16", action="store_true", help="ptune on a bfloat16 backbone as well")
+    parser.add_argument("--checkpointing", action="store_true", help="ptune with gradient checkpointing as well")
     parser.add_argument("--adapters", type=int, default=0, help="measure so many adapters instead of training")
     parser.add_argument("--growth", type=int, default=0, help="measure the growth over so many steps instead")
     parser.add_argument("--load", nargs=2, metavar=("PRECISION", "FOLDER"), help=argparse.SUPPRESS)
@@ -86,6 +88,7 @@ def measure(options: argparse.Namespace) -> Cell:
             content = [(rows[row].ids, rows[row].segments, labels[row]) for row in chosen]
             (Path(folder) / "rows.json").write_text(json.dumps(content), encoding="utf-8")
             names = list(methods(backbone))
+            names += [name + CHECKPOINTING for name in names] if options.checkpointing else []
             del backbone
             table = {method: _least(name, method, folder, options, options.dtype) for method in [PEER, *names]}
             if options.bfloat16:
@@ -120,7 +123,9 @@ def _child(name: str, method: str, folder: Path, options: argparse.Namespace) ->
         train = PeftTraining(source, encoded, labels).plain_loop
     else:
         backbone = ptune.load_backbone(path, dtype=options.dtype, device=options.device, random_weights=random_weights)
-        train = ptune_runner(backbone, Rows(encoded, torch.tensor(labels)), methods(backbone)[method])
+        own = Rows(encoded, torch.tensor(labels))
+        prompt = methods(backbone)[method.removesuffix(CHECKPOINTING)]
+        train = ptune_runner(backbone, own, prompt, checkpointing=method.endswith(CHECKPOINTING))
     loaded = _memory(device, start=True)
     train()
     peak = _memory(device, start=False)

@@ -10,6 +10,7 @@
     ptune deep, N tokens    keys and values in every layer
     ..., bfloat16           with --bfloat16: the same with the frozen backbone in bfloat16
     ..., compiled           with --compile: the same through torch.compile, which compiles before the first round
+    ..., checkpointing      with --checkpointing: the same with gradient checkpointing
     floor of ...            the matrix products of that method's step alone in the same number type, see floor.py
 
 All else trains in the same number type, and all by batches of 32. Rows are as long as those of lengths.json, or come
@@ -72,6 +73,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6, help="steps of one round")
     parser.add_argument("--bfloat16", action="store_true", help="ptune on a bfloat16 backbone as well")
     parser.add_argument("--compile", action="store_true", help="ptune through torch.compile as well")
+    parser.add_argument("--checkpointing", action="store_true", help="ptune with gradient checkpointing as well")
     return parse(parser, arguments, {"models": ["minilm"], "steps": 3, "repeats": 2})
 
 
@@ -104,6 +106,9 @@ def _table(name: str, folder: Path, options: argparse.Namespace) -> Cell:
             if options.compile:
                 runners[f"{method}{kind}, compiled"] = ptune_runner(one, own, prompt, compiled=True)
                 floors[f"{method}{kind}, compiled"] = floor
+            if options.checkpointing:
+                runners[f"{method}{kind}, checkpointing"] = ptune_runner(one, own, prompt, checkpointing=True)
+                floors[f"{method}{kind}, checkpointing"] = floor
     seconds = interleave(runners, options.repeats)
     table = speeds(seconds, PEER)
     for method, floor in floors.items():
@@ -136,12 +141,14 @@ def ptune_runner(
     compiled: bool = False,
     batch: int = BATCH,
     on_step: Callable[[int], None] | None = None,
+    checkpointing: bool = False,
 ) -> Callable[[], float]:
     """Seconds a row of ptune's training loop, up to the last step of an epoch over the rows."""
     model = ptune.PromptClassifier.from_backbone(backbone, prompt, labels=[str(number) for number in range(CLASSES)])
     classifier = TextClassifier.around(model)
     task = Task(len(rows.encoded), len(rows.encoded), CLASSES, backbone.output_width)
-    config = TrainConfig(epochs=1, batch_size=batch, compile=compiled).settle(prompt, task)
+    chosen = TrainConfig(epochs=1, batch_size=batch, compile=compiled, gradient_checkpointing=checkpointing)
+    config = chosen.settle(prompt, task)
 
     def stop(done: int, total: int, *_: object) -> None:
         if on_step is not None:

@@ -90,8 +90,8 @@ def sizing_tables() -> str:
         f"Measured on {results['facts']['date']}: all-MiniLM-L6-v2, adapters with the default settings, made-up texts of "
         f"{results['options']['words']} words, {results['facts']['threads']} cores, which also sent the load.{note}",
         "",
-        f"A server with one adapter takes {first['mb']} MB, and each further adapter {further['mb']:.2f} MB, of which "
-        f"{further['file_mb']:.2f} MB are in its file (up to {further['adapters']:,} adapters).",
+        f"A server with one adapter takes {first['mb']} MB, and each further adapter {further['mb']:.2f} MB "
+        f"in bfloat16 (its file: {further['file_mb']:.2f} MB in float32; measured with {further['adapters']:,} adapters).",
         "",
         "| precision | rows per second, 1 text a request | 8 texts | 32 texts | memory |",
         "|---|---|---|---|---|",

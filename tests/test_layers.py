@@ -18,6 +18,7 @@ LAYERS = (
     "errors",
     "version",
     "launched",
+    "processes",
     "hub",
     "cache",
     "extras",

@@ -13,7 +13,7 @@ import torch
 import ptune
 from ptune.cli import main
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
-from ptune.errors import AdapterError, ConfigError, DataError
+from ptune.errors import AdapterError, DataError
 from ptune.inference.classifier import TextClassifier
 from tests.conftest import review_rows
 
@@ -274,9 +274,14 @@ def test_labels_may_be_left_out_of_the_loss_and_have_any_type_of_numbers(backbon
     assert losses[0] == losses[1]
 
 
-def test_gradient_checkpointing_is_refused_in_a_sentence(backbone, tmp_path) -> None:
-    with pytest.raises(ConfigError, match="ptune has no gradient checkpointing; leave `activation_checkpointing` out"):
-        trained(classifier(backbone("bert")), dataset(SINGLE, 8), tmp_path, activation_checkpointing=True)
+def test_gradient_checkpointing_changes_nothing_but_memory(backbone, tmp_path) -> None:
+    models = [classifier(backbone("bert")) for _ in range(2)]
+    for model, checkpointing in zip(models, (False, True), strict=True):
+        folder = tmp_path / str(checkpointing)
+        trained(model, dataset(SINGLE, 8), folder, activation_checkpointing=checkpointing)
+    plain, recomputed = (model.trainable_state() for model in models)
+    for name, tensor in plain.items():
+        assert torch.equal(recomputed[name], tensor), name
 
 
 def test_a_state_of_a_regression_brings_its_unit(backbone) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -161,6 +163,44 @@ def test_under_a_lasting_overload_the_queue_stays_short() -> None:
         await asyncio.sleep(0.01)
         model.gate.set()
         await asyncio.gather(first, *waiting, last)
+
+    run(test)
+
+
+def test_the_whole_queue_is_tried_again_even_if_refusals_do_not_end() -> None:
+    async def test(batcher, model):
+        first = await close_gate(batcher, model)
+        waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
+        await asyncio.sleep(0.01)
+        for wait in (1.0, 2.0, 4.0, 8.0, 8.0):  # the whole queue is full each time
+            batcher._seconds_a_token = 0.004
+            with pytest.raises(RequestError, match="busy"):
+                await submit(batcher)
+            assert batcher._next_try - batcher._refused == pytest.approx(wait)
+            batcher._seconds_a_token = 0.002
+            with pytest.raises(RequestError, match="busy"):
+                await submit(batcher)  # a refusal that does not count
+            batcher._next_try -= wait
+        last = submit(batcher)  # within the whole queue
+        await asyncio.sleep(0.01)
+        model.gate.set()
+        await asyncio.gather(first, *waiting, last)
+
+    run(test)
+
+
+def test_requests_that_come_at_the_same_time_count_before_they_are_in_the_queue() -> None:
+    async def test(batcher, model):
+        await submit(batcher, rows=4)  # 20 tokens
+        batcher._seconds_a_token = 0.005
+        with ExitStack() as stack:
+            for _ in range(6):  # 0.1 s each; more than 0.5 s is too long
+                stack.enter_context(batcher.let_in())
+            with pytest.raises(RequestError, match="busy"):
+                stack.enter_context(batcher.let_in())
+        batcher._refused = batcher._next_try = -math.inf
+        with batcher.let_in():  # those that were answered do not count
+            assert batcher._requests == 1
 
     run(test)
 

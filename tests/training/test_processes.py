@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 import ptune
 from ptune.cli import main
-from ptune.training.processes import Processes, gradients
+from ptune.errors import ConfigError
+from ptune.processes import Processes, gradients
 
 OPTIONS = [
     "--method",
@@ -95,6 +96,59 @@ def test_processes_equal_one(count, places, alone, tmp_path) -> None:
     _same(alone, tmp_path)
     assert "adapter:" in outputs[0][0]
     assert [out for out, _ in outputs[1:]] == [""] * (count - 1)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("bert", ["--method", "deep", "--gradient-checkpointing"]),
+        pytest.param("bert", ["--method", "p-tuning"], marks=pytest.mark.long),
+        pytest.param("llama", ["--method", "p-tuning", "--seeds", "2"], marks=pytest.mark.long),
+        pytest.param("bloom", ["--method", "deep"], marks=pytest.mark.long),
+        pytest.param("albert", ["--method", "deep"], marks=pytest.mark.long),
+        pytest.param("deberta-v2", ["--method", "deep"], marks=pytest.mark.long),
+    ],
+)
+def test_a_backbone_that_is_spread_over_processes_trains_the_same(
+    family, options, backbone_folder, reviews, tmp_path
+) -> None:
+    """With 11 rows a batch and two processes, their numbers of rows and of passes differ."""
+    places = ["--backbone", str(backbone_folder(family)), "--data", str(reviews), *OPTIONS[2:], *options]
+    main(["train", *places, "--output", str(tmp_path / "alone"), "--epochs", "1", "--batch-size", "12"])
+    sharded = [*places, "--output", str(tmp_path / "sharded"), "--epochs", "1", "--batch-size", "6", "--shard"]
+    _finish(_launch(2, sharded))
+    _same(tmp_path / "alone", tmp_path / "sharded")
+
+
+def test_each_process_holds_a_part_of_every_layer(backbone_folder, tmp_path) -> None:
+    program = """
+import sys, torch
+import ptune
+from ptune.processes import Processes
+backbone = ptune.load_backbone(sys.argv[1], dtype="float32", device="cpu", shard=True)
+whole = sum(parameter.numel() for parameter in backbone.base.encoder.parameters())
+held = sum(parameter.to_local().numel() for parameter in backbone.base.encoder.parameters())
+assert held <= 0.52 * whole, (held, whole)
+inputs = ptune.data.batch.Inputs(torch.full((1, 5), 7), None)
+for _ in range(3 if Processes.launched().first else 1):  # the other one has fewer passes
+    with torch.no_grad():
+        states = backbone(inputs).states
+with torch.no_grad():
+    backbone.shards.wait_for_others(lambda: backbone(inputs))
+plain = ptune.load_backbone(sys.argv[1], dtype="float32", device="cpu")
+torch.testing.assert_close(states, plain(inputs).states, atol=1e-5, rtol=1e-5)
+"""
+    _finish(_launch(2, [str(backbone_folder("bert"))], ("-c", program)))
+
+
+def test_a_sharded_backbone_needs_whole_weights(backbone_folder) -> None:
+    with pytest.raises(ConfigError, match="`shard` spreads layers over processes; it cannot be used with `quan"):
+        ptune.load_backbone(str(backbone_folder("bert")), quantize="8bit", shard=True)
+
+
+def test_one_process_shards_nothing(backbone_folder, caplog) -> None:
+    assert ptune.load_backbone(str(backbone_folder("bert")), device="cpu", shard=True).shards is None
+    assert "`shard` has no effect: there is one process" in caplog.text
 
 
 def test_killed_and_resumed_with_one(places, alone, tmp_path) -> None:

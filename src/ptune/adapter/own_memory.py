@@ -11,22 +11,26 @@ import mmap
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 # Smaller tensors stay with torch's allocator: a mapping takes whole pages.
 SMALLEST = 16 * mmap.PAGESIZE
+_FILLING = (nn.init.normal_, nn.init.uniform_, nn.init.constant_, nn.init.kaiming_uniform_)
 
 
 class OwnMemory(TorchFunctionMode):
     """Inside the `with` block, each new uninitialized tensor on the CPU gets a mapping of its own.
 
     Modules create their weights by `torch.empty` and `torch.empty_like`. Copying the weights afterwards would not be
-    enough, because the first copies would leave holes in the C library's memory.
+    enough, because the first copies would leave holes in the C library's memory. The functions of `torch.nn.init` do
+    nothing: the weights are about to be read from a file, and drawing random ones takes a third of the time.
     """
 
     def __torch_function__(self, function: Any, _: Any, args: Any = (), options: Any = None) -> Any:
         options = options or {}
+        if function in _FILLING:
+            return options["tensor"] if "tensor" in options else args[0]
         if function in (torch.empty, torch.empty_like):
             shape = function(*args, **{**options, "device": "meta"})
             like = args[0] if function is torch.empty_like and args else None

@@ -196,6 +196,11 @@ class BackboneOptions(DeviceOptions):
         ge=3,
         description="Cut texts to this many tokens. Default: as many as fit into the backbone with the prompt.",
     )
+    shard: bool = Field(
+        False,
+        description="Spread the layers of a large backbone over the processes that torchrun starts (FSDP2), so that "
+        "each holds a part. No report is written then. Default: each process holds the whole backbone.",
+    )
     random_weights: bool = Field(
         False, description="Create the backbone from its config.json with random weights, for tests and benchmarks."
     )

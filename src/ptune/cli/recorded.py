@@ -20,6 +20,7 @@ from ptune.places import Place
 OPTIONS_FILE = "options.json"
 # Options that may change in the middle of a run. Whether backbone and rows are still the same is seen by themselves.
 _MAY_CHANGE = {"backbone", "data", "data_revision", "revision", "report_to", "device", "checkpoint_steps", "time_limit"}
+_MAY_CHANGE |= {"gradient_checkpointing", "shard"}
 
 
 def options_of(backbone: str, data: str, report_to: str, models: Sequence[BaseModel]) -> dict[str, Any]:

@@ -148,7 +148,8 @@ def train(
             callbacks,
             partial(_begin, folder, options) if first else None,
         )
-        page = report_training(terminal, result, rows) if report and first else None
+        sharded = result.classifier.model.backbone.shards is not None  # one process alone cannot compute anything
+        page = report_training(terminal, result, rows) if report and first and not sharded else None
     reported = {} if page is None else {"report": str(output / page.name)}
     terminal.answer({**summary(result), "adapter": str(output), **reported})
 
@@ -231,7 +232,7 @@ def run(
     from ptune.training.train import train as train_model
 
     training.check_use(data.problem_type)
-    names = ("revision", "dtype", "device", "random_weights", "quantize", "device_map")
+    names = ("revision", "dtype", "device", "random_weights", "quantize", "device_map", "shard")
     loaded = load_backbone(backbone, **{name: getattr(options, name) for name in names})
     model = PromptClassifier.for_data(loaded, data, prompt, seed=training.seed)
     training = settle(training, model, data, output if resume else None)

@@ -125,7 +125,7 @@ def compute_logits(
             return Outcome(job.run(batch_size, tokens), most_tokens)
         except _NoMemoryError as error:
             rows, longest = error.rows, error.longest
-        if batch_size or rows == 1:
+        if batch_size or rows == 1 or classifiers[0].backbone.shards is not None:  # other processes are in that pass
             raise _no_memory(device, rows, longest)
         most_tokens = rows * longest // 2  # always shrinks: a batch of several rows was within the bound
         if device.type == "cuda":

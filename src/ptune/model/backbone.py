@@ -29,8 +29,10 @@ from ptune.model.locate import Location
 from ptune.model.pending import Pending
 from ptune.model.quantize import number_of_weights, quantized
 from ptune.model.row_prompts import RowPrompts, SplitPrompts
+from ptune.model.sharded import Shards
 from ptune.model.trunk import Trunk
 from ptune.model.trunk_positions import BiasedTrunk, DisentangledTrunk
+from ptune.processes import Processes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -52,6 +54,7 @@ class Backbone(nn.Module):
         pooler_missing: True if the checkpoint lacks the weights of its family's pooler.
         read_language_head: a function that reads the pretrained language-model head from where the base was loaded.
         observed: what was observed of a model whose family is not in the table.
+        own_loop: compute the layers of BERT and the like in ptune's own loop. It joins weights that lie in one place.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Backbone(nn.Module):
         pooler_missing: bool = False,
         read_language_head: Callable[[], LanguageHead] | None = None,
         observed: Observed | None = None,
+        own_loop: bool = True,
     ) -> None:
         super().__init__()
         self.location = location
@@ -73,8 +77,9 @@ class Backbone(nn.Module):
         trunks: dict[str, type[Trunk]] = {"bert": Trunk, "mpnet": BiasedTrunk, "deberta": DisentangledTrunk}
         self.quantize = quantized(base)
         spread = getattr(base, "hf_device_map", None) is not None  # hooks of single layers move what they read
-        trunk = trunks[self.family.layers] if self.family.layers and not (self.quantize or spread) else None
-        self.trunk = trunk(base) if trunk is not None and encodes and trunk.suits(base) else None
+        trunk = trunks[self.family.layers] if self.family.layers else None
+        joins = trunk is not None and own_loop and not (self.quantize or spread)
+        self.trunk = trunk(base) if trunk is not None and joins and encodes and trunk.suits(base) else None
         if trunk is not None and self.trunk is None and not self.family.calls_function:
             self.family = replace(self.family, deep="hooks", layers=None)
         self.picks = self.trunk is not None  # True if the last layer can be computed at a single position
@@ -84,6 +89,8 @@ class Backbone(nn.Module):
             self.picks = bool(layout.join) and self.layers > 1
         self.head_weights = head_weights or {}
         self.pooler_missing = pooler_missing
+        self._parameter_count: int | None = None
+        self.shards: Shards | None = None  # set if the layers are spread over several processes
         self._read_language_head = read_language_head
         self._language_head: LanguageHead | None = None
         self._language_transform: nn.Module | None = None  # a submodule, so that it moves with the backbone
@@ -179,6 +186,12 @@ class Backbone(nn.Module):
     # Number of passes to start before the result of the first is waited for.
     under_way = 1
 
+    @property
+    def keeps_state(self) -> bool:
+        """True if a pass changes the model: rotary frequencies that follow the longest text that was seen."""
+        rotary = str(getattr(self.config, "rope_parameters", None) or getattr(self.config, "rope_scaling", None))
+        return "dynamic" in rotary or "longrope" in rotary
+
     def start(
         self, inputs: Inputs, prompt: Prompt | None = None, entry: Entry | None = None, read: Read = None
     ) -> Pending[Hidden]:
@@ -187,11 +200,22 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in evaluation mode. Dropout in a frozen model adds noise and costs time (arXiv 2406.05279)."""
-        return super().train(False)
+        return super().train(False) if any(module.training for module in self.modules()) else self
+
+    def shard(self, device: torch.device, processes: Processes) -> Backbone:
+        """Spread the layers over processes, and move all to the device of this one; see `ptune.model.sharded`.
+
+        Raises:
+            ConfigError: the layers are not modules of their own.
+        """
+        self.shards = Shards(self.base, self.name, device, processes)
+        return self.to(device)
 
     def parameter_count(self) -> int:
         """Return the number of parameters of the model without its head."""
-        return sum(number_of_weights(parameter) for parameter in self.base.parameters())
+        if self._parameter_count is None:  # asked for each adapter that is loaded
+            self._parameter_count = sum(number_of_weights(parameter) for parameter in self.base.parameters())
+        return self._parameter_count
 
     def fingerprint(self) -> str:
         """Return a short hash of the shape and some weights, which shows if an adapter is for another backbone.
@@ -261,7 +285,11 @@ class Backbone(nn.Module):
         """True if the keys and values of a shallow prompt do not depend on the text: in causal models.
 
         It is False if a layer's sliding window is so short that the last tokens of a long text cannot see the prompt.
+        It is also False for layers that are spread over processes: these come together for the gradient of a layer's
+        output, but not for that of its keys and values.
         """
+        if self.shards is not None:
+            return False
         if self.observed:
             return self.observed.reads_prompt_alone
         window = getattr(self.config, "sliding_window", None)
@@ -281,10 +309,10 @@ class Backbone(nn.Module):
     def _keys_and_values(self, **inputs: Tensor) -> Tensor:
         """Return the keys and values [L, 2, T, Hkv] of one row, given as ids [1, T] or embeddings [1, T, E]."""
         if self.family.deep == "attention":
-            seen: list[Tensor] = []
+            seen = attention.Seen()
             (row,) = inputs.values()
             self._call(None, None, None, 0, {**inputs, **self._positions(row.shape[1], 0), "seen": seen})
-            layers = torch.stack(seen)[:, :, 0]
+            layers = torch.stack(seen.layers)[:, :, 0]
         else:
             output = self.base(**inputs, use_cache=True, return_dict=True)
             pairs = [torch.stack([layer.keys, layer.values]) for layer in output.past_key_values.layers]
@@ -427,7 +455,7 @@ class Backbone(nn.Module):
         mask: Tensor | None,
         read: Tensor | None = None,
         layer_prompts: attention.LayerPrompts | None = None,
-        seen: list[Tensor] | None = None,
+        seen: attention.Seen | None = None,
         **inputs: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the hidden states, and the output of the pooler or None if the model has none.

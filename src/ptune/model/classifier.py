@@ -25,6 +25,7 @@ from ptune.model.loading import load_backbone
 from ptune.model.mixed import start_logits
 from ptune.model.objective import Objective
 from ptune.model.prompt import split_layers
+from ptune.model.recompute import prepare, recomputing
 from ptune.model.start import make_encoder, with_counted_tokens
 from ptune.model.words import label_tokens
 
@@ -92,6 +93,7 @@ class PromptClassifier(nn.Module):
         # For a regression. They are not trained and not saved: in an adapter they are part of the head (`folded_head`).
         self.register_buffer("target_scale", torch.ones((), device=backbone.device), persistent=False)
         self.register_buffer("target_shift", torch.zeros((), device=backbone.device), persistent=False)
+        self._recomputes = False
         self.fresh_head = True  # the head has its initial weights and has not learned in any unit
         # transformers' Trainer and others save the state of a model. It contains only what is learned.
         self.register_state_dict_post_hook(_leave_out_backbone)
@@ -225,7 +227,9 @@ class PromptClassifier(nn.Module):
         if pair_position is None and self.config.pooling == "pair" and token_type_ids is not None:
             pair_position = (token_type_ids > 0).int().argmax(dim=1)
         inputs = Inputs(input_ids, attention_mask, token_type_ids, mask_position, pair_position)
-        logits = start_logits([self], [self.prompt()], [0] * len(inputs), inputs).result()[0]
+        prompt = self.prompt()
+        with recomputing(self._recomputes):
+            logits = start_logits([self], [prompt], [0] * len(inputs), inputs).result()[0]
         if labels is not None:
             labels = check_targets(labels, logits, self.problem_type)
         loss = None if labels is None else Objective(self.problem_type)(logits, labels)
@@ -347,7 +351,10 @@ class PromptClassifier(nn.Module):
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Return the tensors that training changes, by name: those of the prompt encoder, not folded, and the head."""
-        return {name: tensor for name, tensor in self.state_dict().items() if name != extra_state.KEY}
+        state: dict[str, Tensor] = {}
+        for name in ("prompt_encoder", "head"):  # that of the whole would go through the backbone first
+            getattr(self, name).state_dict(destination=state, prefix=f"{name}.")
+        return state
 
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
         """Restore a state that `trainable_state` returned.
@@ -372,17 +379,19 @@ class PromptClassifier(nn.Module):
         return trained, trained + self.backbone.parameter_count()
 
     def activation_checkpointing_enable(self, *_: Any, **__: Any) -> None:
-        """Raise an error. transformers' Trainer calls this method.
+        """Compute layers a second time in the backward pass, to save memory. transformers' Trainer calls this method.
+
+        Arguments are ignored: there is one way to do it.
 
         Raises:
-            ConfigError: always.
+            ConfigError: the backbone's layers are not modules of their own.
         """
-        raise ConfigError(
-            "ptune has no gradient checkpointing; leave `activation_checkpointing` out, and use smaller batches with "
-            "`gradient_accumulation_steps`, which gives the same steps",
-            field="activation_checkpointing",
-            expected="False",
-        )
+        prepare(self.backbone.base, self.backbone.name)
+        self._recomputes = True
+
+    def activation_checkpointing_disable(self) -> None:
+        """Keep what layers compute for the backward pass. This is how it is by default."""
+        self._recomputes = False
 
     def describe_parameters(self, members: int = 1, exact: bool = False) -> str:
         """Return the numbers of trained and of all parameters as a line of text, in PEFT's form.

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ptune.model.attention import LayerPrompts, attend, attend_prompt
+from ptune.model.attention import LayerPrompts, Seen, attend, attend_prompt
 from ptune.model.scores import score_function
 
 # The name under which `context_attention` is registered with transformers.
@@ -107,18 +107,18 @@ class LayerCall:
 
 
 @dataclass
-class _Pass:
+class Pass:
     """One forward pass of one thread."""
 
     layer_prompts: LayerPrompts | None = None
-    seen: list[Tensor] | None = None
+    seen: Seen | None = None
     calls: list[LayerCall] | None = None
     read: Tensor | None = None
     projected: Tensor | None = None  # the query projection's output, until the layer's context is there
 
 
 class _Thread(threading.local):
-    current: _Pass | None = None
+    current: Pass | None = None
 
 
 _THREAD = _Thread()
@@ -127,22 +127,34 @@ _THREAD = _Thread()
 @contextmanager
 def entering(
     layer_prompts: LayerPrompts | None = None,
-    seen: list[Tensor] | None = None,
+    seen: Seen | None = None,
     calls: list[LayerCall] | None = None,
     read: Tensor | None = None,
 ) -> Iterator[None]:
     """Let prompts into the layers that are run inside of the block, by this thread alone.
 
     Args:
-        seen: is given each layer's keys and values, [2, B, K, T, D], where layers call `context_attention`.
+        seen: is given each layer's keys and values where layers call `context_attention`.
         calls: is given what each layer works with.
         read: [B], the only position of each row that is wanted of the last layer, where the layout has a `join`.
     """
-    before, _THREAD.current = _THREAD.current, _Pass(layer_prompts, seen, calls, read)
+    with resumed(Pass(layer_prompts, seen, calls, read)):
+        yield
+
+
+@contextmanager
+def resumed(current: Pass | None) -> Iterator[None]:
+    """Go on with a pass inside of the block, e.g. in the thread of the backward pass."""
+    before, _THREAD.current = _THREAD.current, current
     try:
         yield
     finally:
         _THREAD.current = before
+
+
+def current_pass() -> Pass | None:
+    """The pass of this thread that is under way; None outside of `entering`."""
+    return _THREAD.current
 
 
 # What transformers hands to every attention function, and what `context_attention` heeds.
@@ -157,14 +169,14 @@ def context_attention(
 
     For families of which it is not known that they hand their options down to every layer.
     """
-    current = _THREAD.current or _Pass()
+    current = _THREAD.current or Pass()
     if current.calls is not None:
         unusual = {name for name, value in options.items() if value is not None} - _USUAL
         sizes = (query.shape[1], key.shape[1], key.shape[3], value.shape[3])
         current.calls.append(LayerCall(*sizes, frozenset(unusual)))
     if current.seen is not None:
         padded = nn.functional.pad(value, (0, key.shape[3] - value.shape[3]))
-        current.seen.append(torch.stack([key, padded]))
+        current.seen.note(key, padded)
     causal = bool(getattr(module, "is_causal", False)) and options.get("is_causal") is not False
     own = score_function(options.get("softcap"), options.get("s_aux"))
     context = attend(

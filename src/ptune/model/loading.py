@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from ptune.model.observed import check_config
 from ptune.model.quantize import check_quantize, quantization
 from ptune.model.reading import reading
 from ptune.model.selfcheck import accept
+from ptune.processes import Processes
+
+logger = logging.getLogger(__name__)
 
 # Lowest compute capability of GPUs with matrix units for bfloat16 (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
@@ -42,6 +46,7 @@ def load_backbone(
     random_weights: bool = False,
     quantize: str | None = None,
     device_map: str | None = None,
+    shard: bool = False,
 ) -> Backbone:
     """Load a frozen backbone.
 
@@ -53,17 +58,22 @@ def load_backbone(
         random_weights: read config.json only, and use random weights with seed 0. For tests and benchmarks.
         quantize: `8bit` or `4bit` rounds the weights of linear layers when they are read; see `ptune.model.quantize`.
         device_map: `auto` spreads the layers over all GPUs and the CPU; see `load_at`. None: all go to `device`.
+        shard: spread the layers over the processes of a training; see `ptune.model.sharded`. From then on all processes
+            have to make the same calls, such as `evaluate` after training, because none can compute alone. With one
+            process it has no effect.
 
     Raises:
         ConfigError: the number type is unknown.
         ConfigError: `quantize` or `device_map` is unknown, or needs a package.
+        ConfigError: `shard` is used with one of these, or the backbone's layers are not modules of their own.
+        TrainingError: `shard` is used, and the processes do not find each other.
         BackboneError: the backbone is not found, or its weights are incomplete or not in safetensors.
         BackboneError: prompts do not work with the backbone.
         BackboneError: the device cannot be used or has too little memory.
     """
     target = pick_device(device)
     location, dtype = locate(name, revision).pinned(), pick_dtype(dtype, target)
-    return load_at(location, dtype, target, random_weights, quantize, device_map)
+    return load_at(location, dtype, target, random_weights, quantize, device_map, shard)
 
 
 def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
@@ -81,6 +91,7 @@ def load_at(
     random_weights: bool = False,
     quantize: str | None = None,
     device_map: str | None = None,
+    shard: bool = False,
 ) -> Backbone:
     """Load a frozen backbone from a place that has been found; see `load_backbone`.
 
@@ -88,16 +99,24 @@ def load_at(
         location: from `locate`, pinned.
         dtype: float32, bfloat16 or float16.
         target: where the backbone is put.
-        random_weights, quantize: see `load_backbone`.
+        random_weights, quantize, shard: see `load_backbone`.
         device_map: accelerate reads the weights straight to where they belong, layer by layer, and moves hidden states
             between devices. The embeddings come first and go to the first GPU if there is one.
     """
+    processes = Processes()
+    if shard:
+        check_shard(quantize, device_map)
+        processes = Processes.launched()
     check_quantize(quantize, location, random_weights)
     check_device_map(device_map, random_weights)
     config = _read_config(location)
     check_config(config, location.name)
+    alone = processes.count == 1
+    if shard and alone:
+        logger.warning("`shard` has no effect: there is one process; start several with torchrun")
     if random_weights:
-        return build_backbone(config, location, dtype).to(target)
+        backbone = build_backbone(config, location, dtype, own_loop=alone)
+        return backbone.to(target) if alone else backbone.shard(target, processes)
     placed: dict[str, Any] = {}
     if quantize is not None or device_map is not None:
         placed = {"device_map": device_map or {"": target}}
@@ -114,6 +133,9 @@ def load_at(
         return as_backbone(model, location, head, pooler_missing, read_language_head)
     try:
         with memory_errors():
+            if not alone:
+                backbone = as_backbone(model, location, head, pooler_missing, read_language_head, own_loop=False)
+                return backbone.shard(target, processes)
             return as_backbone(model.to(target), location, head, pooler_missing, read_language_head).to(target)
     except torch.OutOfMemoryError as err:
         size = sum(parameter.nbytes for parameter in model.base_model.parameters()) / 1e9
@@ -129,6 +151,7 @@ def as_backbone(
     head_weights: dict[str, Tensor] | None = None,
     pooler_missing: bool = False,
     read_language_head: Callable[[Family], LanguageHead] | None = None,
+    own_loop: bool = True,
 ) -> Backbone:
     """Return the backbone of a transformers classifier. If its family is not in the table, it is inspected first.
 
@@ -138,6 +161,7 @@ def as_backbone(
         head_weights: weights of the classification head that the checkpoint contains, by name.
         pooler_missing: True if the checkpoint lacks the weights of the pooler.
         read_language_head: a function that reads the language-model head of a family.
+        own_loop: see `Backbone`.
 
     Raises:
         BackboneError: prompts do not work with the model. The message names what failed.
@@ -149,7 +173,7 @@ def as_backbone(
         observed = None if listed else observe(model, location.name)
         family = observed.family if observed else FAMILIES[model.config.model_type]
         read_head = None if read_language_head is None else partial(read_language_head, family)
-        backbone = Backbone(model.base_model, location, head_weights, pooler_missing, read_head, observed)
+        backbone = Backbone(model.base_model, location, head_weights, pooler_missing, read_head, observed, own_loop)
         return backbone if listed else accept(backbone)
 
 
@@ -166,7 +190,9 @@ def _unify_dtype(model: Any) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "float32") -> Backbone:
+def build_backbone(
+    config: PretrainedConfig, location: Location, dtype: str = "float32", own_loop: bool = True
+) -> Backbone:
     """Return a backbone with random weights for a configuration. The seed is 0. For tests and benchmarks."""
     from transformers import AutoModelForSequenceClassification
 
@@ -175,7 +201,8 @@ def build_backbone(config: PretrainedConfig, location: Location, dtype: str = "f
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=getattr(torch, dtype), **_attention(config)
         )
-    return as_backbone(model, location, read_language_head=partial(_random_language_head, location, config))
+    read_language_head = partial(_random_language_head, location, config)
+    return as_backbone(model, location, read_language_head=read_language_head, own_loop=own_loop)
 
 
 def _language_model(family: Family, name: str) -> str:
@@ -222,6 +249,22 @@ def check_device_map(device_map: str | None, random_weights: bool) -> None:
     if random_weights:
         raise ConfigError("`device_map` places weights that are read, and these are random; leave `device_map` out")
     import_extra("accelerate", "`device_map`", "accelerate", field="device_map")
+
+
+def check_shard(quantize: str | None, device_map: str | None) -> None:
+    """Check that layers can be spread over processes.
+
+    Raises:
+        ConfigError: they are rounded to a few bits, or spread over devices already.
+    """
+    for field, value in (("quantize", quantize), ("device_map", device_map)):
+        if value is not None:
+            raise ConfigError(
+                f"`shard` spreads layers over processes; it cannot be used with `{field}`. Leave one of them out",
+                field=field,
+                value=value,
+                expected="None",
+            )
 
 
 def pick_device(device: str) -> torch.device:

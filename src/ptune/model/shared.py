@@ -7,10 +7,10 @@ are therefore loaded once, and they are kept only as long as somebody uses them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
-from glob import has_magic
-from pathlib import Path
+from glob import glob, has_magic
 from stat import S_ISREG
 from threading import RLock
 from typing import Generic, TypeVar
@@ -50,12 +50,13 @@ def stamps(folder: str, patterns: Iterable[str]) -> tuple[Stamp, ...]:
 
     Files that were replaced since an object was made from them have other stamps, so the object is not used for them.
     """
-    root, found = Path(folder), {}
+    found: dict[str, Stamp] = {}
     for pattern in patterns:
         # A name is looked up without a search: a server looks at the files of a thousand adapters every few seconds.
-        for path in root.glob(pattern) if has_magic(pattern) else [root / pattern]:
+        paths = glob(pattern, root_dir=folder) if has_magic(pattern) else [pattern]  # noqa: PTH207
+        for path in paths:
             with suppress(FileNotFoundError, NotADirectoryError):
-                status = path.stat()
+                status = os.stat(os.path.join(folder, path))  # noqa: PTH116, PTH118 (three times as fast as a Path)
                 if S_ISREG(status.st_mode):
-                    found[path] = (path.name, status.st_size, status.st_mtime_ns)
+                    found[path] = (os.path.basename(path), status.st_size, status.st_mtime_ns)  # noqa: PTH119
     return tuple(found[path] for path in sorted(found))

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptune.model.attention import LayerPrompts, attend
+from ptune.model.attention import LayerPrompts, Seen, attend
+from ptune.model.recompute import run_layer
 
 
 class Trunk(nn.Module):
@@ -50,7 +51,7 @@ class Trunk(nn.Module):
         mask: Tensor | None,
         layer_prompts: LayerPrompts | None = None,
         read: Tensor | None = None,
-        seen: list[Tensor] | None = None,
+        seen: Seen | None = None,
     ) -> Tensor:
         """Return the hidden states [B, T, H] for embedded text [B, T, H].
 
@@ -59,12 +60,13 @@ class Trunk(nn.Module):
             mask: [B, T], 1 for text; None: no row is padded.
             layer_prompts: a deep prompt; None: there is none.
             read: [B], the position of each row that the head reads. The result is then [B, 1, H].
-            seen: a list to which the keys and values of each layer are appended, [2, B, K, T, D].
+            seen: is given the keys and values of each layer.
         """
         attention_mask = self._attention_mask(states, mask)
         last = len(self._layers) - 1
         for number in range(last + 1):
-            states = self._layer(number, states, attention_mask, layer_prompts, read if number == last else None, seen)
+            wanted = read if number == last else None
+            states = run_layer(self._layer, layer_prompts, number, states, attention_mask, layer_prompts, wanted, seen)
         return states
 
     def _layer(
@@ -74,7 +76,7 @@ class Trunk(nn.Module):
         mask: Any,
         layer_prompts: LayerPrompts | None,
         read: Tensor | None,
-        seen: list[Tensor] | None,
+        seen: Seen | None,
     ) -> Tensor:
         layer = self._layers[number]
         weight, bias, scale = self._joined_weights(number)
@@ -90,7 +92,7 @@ class Trunk(nn.Module):
             states = states[torch.arange(states.shape[0], device=states.device), read][:, None]
             query = nn.functional.linear(states, weight[:width], bias[:width]).unflatten(-1, heads).transpose(1, 2)
         if seen is not None:
-            seen.append(torch.stack([key, value]))
+            seen.note(key, value)
         layer_mask = self._layer_mask(number, query, key, mask=mask, read=read)
         context = attend(query, key, value, layer_mask, layer_prompts, scale)
         return self._after_attention(layer, context.flatten(2), states)

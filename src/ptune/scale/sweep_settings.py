@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 # Settings of training that change nothing that a sweep could compare.
-_NOT_SEARCHED = {"checkpoint_steps", "time_limit"}
+_NOT_SEARCHED = {"checkpoint_steps", "gradient_checkpointing", "time_limit"}
 MAX_LENGTH = "max_length"
 SEARCHED = tuple(
     name for name in (*PromptConfig.model_fields, *TrainConfig.model_fields, MAX_LENGTH) if name not in _NOT_SEARCHED

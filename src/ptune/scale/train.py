@@ -1,6 +1,6 @@
 """`ptune train` on a Ray cluster: Ray Train starts the processes that torchrun would start.
 
-Each worker runs the local command. `ptune.training.processes` shares the rows among them.
+Each worker runs the local command. `ptune.processes` shares the rows among them.
 """
 
 from __future__ import annotations

@@ -124,7 +124,14 @@ def build_app(service: Service, keys: Keys) -> FastAPI:
     app.add_api_route("/api-doc/openapi.json", lambda: app.openapi(), include_in_schema=False)
     app.add_exception_handler(PtuneError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(Gate, settings=settings, keys=keys, metrics=metrics, is_draining=lambda: service.draining)
+    app.add_middleware(
+        Gate,
+        settings=settings,
+        keys=keys,
+        metrics=metrics,
+        is_draining=lambda: service.draining,
+        let_in=service.let_in,
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,12 +1,14 @@
 """The queue in front of the model: rows of many requests become batches.
 
-A request is a ticket. Its rows wait in the queue until the model's thread is free, which then takes as many rows as
+A request is a ticket. Its rows wait in the queue until a thread of the model is free, which then takes as many rows as
 suit the device. A ticket with many rows queues up again after a few of them, so that a request with one text does not
 wait for one with ten thousand.
 
 How long a new request would wait is known from the tokens in front of it and the measured speed. Where that is too
 long, it is refused at once. A burst may fill the queue up to that bound. Under an overload that lasts, the queue would
 always be that long, so after a refusal only a short queue is allowed: requests that are accepted keep their latency.
+From time to time the long queue is tried again. Otherwise clients that repeat their requests at once, of whom the long
+queue could hold all, would be refused forever.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -34,6 +37,9 @@ TURN = 16
 _NEWEST = 0.1
 # An overload ends after so many seconds without a refusal. Until then, this share of `max_wait` is allowed, or the time
 # of so many rows if that is longer: half of them are being computed and half wait, because small batches are slow.
+# The whole queue is tried again after _FIRST_TRY seconds. If it is full within _TRY seconds, the next try is twice as
+# long after, up to _LAST_TRY.
+_FIRST_TRY, _TRY, _LAST_TRY = 1.0, 2.0, 8.0
 _OVERLOAD_ENDS = 1.0
 _OVERLOAD_SHARE = 0.25
 _OVERLOAD_ROWS = 16
@@ -120,7 +126,12 @@ class Batcher:
         self._busy = 0
         self._ends: dict[int, float] = {}  # when the batches that are being computed should be done
         self._seconds_a_token: float | None = None
+        self._tickets = 0  # that wait or are being computed
+        self._requests = 0  # that were let in
+        self._tokens_a_ticket = 0.0
         self._refused = -math.inf  # when a request last had to wait too long
+        self._next_try = -math.inf  # when the whole queue is allowed again, whatever happens until then
+        self._try_after = _FIRST_TRY
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ptune-model")
 
     def wait(self) -> float:
@@ -128,6 +139,23 @@ class Batcher:
         now = time.perf_counter()
         busy = sum(max(0.0, end - now) for end in self._ends.values()) / self.threads
         return busy + self._turns * (self._seconds_a_token or 0.0)
+
+    @contextmanager
+    def let_in(self) -> Iterator[None]:
+        """Count a request from before it is read until it is answered.
+
+        Requests that come at the same time would otherwise all be let in before the first of them is in the queue.
+
+        Raises:
+            RequestError: as `check_room`.
+        """
+        coming = self._requests - self._tickets  # let in, and not in the queue yet
+        self.check_room(1, coming * self._tokens_a_ticket * (self._seconds_a_token or 0.0))
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
 
     async def submit(
         self, loaded: Sequence[Loaded], encoded: Sequence[Encoded], pairs: Sequence[Pair], deadline: float
@@ -146,6 +174,7 @@ class Batcher:
             ticket.answer.set_result([])
             return ticket
         self._admit(ticket)
+        self._tickets += 1
         self._start_batches()
         try:
             async with asyncio.timeout_at(deadline):
@@ -153,26 +182,37 @@ class Batcher:
         except TimeoutError:
             raise too_late() from None
         finally:
+            self._tickets -= 1
             if not ticket.finished:
                 self._forget(ticket)
         return ticket
 
-    def check_room(self, rows: int) -> None:
+    def check_room(self, rows: int, coming: float = 0.0) -> None:
         """Check that a new request would be taken.
+
+        Args:
+            rows: of the request.
+            coming: seconds that requests take which will be in the queue before it.
 
         Raises:
             RequestError: it would have to wait too long, or there are too many rows (429).
         """
-        if not self._queue:
+        if not self._queue and not coming:
             return
         if self.rows + rows > self.limits.queue_rows:
             raise self._busy_error()
         now = time.perf_counter()
         longest = self.limits.max_wait
-        if now - self._refused < _OVERLOAD_ENDS:
-            batches = _OVERLOAD_ROWS * self.tokens / self.rows * (self._seconds_a_token or 0.0)
+        overloaded = now < self._next_try and now - self._refused < _OVERLOAD_ENDS
+        if overloaded:
+            tokens = self.tokens / self.rows if self.rows else self._tokens_a_ticket
+            batches = _OVERLOAD_ROWS * tokens * (self._seconds_a_token or 0.0)
             longest = min(longest, max(_OVERLOAD_SHARE * longest, batches))
-        if self.wait() > longest:
+        if self.wait() + coming > longest:
+            if not overloaded:
+                failed = 0 <= now - self._next_try < _TRY
+                self._try_after = min(2 * self._try_after, _LAST_TRY) if failed else _FIRST_TRY
+                self._next_try = now + self._try_after
             self._refused = now
             raise self._busy_error()
 
@@ -191,6 +231,7 @@ class Batcher:
         ready = ticket.submitted + self.wait() + (self.tokens + tokens) * (self._seconds_a_token or 0.0)
         if self._queue and ready > ticket.deadline:
             raise self._busy_error()
+        self._tokens_a_ticket += _NEWEST * (tokens - self._tokens_a_ticket) if self._tokens_a_ticket else tokens
         ticket.logits = [None] * rows
         self.rows += rows
         self.tokens += tokens

@@ -7,6 +7,7 @@ Names are checked, so that no name of a request leads out of a folder.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -213,4 +214,5 @@ def stamp_of(folder: Path) -> tuple[Stamp, ...]:
 
 
 def _holds_adapter(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (RECORD_FILE, PEFT_FILE, *ADAPTER_FILES))
+    place = str(folder)
+    return any(os.path.exists(f"{place}/{name}") for name in (RECORD_FILE, PEFT_FILE, *ADAPTER_FILES))  # noqa: PTH110

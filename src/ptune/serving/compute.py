@@ -1,9 +1,11 @@
-"""What the model's thread does: the logits of a batch whose rows belong to many requests and many adapters."""
+"""What the threads of the model do: the logits of a batch whose rows belong to many requests and many adapters."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -20,15 +22,19 @@ logger = logging.getLogger(__name__)
 
 
 class Compute:
-    """Computes parts of tickets. It is called in the model's thread.
+    """Computes parts of tickets. It is called in the model's threads.
 
     Args:
         most_tokens: bound on the tokens of a forward pass; None: what suits the device.
+        cores: that the batches under way share; 0: they do not share, because the backbone divides its work itself.
     """
 
-    def __init__(self, most_tokens: int | None = None) -> None:
+    def __init__(self, most_tokens: int | None = None, cores: int = 0) -> None:
         self._bounds: dict[int, int | None] = {}
         self._most_tokens = most_tokens
+        self._cores = cores
+        self._running = 0
+        self._lock = Lock()
 
     def __call__(self, parts: Sequence[Part]) -> list[list[Tensor] | PtuneError]:
         """Return the logits of each part's pairs, or what went wrong with it.
@@ -36,11 +42,30 @@ class Compute:
         An error belongs to the parts that cause it: where a batch fails, its parts are computed one by one.
         """
         try:
-            return self._compute(parts)
+            with self._sharing():
+                return self._compute(parts)
         except Exception as err:
             if len(parts) == 1:
                 return [self._explain(err)]
             return [result for part in parts for result in self([part])]
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """Give a batch its share of the cores: all of them, if no other one is under way when it starts.
+
+        Two batches on a core each are faster than one batch on two cores after another: no core waits for the other at
+        the end of each operation.
+        """
+        with self._lock:
+            self._running += 1
+            running = self._running
+        if self._cores:
+            torch.set_num_threads(max(1, self._cores // running))  # of this thread
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
 
     def _explain(self, err: Exception) -> PtuneError:
         if isinstance(err, PtuneError):

@@ -47,7 +47,8 @@ class LoadConfig(BaseModel):
         le=1_000_000,
         allow_inf_nan=False,
         description="Requests per second, sent at random times whether or not earlier ones have been answered. "
-        "Default: as many as the connections allow, each of which sends its next request when it has an answer.",
+        "Default: as many as the connections allow, each of which sends its next request when it has an answer, "
+        "and a quarter of a second after a refusal.",
     )
     connections: int | None = Field(
         None,

@@ -23,6 +23,9 @@ from ptune.serving.connection import Connection, Server
 from ptune.serving.load import LoadConfig, Question
 
 _OK, _BUSY = 200, 429
+# Seconds that a connection waits after a refusal before its next request. Otherwise the load test would measure how
+# fast a server refuses.
+REFUSED_PAUSE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ async def _closed_loop(
             answer = await _send(connection, next(asked), now, config.timeout)
             note(answer)
             if answer.status != _OK:
-                await asyncio.sleep(0.01)  # a server that refuses is not asked in a tight loop
+                await asyncio.sleep(REFUSED_PAUSE)
         connection.close()
 
     await asyncio.gather(*(work() for _ in range(config.most_connections)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +33,11 @@ from ptune.serving.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
-# Tokens of a batch on a CPU. Larger ones are hardly faster there, and a request waits for the one in front of its own.
-CPU_BATCH = 512
+# Tokens that are computed at the same time on a CPU, and fewest of a batch. Larger batches are hardly faster there, and
+# a request waits for the one in front of its own.
+CPU_BATCH, LEAST_BATCH = 512, 128
+# Batches that are computed at the same time on a CPU. Python starts the operations of one batch at a time.
+MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Answer:
 
 
 class Service:
-    """Everything that a request needs, from the names of adapters to the model's thread.
+    """Everything that a request needs, from the names of adapters to the threads that run the model.
 
     Args:
         settings: of the server.
@@ -82,9 +87,14 @@ class Service:
         self.backbones = backbones
         self.bank = Bank(backbones, settings.adapter_memory)
         first = backbones.all[0]
-        self.batch_tokens = settings.max_batch_tokens or (CPU_BATCH if first.device.type == "cpu" else GPU_TOKENS)
+        # Threads of PyTorch on a CPU: as many as it would take for one batch.
+        cores = torch.get_num_threads() if first.device.type == "cpu" and first.under_way == 1 else 0
+        one_by_one = any(backbone.keeps_state for backbone in backbones.all)
+        threads = min(cores, 1 if one_by_one else MOST_THREADS) or first.under_way
+        on_cpu = max(CPU_BATCH // threads, LEAST_BATCH) if cores else CPU_BATCH
+        self.batch_tokens = settings.max_batch_tokens or (on_cpu if first.device.type == "cpu" else GPU_TOKENS)
         limits = Limits(self.batch_tokens, settings.max_batch_rows, settings.max_queue_rows, settings.max_wait)
-        self.batcher = Batcher(Compute(self.batch_tokens), limits, first.under_way)
+        self.batcher = Batcher(Compute(self.batch_tokens, cores), limits, threads)
         self.encoding = Encoding()
         self.started = int(time.time())
         self.ready = False
@@ -98,6 +108,16 @@ class Service:
         if self.settings.default_adapter is not None:
             return self.settings.default_adapter
         return next(iter(self.catalogue.entries)) if len(self.catalogue.entries) == 1 else None
+
+    def let_in(self, path: str) -> AbstractContextManager[None]:
+        """Count a request to a path until it is answered. One for an adapter that does not exist is not counted.
+
+        Raises:
+            RequestError: the server is busy (429).
+        """
+        found = re.match("/(?:adapters|v2/models)/([^/]+)", path)
+        named = found and found[1]
+        return self.batcher.let_in() if named is None or named in self.catalogue.entries else nullcontext()
 
     def labels(self, entry: Entry) -> list[str]:
         """Return the labels of an adapter, in index order."""

@@ -94,7 +94,7 @@ class ServeOptions(BaseModel):
         le=600,
         description="Longest time in seconds that a new request should wait for its turn. Where the rows in front of "
         "it take longer, it is answered 429 at once. After that, down to a quarter of this time is allowed until a "
-        "second passes without a refusal.",
+        "second passes without a refusal; now and then the whole time is tried again.",
     )
     timeout: float = Field(30.0, gt=0, le=3600, description="Seconds after which a request is answered 504.")
     body_timeout: float = Field(

@@ -22,8 +22,8 @@ from torch.optim import AdamW
 
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, ConfigError, OutputError
+from ptune.processes import Processes
 from ptune.training.member import Member
-from ptune.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ptune.atomic import write_files
-from ptune.training.processes import Processes
+from ptune.processes import Processes
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -30,6 +30,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.contrast import PairLoss
 from ptune.model.ensemble import PromptEnsemble
 from ptune.model.objective import Objective, balanced_weights
+from ptune.processes import Processes
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
 from ptune.training.choice import out_of_patience, sort_key
 from ptune.training.comparing import start_comparing
@@ -39,7 +40,6 @@ from ptune.training.defaults import batches_per_epoch
 from ptune.training.events import Listeners, RunInfo
 from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
-from ptune.training.processes import Processes
 from ptune.training.rescue import Rescue
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
@@ -154,8 +154,10 @@ class Run:
                 content.update(str(rows.weights.tolist()).encode())
         return {
             "prompt": self.kept.config.model_dump(),
-            # How the rows of a step are divided among processes changes nothing.
-            "training": self.config.model_dump(exclude={"checkpoint_steps", "batch_size", "time_limit"}),
+            # How the rows of a step are divided among processes changes nothing, nor does how they are computed.
+            "training": self.config.model_dump(
+                exclude={"checkpoint_steps", "batch_size", "time_limit", "gradient_checkpointing", "compile"}
+            ),
             "labels": self.kept.labels,
             "problem_type": self.kept.problem_type,
             "backbone": self.kept.backbone.fingerprint(),

@@ -8,14 +8,15 @@ import torch
 
 from ptune.data.batch import collate, pack
 from ptune.data.splits import TextData
+from ptune.errors import ConfigError, TrainingError
 from ptune.inference.classifier import TextClassifier
 from ptune.model.classifier import PromptClassifier
 from ptune.model.gain import measure_gain
 from ptune.model.memory import memory_errors
+from ptune.processes import Processes
 from ptune.training.checkpoint import global_batch_of
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.defaults import Task
-from ptune.training.processes import Processes
 
 # The gain of a backbone is measured on so many training rows, or fewer if they have more tokens than this.
 GAIN_ROWS, FEWEST_GAIN_ROWS, GAIN_TOKENS = 32, 4, 2048
@@ -29,8 +30,19 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData, resumed
         model: the model to train.
         data: the data to train on.
         resumed: the folder of the run to go on with; None: a new run.
+
+    Raises:
+        ConfigError: a setting does not apply to the task, or to a sharded backbone.
+        TrainingError: a sharded backbone has no memory for a few rows.
     """
     processes = Processes.launched()
+    if config.compile and model.backbone.shards is not None:
+        raise ConfigError(
+            "`compile` needs the whole backbone in each process, and `shard` spreads it; leave one of them out",
+            field="compile",
+            value=True,
+            expected="False",
+        )
     # Only Muon's default rate depends on it.
     needs_gain = config.lr is None and config.optimizer != "adamw" and model.config.softmax == "separate"
     task = Task(
@@ -42,7 +54,7 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData, resumed
         pairs=data.train.pairs is not None,
         metrics=data.metrics,
         norm_first=model.backbone.norm_first,
-        gpu=model.backbone.device.type == "cuda",
+        gpu=model.backbone.device.type == "cuda" and model.backbone.shards is None,
         encoder=not model.backbone.family.decoder,
         held_back=data.held_back,
         gain=_gain(model, data) if needs_gain else None,
@@ -65,5 +77,10 @@ def _gain(model: PromptClassifier, data: TextData) -> float | None:
                 inputs = collate(pack(rows), range(len(rows)), classifier.pad_id)
                 return measure_gain(model, inputs.to(model.backbone.device))
         except torch.OutOfMemoryError:
+            if model.backbone.shards is not None:  # the other processes are in that pass
+                raise TrainingError(
+                    f"{model.backbone.device} has no memory for {len(rows)} rows; cut texts with `max_length`, or use "
+                    "more processes"
+                ) from None
             rows = rows[: len(rows) // 2]
     return None

@@ -24,11 +24,12 @@ from ptune.model.contrast import PairLoss
 from ptune.model.memory import memory_errors, ways_out
 from ptune.model.mixed import start_logits
 from ptune.model.objective import Objective
+from ptune.model.recompute import prepare, recomputing
 from ptune.model.vectors import PooledVectors
+from ptune.processes import Processes, gradients
 from ptune.training.config import SettledConfig
 from ptune.training.member import Member, State
 from ptune.training.optim import clip_gradients
-from ptune.training.processes import Processes, gradients
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,10 @@ class Steps:
         self.total = total
         backbone = members[0].model.backbone
         self.device = backbone.device
+        self._shards = backbone.shards
         self._forward = CompiledForward(backbone) if config.compile else None
+        if config.gradient_checkpointing:
+            prepare(backbone.base, backbone.name)
         self._multiple = max(backbone.length_step, length_step(self.device) if config.compile else 1)
         self._part_tokens = PART_TOKENS.get(self.device.type, LARGE_PART_TOKENS)
         self._current: Batch = ()  # the part that is being computed
@@ -221,9 +225,14 @@ class Steps:
             with memory_errors():
                 for batch in group:
                     share = tuple(list(self.processes.share(rows_of_member)) for rows_of_member in batch)
-                    if share[0]:  # the last batch may have fewer rows than there are processes
+                    if share[0] or self._shards:  # the last batch may have fewer rows than there are processes
                         losses += self._backward(share, rows)
         except torch.OutOfMemoryError:
+            if self._shards is not None:  # the other processes are in the middle of a batch
+                raise TrainingError(
+                    f"{self.device} ran out of memory, and a sharded backbone cannot repeat a batch in smaller parts; "
+                    + ways_out(self.device, *self._lighter, "a smaller `batch_size` with `accumulate`")
+                ) from None
             return None
         return losses
 
@@ -238,7 +247,7 @@ class Steps:
             seeds = ["fewer `seeds`"] if members > 1 else []
             raise TrainingError(
                 f"{self.device} has no memory for a row of {longest} tokens; cut texts with `max_length`, "
-                + ways_out(self.device, "`dtype='bfloat16'`", "fewer `virtual_tokens`", *seeds)
+                + ways_out(self.device, *self._lighter, "`dtype='bfloat16'`", "fewer `virtual_tokens`", *seeds)
             )
         self._part_tokens = members * rows * longest // 2  # less than before, as a part of several rows was within it
         if self.device.type == "cuda":
@@ -247,13 +256,18 @@ class Steps:
             "%s ran out of memory; batches are now split into parts of %d tokens", self.device, self._part_tokens
         )
 
+    @property
+    def _lighter(self) -> list[str]:
+        """What needs less memory and is not used yet."""
+        return [] if self.config.gradient_checkpointing else ["`gradient_checkpointing=True`"]
+
     def _backward(self, batch: Batch, rows: int) -> Tensor:
         """Add the gradients of a batch; return what it contributes to each member's mean loss over `rows` rows, [M].
 
         The prompts are computed once, however many parts the batch is split into.
         """
-        parts = self._split(batch)
-        self._current = parts[0]
+        parts = self._split(batch) if batch[0] else []  # a process without rows still has to help with sharded layers
+        self._current = parts[0] if parts else batch
         outputs = [member.training_prompt() for member in self.members]
         prompts = [prompt.detach().requires_grad_() for prompt in outputs]
         total = torch.zeros(len(self.members), device=self.device)
@@ -262,7 +276,11 @@ class Steps:
             losses = self._losses(part, prompts) * (len(part[0]) / rows)
             losses.sum().backward()
             total += losses.detach()
-        torch.autograd.backward(outputs, [prompt.grad for prompt in prompts])
+        if self._shards is not None:
+            unused = [prompt.detach().requires_grad_() for prompt in prompts]
+            row: Batch = tuple([0] for _ in self.members)
+            self._shards.wait_for_others(lambda: self._losses(row, unused).sum().backward())
+        torch.autograd.backward(outputs, gradients(prompts))
         return total
 
     def _split(self, batch: Batch) -> list[Batch]:
@@ -286,7 +304,8 @@ class Steps:
         contrastive = isinstance(self.objective, PairLoss)
         models = [PooledVectors(member.model) if contrastive else member.model for member in self.members]
         owners = [number for number, rows in enumerate(batch) for _ in rows]
-        logits = start_logits(models, prompts, owners, inputs, self._forward).result()
+        with recomputing(self.config.gradient_checkpointing):
+            logits = start_logits(models, prompts, owners, inputs, self._forward).result()
         count = len(self.members)
         labels = moved(self.rows.labels[all_rows], self.device).chunk(count)
         weights: Sequence[Tensor | None] = [None] * count

@@ -28,12 +28,12 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import PromptEnsemble
 from ptune.model.locate import Location
 from ptune.places import RemotePath, as_place
+from ptune.processes import Processes
 from ptune.training.callbacks import TrainerCallbacks
 from ptune.training.checkpoint import CHECKPOINT_FILE
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.events import Events, Listeners, OnEpoch, OnStep
 from ptune.training.folds import cross_validate, measured_rows
-from ptune.training.processes import Processes
 from ptune.training.run import Run
 from ptune.training.settle import settle
 from ptune.training.steps import Rows

@@ -19,8 +19,8 @@ from ptune.inference.engine import compute_logits
 from ptune.model.classifier import PromptClassifier
 from ptune.model.decision import Decision
 from ptune.model.ensemble import combine
+from ptune.processes import Processes
 from ptune.training.config import SettledConfig
-from ptune.training.processes import Processes
 from ptune.training.steps import Rows
 
 
@@ -114,6 +114,9 @@ class Validation:
         requests = [(row, number) for row in self.processes.share(range(total)) for number in range(len(self.models))]
         outcome = compute_logits(self.models, self.rows.encoded, requests, self.pad_id, most_tokens=self.most_tokens)
         self.most_tokens = outcome.most_tokens
+        if (shards := self.models[0].backbone.shards) is not None:
+            row = [(0, 0)]
+            shards.wait_for_others(lambda: compute_logits(self.models[:1], self.rows.encoded[:1], row, self.pad_id))
         return self.processes.join(torch.stack(outcome.logits), total)
 
     def rank(self, metrics: dict[str, float]) -> tuple[float, ...]:

@@ -44,6 +44,7 @@ SOURCES = (
     "ptune.model.families",
     "ptune.model.hidden",
     "ptune.model.tokenizer",
+    "ptune.model.recompute",
     "ptune.model.trunk",
     "ptune.model.trunk_positions",
     "ptune.model.vocabulary",

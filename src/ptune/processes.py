@@ -127,7 +127,7 @@ class Processes:
 
 
 def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Return the gradients of parameters; one that has none, as its process had no row, gets zeros."""
+    """Return the gradients of tensors; one that has none, as its process had no row, gets zeros."""
     found = []
     for parameter in parameters:
         if parameter.grad is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -155,6 +156,10 @@ def test_under_a_lasting_overload_the_queue_stays_short() -> None:
         batcher._seconds_a_token = 0.004
         with pytest.raises(RequestError, match="busy"):
             await submit(batcher)
+        assert batcher._next_try < time.perf_counter()  # a single refusal is no overload
+        batcher._first_refused -= 0.2
+        with pytest.raises(RequestError, match="busy"):
+            await submit(batcher)
         batcher._seconds_a_token = 0.002  # 0.32 s, where half is now allowed
         with pytest.raises(RequestError, match="busy"):
             await submit(batcher)
@@ -172,6 +177,10 @@ def test_the_whole_queue_is_tried_again_even_if_refusals_do_not_end() -> None:
         first = await close_gate(batcher, model)
         waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
         await asyncio.sleep(0.01)
+        batcher._seconds_a_token = 0.004
+        with pytest.raises(RequestError, match="busy"):
+            await submit(batcher)
+        batcher._first_refused -= 0.2
         for wait in (1.0, 2.0, 4.0, 8.0, 8.0):  # the whole queue is full each time
             batcher._seconds_a_token = 0.004
             with pytest.raises(RequestError, match="busy"):

@@ -6,9 +6,9 @@ wait for one with ten thousand.
 
 How long a new request would wait is known from the tokens in front of it and the measured speed. Where that is too
 long, it is refused at once. A burst may fill the queue up to that bound. Under an overload that lasts, the queue would
-always be that long, so after a refusal only a short queue is allowed: requests that are accepted keep their latency.
-From time to time the long queue is tried again. Otherwise clients that repeat their requests at once, of whom the long
-queue could hold all, would be refused forever.
+always be that long, so when refusals go on, only a short queue is allowed: requests that are accepted keep their
+latency. From time to time the long queue is tried again. Otherwise clients that repeat their requests at once, of whom
+the long queue could hold all, would be refused forever.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 TURN = 16
 # How fast the measured speed follows: the weight of the newest batch.
 _NEWEST = 0.1
+# Refusals are an overload if they go on for _LASTING seconds, with less than _BURST between two of them. Other refusals
+# are the end of a burst, or of a moment in which the machine was busy with something else.
+_LASTING, _BURST = 0.2, 0.5
 # An overload ends after so many seconds without a refusal. Until then, this share of `max_wait` is allowed, or the time
 # of so many rows if that is longer: half of them are being computed and half wait, because small batches are slow.
 # The whole queue is tried again after _FIRST_TRY seconds. If it is full within _TRY seconds, the next try is twice as
@@ -130,6 +133,7 @@ class Batcher:
         self._requests = 0  # that were let in
         self._tokens_a_ticket = 0.0
         self._refused = -math.inf  # when a request last had to wait too long
+        self._first_refused = -math.inf  # when the first of the latest refusals was
         self._next_try = -math.inf  # when the whole queue is allowed again, whatever happens until then
         self._try_after = _FIRST_TRY
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ptune-model")
@@ -209,7 +213,9 @@ class Batcher:
             batches = _OVERLOAD_ROWS * tokens * (self._seconds_a_token or 0.0)
             longest = min(longest, max(_OVERLOAD_SHARE * longest, batches))
         if self.wait() + coming > longest:
-            if not overloaded:
+            if now - self._refused > _BURST:
+                self._first_refused = now
+            if not overloaded and now - self._first_refused >= _LASTING:
                 failed = 0 <= now - self._next_try < _TRY
                 self._try_after = min(2 * self._try_after, _LAST_TRY) if failed else _FIRST_TRY
                 self._next_try = now + self._try_after

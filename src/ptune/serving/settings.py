@@ -93,8 +93,8 @@ class ServeOptions(BaseModel):
         gt=0,
         le=600,
         description="Longest time in seconds that a new request should wait for its turn. Where the rows in front of "
-        "it take longer, it is answered 429 at once. After that, down to a quarter of this time is allowed until a "
-        "second passes without a refusal; now and then the whole time is tried again.",
+        "it take longer, it is answered 429 at once. If that goes on, down to a quarter of this time is allowed until "
+        "a second passes without a refusal; now and then the whole time is tried again.",
     )
     timeout: float = Field(30.0, gt=0, le=3600, description="Seconds after which a request is answered 504.")
     body_timeout: float = Field(

@@ -37,11 +37,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="default: as ptune chooses")
     parser.add_argument("--objective", choices=("labels", "contrastive"), help="default: as ptune chooses")
     parser.add_argument("--cells", type=Path, required=True)
+    parser.add_argument("--note", help="a remark for the results file")
     parser.add_argument("--report", action="store_true", help="write the results file and run nothing")
     options = parser.parse_args()
     if options.report:
         cells = finished(options.cells)
-        write_results("labelling", {"facts": facts(), "summary": summary(cells), "cells": cells})
+        write_results("labelling", {"facts": facts(), "note": options.note, "summary": summary(cells), "cells": cells})
         return
     import ptune
 
@@ -76,7 +77,8 @@ def run(data: Any, backbone: Any, key: dict[str, Any], options: argparse.Namespa
         else:
             classifier = _trained(ptune, data, train.select(labelled), backbone, options, key["seed"])
             cell = {**key, "rows": len(labelled), "accuracy": round(_accuracy(classifier, tested, data.labels), 4)}
-            add_cell(options.cells, {**cell, "seconds": round(time.perf_counter() - started, 1)})
+            sizes = {"pool": len(pool), "test_rows": len(tested)}
+            add_cell(options.cells, {**cell, **sizes, "seconds": round(time.perf_counter() - started, 1)})
         left = [row for row in pool if row not in set(labelled)]
         if key["way"] == "random":
             labelled += rand.sample(left, options.step)

@@ -767,7 +767,15 @@ def _planted_cell(line: dict[str, Any]) -> str:
 
 def labelling_table(results: dict[str, Any]) -> list[str]:
     """Return the accuracy by number of labelled rows, of suggested and of random rows."""
-    rows = ["| task | labelled rows | suggested | random |", "|---|---|---|---|"]
+    cells = results["cells"]
+    runs = len({cell["seed"] for cell in cells})
+    rows = [
+        f"On {results['facts']['date']}, all-MiniLM-L6-v2, {runs} {'run' if runs == 1 else 'runs'} of each way: accuracy "
+        f"in percent on {cells[0]['test_rows']} test rows. Rows are chosen from {cells[0]['pool']:,}.",
+        "",
+        "| task | labelled rows | suggested | random |",
+        "|---|---|---|---|",
+    ]
     for line in results["summary"]:
         for count in line["random"]:
             both = (f"{100 * line[way][count]:.1f}" if count in line[way] else "" for way in ("suggested", "random"))

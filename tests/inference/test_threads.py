@@ -73,13 +73,13 @@ def wrong_answers(models: list[TextClassifier], calls: int) -> int:
         return sum(not right for right in threads.map(call, range(calls)))
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.long)])
 def test_eight_threads_get_the_same_answers_from_several_classifiers_as_one_thread(family, backbone) -> None:
     assert wrong_answers([make(backbone(family), number) for number in range(len(SETTINGS))], CALLS) == 0
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.long)])
 def test_eight_threads_of_two_thousand_calls_each_get_the_answers_of_one_thread(family, backbone) -> None:
     models = [make(backbone(family), number) for number in (0, 2, 4, 5)]
     assert wrong_answers(models, THREADS * CALLS) == 0
@@ -93,7 +93,7 @@ def test_adapters_that_are_loaded_from_files_share_a_tokenizer_and_no_answers(ba
     assert wrong_answers(models, CALLS // 2) == 0
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.long)])
 def test_eight_threads_get_the_same_tokens_as_one_thread(family, backbone) -> None:
     encoders = [make(backbone(family), number).encoder for number in range(len(SETTINGS))]
     rows = [unzip([text], 0) for text in texts(100, seed=5)]
@@ -126,7 +126,7 @@ def test_eight_threads_get_the_same_answers_from_batches_and_streams_as_one_thre
         assert all(threads.map(call, range(600)))
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.long)])
 def test_eight_threads_get_the_same_answers_from_pipelines_as_one_thread(family, backbone) -> None:
     models = [make(backbone(family), number) for number in (0, 1, 4, 5)]
     pipes = [classifier.pipeline(top_k=None) for classifier in models]

@@ -36,7 +36,7 @@ def logits_and_gradients(model: PromptClassifier, ids: torch.Tensor, forward=Non
         ("bert", "deep"),
         ("roberta", "p-tuning"),
         ("llama", "deep"),
-        ("mpnet", "deep"),
+        pytest.param("mpnet", "deep", marks=pytest.mark.long),
         pytest.param("deberta-v2", "deep", marks=pytest.mark.long),
         pytest.param("deberta", "deep", marks=pytest.mark.long),  # by hooks
         pytest.param("stablelm", "deep", marks=pytest.mark.long),  # outside of the table

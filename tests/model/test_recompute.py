@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -30,8 +31,8 @@ def new_classifier(backbone, **settings) -> PromptClassifier:
     return model
 
 
-def logits_of(model: PromptClassifier, on: bool) -> torch.Tensor:
-    with recomputing(on):
+def logits_of(model: PromptClassifier, on: bool | None) -> torch.Tensor:
+    with nullcontext() if on is None else recomputing(on):
         return start_logits([model], [model.prompt()], [0, 0], Inputs(IDS, (IDS > 0).long())).result()[0]
 
 
@@ -41,8 +42,8 @@ def gradients(model: PromptClassifier, on: bool) -> list[torch.Tensor]:
     return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
 
 
-def kept_bytes(model: PromptClassifier, on: bool) -> int:
-    """The size of what a forward pass keeps for the backward pass."""
+def kept_bytes(model: PromptClassifier, on: bool | None = None) -> int:
+    """The size of what a forward pass keeps for the backward pass. None: as it is in the thread."""
     sizes = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -96,12 +97,13 @@ def test_less_is_kept(family, backbone) -> None:
 
 def test_other_threads_keep_everything(backbone) -> None:
     model = new_classifier(backbone("gpt2"), method="deep")
-    sizes = []
+    kept = []
     with recomputing():
-        thread = threading.Thread(target=lambda: sizes.append(gradients(model, on=False)))
+        thread = threading.Thread(target=lambda: kept.append(kept_bytes(model)))
         thread.start()
         thread.join()
-    assert len(sizes) == 1
+        assert kept_bytes(model) < kept[0]  # of this thread
+    assert kept == [kept_bytes(model, on=False)]
 
 
 def test_a_model_without_layer_modules_is_refused() -> None:

@@ -148,14 +148,20 @@ def test_a_request_that_would_wait_too_long_is_refused() -> None:
     run(test)
 
 
+async def full_queue(batcher, model) -> list:
+    """Fill the queue, so that a request has been refused; return the requests that were taken."""
+    first = await close_gate(batcher, model)
+    waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
+    await asyncio.sleep(0.01)
+    batcher._seconds_a_token = 0.004
+    with pytest.raises(RequestError, match="busy"):
+        await submit(batcher)
+    return [first, *waiting]
+
+
 def test_under_a_lasting_overload_the_queue_stays_short() -> None:
     async def test(batcher, model):
-        first = await close_gate(batcher, model)
-        waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
-        await asyncio.sleep(0.01)
-        batcher._seconds_a_token = 0.004
-        with pytest.raises(RequestError, match="busy"):
-            await submit(batcher)
+        started = await full_queue(batcher, model)
         assert batcher._next_try < time.perf_counter()  # a single refusal is no overload
         batcher._first_refused -= 0.2
         with pytest.raises(RequestError, match="busy"):
@@ -167,19 +173,14 @@ def test_under_a_lasting_overload_the_queue_stays_short() -> None:
         last = submit(batcher)
         await asyncio.sleep(0.01)
         model.gate.set()
-        await asyncio.gather(first, *waiting, last)
+        await asyncio.gather(*started, last)
 
     run(test)
 
 
 def test_the_whole_queue_is_tried_again_even_if_refusals_do_not_end() -> None:
     async def test(batcher, model):
-        first = await close_gate(batcher, model)
-        waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
-        await asyncio.sleep(0.01)
-        batcher._seconds_a_token = 0.004
-        with pytest.raises(RequestError, match="busy"):
-            await submit(batcher)
+        started = await full_queue(batcher, model)
         batcher._first_refused -= 0.2
         for wait in (1.0, 2.0, 4.0, 8.0, 8.0):  # the whole queue is full each time
             batcher._seconds_a_token = 0.004
@@ -193,7 +194,7 @@ def test_the_whole_queue_is_tried_again_even_if_refusals_do_not_end() -> None:
         last = submit(batcher)  # within the whole queue
         await asyncio.sleep(0.01)
         model.gate.set()
-        await asyncio.gather(first, *waiting, last)
+        await asyncio.gather(*started, last)
 
     run(test)
 

@@ -115,8 +115,7 @@ def load_at(
     if shard and alone:
         logger.warning("`shard` has no effect: there is one process; start several with torchrun")
     if random_weights:
-        backbone = build_backbone(config, location, dtype, own_loop=alone)
-        return backbone.to(target) if alone else backbone.shard(target, processes)
+        return _put(build_backbone(config, location, dtype, own_loop=alone), target, processes)
     placed: dict[str, Any] = {}
     if quantize is not None or device_map is not None:
         placed = {"device_map": device_map or {"": target}}
@@ -133,16 +132,20 @@ def load_at(
         return as_backbone(model, location, head, pooler_missing, read_language_head)
     try:
         with memory_errors():
-            if not alone:
-                backbone = as_backbone(model, location, head, pooler_missing, read_language_head, own_loop=False)
-                return backbone.shard(target, processes)
-            return as_backbone(model.to(target), location, head, pooler_missing, read_language_head).to(target)
+            model = model.to(target) if alone else model  # shards go to their devices part by part
+            backbone = as_backbone(model, location, head, pooler_missing, read_language_head, own_loop=alone)
+            return _put(backbone, target, processes)
     except torch.OutOfMemoryError as err:
         size = sum(parameter.nbytes for parameter in model.base_model.parameters()) / 1e9
         raise BackboneError(
             f"{target} has no memory for backbone '{location.name}', which is {size:.1f} GB in {dtype}; "
             + ways_out(target, "`dtype='bfloat16'`", "a smaller backbone")
         ) from err
+
+
+def _put(backbone: Backbone, target: torch.device, processes: Processes) -> Backbone:
+    """Move a backbone to a device, or spread it over several processes."""
+    return backbone.to(target) if processes.count == 1 else backbone.shard(target, processes)
 
 
 def as_backbone(

@@ -10,7 +10,7 @@ of the hooks, or a cache. Before a layer is computed again, these are put into t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
@@ -63,20 +63,30 @@ def run_layer(layer: Callable[..., T], prompts: LayerPrompts | None, *inputs: An
     if prompts is None and current is not None:
         prompts = current.layer_prompts
     caches = [each for value in (*inputs, *options.values()) if isinstance(value, Cache) for each in value.layers]
-    found = [(each, dict(vars(each))) for each in (current, prompts, *caches) if each is not None]
+    put_back = _rewind(each for each in (current, prompts, *caches) if each is not None)
+    put_back_caches = _rewind(caches)
 
     def run(*inputs: Any, **options: Any) -> T:
-        for each, state in found:
-            vars(each).update(state)
+        put_back()
         with hooks.resumed(current):
             result = layer(*inputs, **options)
-        for each, state in found[len(found) - len(caches) :]:
-            vars(each).update(state)
+        put_back_caches()
         return result
 
     # The frozen model has no dropout, so there is no state of a random generator to restore.
     result: T = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
     return result
+
+
+def _rewind(objects: Iterable[Any]) -> Callable[[], None]:
+    """Return a function that gives objects the attributes that they have now."""
+    found = [(each, dict(vars(each))) for each in objects]
+
+    def put_back() -> None:
+        for each, attributes in found:
+            vars(each).update(attributes)
+
+    return put_back
 
 
 def prepare(base: nn.Module, name: str) -> None:

@@ -56,7 +56,7 @@ def stamps(folder: str, patterns: Iterable[str]) -> tuple[Stamp, ...]:
         paths = glob(pattern, root_dir=folder) if has_magic(pattern) else [pattern]  # noqa: PTH207
         for path in paths:
             with suppress(FileNotFoundError, NotADirectoryError):
-                status = os.stat(os.path.join(folder, path))  # noqa: PTH116, PTH118 (three times as fast as a Path)
+                status = os.stat(f"{folder}/{path}")  # noqa: PTH116 (three times as fast as a Path)
                 if S_ISREG(status.st_mode):
-                    found[path] = (os.path.basename(path), status.st_size, status.st_mtime_ns)  # noqa: PTH119
+                    found[path] = (path.rpartition("/")[2], status.st_size, status.st_mtime_ns)
     return tuple(found[path] for path in sorted(found))

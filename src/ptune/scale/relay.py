@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -21,14 +20,13 @@ from starlette.responses import Response
 
 from ptune.errors import PtuneError, RequestError
 from ptune.serving.app import create_app
+from ptune.serving.catalogue import name_in_path
 from ptune.serving.replies import error_reply
 from ptune.serving.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
-# The adapter in the path, by the protocols of Text Embeddings Inference and KServe.
-_IN_PATH = re.compile(r"(?:/adapters|/v2/models)/([^/]+)")
 _IN_BODY = ("/v1/classify", "/classify", "/predict", "/")
 # Seconds between two tries with other replicas, doubled each time up to the last.
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -73,9 +71,9 @@ def adapter_of(call: Call) -> str | None:
 
     It only decides which replica is asked, so what cannot be read is None. The application judges the request.
     """
-    in_path = _IN_PATH.match(call.path)
+    in_path = name_in_path(call.path)
     if in_path:
-        return unquote(in_path[1])
+        return unquote(in_path)
     if call.method == "POST" and call.path in _IN_BODY and b'"model"' in call.body:
         with suppress(ValueError, RecursionError, AttributeError):
             name = json.loads(call.body).get("model")

@@ -22,6 +22,8 @@ from ptune.model.shared import Stamp, stamps
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"\w[\w.-]{0,127}")
+# The adapter in a path, by the protocols of Text Embeddings Inference and KServe.
+_IN_PATH = re.compile(r"(?:/adapters|/v2/models)/([^/]+)")
 
 
 def check_name(name: str) -> str:
@@ -37,6 +39,12 @@ def check_name(name: str) -> str:
             field="adapter",
         )
     return name
+
+
+def name_in_path(path: str) -> str | None:
+    """Return the name of the adapter that the path of a request names, as it stands there; None if it names none."""
+    found = _IN_PATH.match(path)
+    return found and found[1]
 
 
 def no_adapter(name: str) -> RequestError:

@@ -10,8 +10,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -46,6 +46,7 @@ OPEN = frozenset(
 )
 # Where the files of /docs are.
 DOCS_FILES = "/docs-files"
+TOO_MANY = 429
 GONE = 499  # in the log alone: the client has closed the connection
 # The route, in log and metrics, of requests that are refused before they reach one.
 BUSY = SimpleNamespace(path="busy")
@@ -121,9 +122,11 @@ class Gate:
         try:
             self._identify(scope, headers, facts)
             body = await self._read(scope, headers, receive, facts)
-            with self._let_in(scope, facts):
+            with self.let_in(scope["path"]) if scope["method"] == "POST" else nullcontext():
                 await self._run(scope, body, receive, answer)
         except RequestError as err:
+            if err.status == TOO_MANY:  # the only reason is that the server is busy
+                scope["route"], facts.method = BUSY, "predict"
             await self._refuse(scope, answer, err)
         except _GoneError:
             answer.status = GONE
@@ -180,22 +183,6 @@ class Gate:
             raise RequestError(
                 f"the body did not arrive within {self.settings.body_timeout:g} seconds", 408, kind="Validation"
             ) from None
-
-    @contextmanager
-    def _let_in(self, scope: MutableMapping[str, Any], facts: Facts) -> Iterator[None]:
-        """Count a request until it is answered.
-
-        Raises:
-            RequestError: the server is too busy for it (429).
-        """
-        with ExitStack() as stack:
-            if scope["method"] == "POST":
-                try:
-                    stack.enter_context(self.let_in(scope["path"]))
-                except RequestError:
-                    scope["route"], facts.method = BUSY, "predict"
-                    raise
-            yield
 
     async def _run(self, scope: MutableMapping[str, Any], body: bytes, receive: Receive, answer: _Answer) -> None:
         """Run the application, and cancel it when the client goes."""

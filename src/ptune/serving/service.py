@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
@@ -25,7 +24,7 @@ from ptune.inference.engine import GPU_TOKENS
 from ptune.serving.backbones import Backbones
 from ptune.serving.bank import Bank, Loaded, settle
 from ptune.serving.batcher import Batcher, Limits, too_late
-from ptune.serving.catalogue import Catalogue, Changes, Entry, check_name
+from ptune.serving.catalogue import Catalogue, Changes, Entry, check_name, name_in_path
 from ptune.serving.compute import Compute
 from ptune.serving.encoding import Encoding, encoder_key
 from ptune.serving.settings import ServeSettings
@@ -87,12 +86,12 @@ class Service:
         self.backbones = backbones
         self.bank = Bank(backbones, settings.adapter_memory)
         first = backbones.all[0]
-        # Threads of PyTorch on a CPU: as many as it would take for one batch.
-        cores = torch.get_num_threads() if first.device.type == "cpu" and first.under_way == 1 else 0
-        one_by_one = any(backbone.keeps_state for backbone in backbones.all)
-        threads = min(cores, 1 if one_by_one else MOST_THREADS) or first.under_way
-        on_cpu = max(CPU_BATCH // threads, LEAST_BATCH) if cores else CPU_BATCH
-        self.batch_tokens = settings.max_batch_tokens or (on_cpu if first.device.type == "cpu" else GPU_TOKENS)
+        threads, cores, tokens = first.under_way, 0, CPU_BATCH if first.device.type == "cpu" else GPU_TOKENS
+        if first.device.type == "cpu" and first.under_way == 1:  # PyTorch's: batches share its threads
+            cores = torch.get_num_threads()
+            threads = 1 if any(backbone.keeps_state for backbone in backbones.all) else min(cores, MOST_THREADS)
+            tokens = max(CPU_BATCH // threads, LEAST_BATCH)
+        self.batch_tokens = settings.max_batch_tokens or tokens
         limits = Limits(self.batch_tokens, settings.max_batch_rows, settings.max_queue_rows, settings.max_wait)
         self.batcher = Batcher(Compute(self.batch_tokens, cores), limits, threads)
         self.encoding = Encoding()
@@ -115,8 +114,7 @@ class Service:
         Raises:
             RequestError: the server is busy (429).
         """
-        found = re.match("/(?:adapters|v2/models)/([^/]+)", path)
-        named = found and found[1]
+        named = name_in_path(path)
         return self.batcher.let_in() if named is None or named in self.catalogue.entries else nullcontext()
 
     def labels(self, entry: Entry) -> list[str]:

@@ -56,6 +56,16 @@ def test_a_sweep_that_is_resumed_tries_what_it_would_have_tried(tmp_path, kind) 
     assert before + after == whole
 
 
+def test_the_order_in_which_settings_are_listed_does_not_matter(tmp_path) -> None:
+    listed = [SPACE, dict(sorted(SPACE.items()))]
+    assert list(listed[0]) != list(listed[1])
+    tried = [
+        [trial.values for trial in run(search_in(tmp_path / str(number), search="random", space=space))]
+        for number, space in enumerate(listed)
+    ]
+    assert tried[0] == tried[1]
+
+
 def test_another_seed_tries_other_values(tmp_path) -> None:
     first, second = (run(search_in(tmp_path / str(seed), search="random", seed=seed)) for seed in (0, 1))
     assert [trial.values for trial in first] != [trial.values for trial in second]

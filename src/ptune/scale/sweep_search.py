@@ -120,7 +120,8 @@ class Search:
         self.study.sampler = new_sampler(self.settings, number)
         if drawn is not None:
             self.study.enqueue_trial(drawn)
-        space = {name: dimension.distribution() for name, dimension in self.settings.space.items()}
+        # Values are drawn one after another, so they would depend on the order in which the settings are listed.
+        space = {name: dimension.distribution() for name, dimension in sorted(self.settings.space.items())}
         self._asked[number] = self.study.ask(space)
         return self._asked[number].params
 

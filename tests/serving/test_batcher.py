@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
-import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -15,6 +13,7 @@ import torch
 from ptune.data.encode import Encoded
 from ptune.errors import AdapterError, RequestError
 from ptune.serving.batcher import TURN, Batcher, Limits
+from ptune.serving.overload import Overload
 
 LIMITS = Limits(batch_tokens=100, batch_rows=64, queue_rows=200, max_wait=0.5)
 ROW = Encoded([7] * 5, None)
@@ -148,53 +147,26 @@ def test_a_request_that_would_wait_too_long_is_refused() -> None:
     run(test)
 
 
-async def full_queue(batcher, model) -> list:
-    """Fill the queue, so that a request has been refused; return the requests that were taken."""
-    first = await close_gate(batcher, model)
-    waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
-    await asyncio.sleep(0.01)
-    batcher._seconds_a_token = 0.004
-    with pytest.raises(RequestError, match="busy"):
-        await submit(batcher)
-    return [first, *waiting]
-
-
 def test_under_a_lasting_overload_the_queue_stays_short() -> None:
     async def test(batcher, model):
-        started = await full_queue(batcher, model)
-        assert batcher._next_try < time.perf_counter()  # a single refusal is no overload
-        batcher._first_refused -= 0.2
-        with pytest.raises(RequestError, match="busy"):
-            await submit(batcher)
+        now = [0.0]
+        batcher._overload = Overload(batcher.limits.max_wait, clock=lambda: now[0])
+        first = await close_gate(batcher, model)
+        waiting = [submit(batcher, rows=16) for _ in range(2)]  # 160 tokens
+        await asyncio.sleep(0.01)
+        batcher._seconds_a_token = 0.004
+        for now[0] in (0.0, 0.25):  # a single refusal is no overload
+            assert not batcher._overload.lasts
+            with pytest.raises(RequestError, match="busy"):
+                await submit(batcher)
         batcher._seconds_a_token = 0.002  # 0.32 s, where half is now allowed
         with pytest.raises(RequestError, match="busy"):
             await submit(batcher)
-        batcher._refused -= 1.0  # a second without a refusal
+        now[0] = 1.25  # a second without a refusal
         last = submit(batcher)
         await asyncio.sleep(0.01)
         model.gate.set()
-        await asyncio.gather(*started, last)
-
-    run(test)
-
-
-def test_the_whole_queue_is_tried_again_even_if_refusals_do_not_end() -> None:
-    async def test(batcher, model):
-        started = await full_queue(batcher, model)
-        batcher._first_refused -= 0.2
-        for wait in (1.0, 2.0, 4.0, 8.0, 8.0):  # the whole queue is full each time
-            batcher._seconds_a_token = 0.004
-            with pytest.raises(RequestError, match="busy"):
-                await submit(batcher)
-            assert batcher._next_try - batcher._refused == pytest.approx(wait)
-            batcher._seconds_a_token = 0.002
-            with pytest.raises(RequestError, match="busy"):
-                await submit(batcher)  # a refusal that does not count
-            batcher._next_try -= wait
-        last = submit(batcher)  # within the whole queue
-        await asyncio.sleep(0.01)
-        model.gate.set()
-        await asyncio.gather(*started, last)
+        await asyncio.gather(first, *waiting, last)
 
     run(test)
 
@@ -208,7 +180,7 @@ def test_requests_that_come_at_the_same_time_count_before_they_are_in_the_queue(
                 stack.enter_context(batcher.let_in())
             with pytest.raises(RequestError, match="busy"):
                 stack.enter_context(batcher.let_in())
-        batcher._refused = batcher._next_try = -math.inf
+        batcher._overload = Overload(batcher.limits.max_wait)
         with batcher.let_in():  # those that were answered do not count
             assert batcher._requests == 1
 

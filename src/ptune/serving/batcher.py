@@ -5,10 +5,7 @@ suit the device. A ticket with many rows queues up again after a few of them, so
 wait for one with ten thousand.
 
 How long a new request would wait is known from the tokens in front of it and the measured speed. Where that is too
-long, it is refused at once. A burst may fill the queue up to that bound. Under an overload that lasts, the queue would
-always be that long, so when refusals go on, only a short queue is allowed: requests that are accepted keep their
-latency. From time to time the long queue is tried again. Otherwise clients that repeat their requests at once, of whom
-the long queue could hold all, would be refused forever.
+long, it is refused at once; `Overload` says what is too long.
 """
 
 from __future__ import annotations
@@ -28,6 +25,7 @@ from torch import Tensor
 from ptune.data.encode import Encoded
 from ptune.errors import PtuneError, RequestError
 from ptune.serving.bank import Loaded
+from ptune.serving.overload import Overload
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +33,8 @@ logger = logging.getLogger(__name__)
 TURN = 16
 # How fast the measured speed follows: the weight of the newest batch.
 _NEWEST = 0.1
-# Refusals are an overload if they go on for _LASTING seconds, with less than _BURST between two of them. Other refusals
-# are the end of a burst, or of a moment in which the machine was busy with something else.
-_LASTING, _BURST = 0.2, 0.5
-# An overload ends after so many seconds without a refusal. Until then, this share of `max_wait` is allowed, or the time
-# of so many rows if that is longer: half of them are being computed and half wait, because small batches are slow.
-# The whole queue is tried again after _FIRST_TRY seconds. If it is full within _TRY seconds, the next try is twice as
-# long after, up to _LAST_TRY.
-_FIRST_TRY, _TRY, _LAST_TRY = 1.0, 2.0, 8.0
-_OVERLOAD_ENDS = 1.0
-_OVERLOAD_SHARE = 0.25
+# Under an overload, requests may wait until so many rows are done: half of them are being computed and half wait,
+# because small batches are slow.
 _OVERLOAD_ROWS = 16
 
 Pair = tuple[int, int]
@@ -126,16 +116,12 @@ class Batcher:
         self._compute = compute
         self._queue: deque[Ticket] = deque()
         self._turns = 0  # tokens of the next turn of all tickets
-        self._busy = 0
         self._ends: dict[int, float] = {}  # when the batches that are being computed should be done
         self._seconds_a_token: float | None = None
         self._tickets = 0  # that wait or are being computed
         self._requests = 0  # that were let in
         self._tokens_a_ticket = 0.0
-        self._refused = -math.inf  # when a request last had to wait too long
-        self._first_refused = -math.inf  # when the first of the latest refusals was
-        self._next_try = -math.inf  # when the whole queue is allowed again, whatever happens until then
-        self._try_after = _FIRST_TRY
+        self._overload = Overload(limits.max_wait)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ptune-model")
 
     def wait(self) -> float:
@@ -205,21 +191,10 @@ class Batcher:
             return
         if self.rows + rows > self.limits.queue_rows:
             raise self._busy_error()
-        now = time.perf_counter()
-        longest = self.limits.max_wait
-        overloaded = now < self._next_try and now - self._refused < _OVERLOAD_ENDS
-        if overloaded:
-            tokens = self.tokens / self.rows if self.rows else self._tokens_a_ticket
-            batches = _OVERLOAD_ROWS * tokens * (self._seconds_a_token or 0.0)
-            longest = min(longest, max(_OVERLOAD_SHARE * longest, batches))
-        if self.wait() + coming > longest:
-            if now - self._refused > _BURST:
-                self._first_refused = now
-            if not overloaded and now - self._first_refused >= _LASTING:
-                failed = 0 <= now - self._next_try < _TRY
-                self._try_after = min(2 * self._try_after, _LAST_TRY) if failed else _FIRST_TRY
-                self._next_try = now + self._try_after
-            self._refused = now
+        tokens = self.tokens / self.rows if self.rows else self._tokens_a_ticket
+        least = _OVERLOAD_ROWS * tokens * (self._seconds_a_token or 0.0)
+        if self.wait() + coming > self._overload.longest_wait(least):
+            self._overload.note_refusal()
             raise self._busy_error()
 
     def _busy_error(self) -> RequestError:
@@ -262,12 +237,11 @@ class Batcher:
 
     def _start_batches(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._queue and self._busy < self.threads:
+        while self._queue and len(self._ends) < self.threads:
             parts = self._take(loop.time())
             if not parts:
                 return
             tokens = sum(ticket.tokens(start, end) for ticket, start, end in parts)
-            self._busy += 1
             self.busy_tokens += tokens
             if self.on_batch is not None:
                 self.on_batch(sum(end - start for _, start, end in parts), tokens)
@@ -314,7 +288,6 @@ class Batcher:
         self, done: asyncio.Future[list[list[Tensor] | PtuneError]], parts: Sequence[Part], tokens: int, begun: float
     ) -> None:
         """Give results to their owners, and start the next batch."""
-        self._busy -= 1
         self.busy_tokens -= tokens
         del self._ends[id(parts)]
         seconds = (time.perf_counter() - begun) / max(tokens, 1) / self.threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from ptune.evaluation.chance import interval, is_chance
 from ptune.model.objective import Objective, balanced_weights
 from ptune.training import rescue
 from ptune.training.checkpoint import CHECKPOINT_FILE
+from ptune.training.choice import sort_key
 from ptune.training.rescue import LOWER, Rescue, best_constant_loss
 from ptune.training.steps import Rows
+from ptune.training.validation import Validation
 from tests.training.test_train import run
 
 
@@ -122,6 +125,70 @@ def test_a_run_that_started_again_resumes_exactly(backbone, reviews, tmp_path, e
         name = "adapter_model.safetensors"
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert whole.epochs == 10
+
+
+@pytest.fixture
+def lost_in_epoch(monkeypatch):
+    """Let the validation rows all get the same prediction in an epoch."""
+    measure = Validation.measure
+
+    def lose(epoch: int) -> None:
+        calls = []
+
+        def measured(self: Validation):
+            calls.append(1)
+            if len(calls) != epoch:
+                return measure(self)
+            return self.measure_logits(torch.tensor([3.0, 0.0]).expand_as(self.logits()))
+
+        monkeypatch.setattr(Validation, "measure", measured)
+
+    return lose
+
+
+def test_a_prompt_that_lost_what_it_had_learned_goes_back(
+    backbone, reviews, tmp_path, lost_in_epoch, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr("ptune.training.run.is_chance", lambda metrics, problem_type: metrics["matthews"] == 0)
+    options = {"lr": 1e-3, "head_lr": 1e-3, "epochs": 6, "settings": {"method": "deep"}}
+    lost_in_epoch(3)
+    with caplog.at_level(logging.WARNING):
+        whole, _ = run(backbone("bert"), reviews, tmp_path / "whole", **options)
+    first, second, third, fourth, *_ = whole.history
+    assert not first["chance"] or not second["chance"]
+    assert [line.get("lost") for line in (second, third, fourth)] == [None, True, None]
+    assert not third["best"]
+    best = max(line["epoch"] for line in (first, second) if line["best"])
+    (message,) = [record.message for record in caplog.records if "lost" in record.message]
+    assert f"goes on from the state of epoch {best} with `lr={1e-3 * LOWER:g}`" in message
+    assert fourth["accuracy"] > third["accuracy"]
+
+    class StopError(Exception):
+        pass
+
+    def stop(done: int, of: int, epoch: int, loss: float) -> None:
+        if epoch == 4:
+            raise StopError
+
+    folder = tmp_path / "stopped"
+    lost_in_epoch(3)
+    with pytest.raises(StopError):
+        run(backbone("bert"), reviews, folder, on_step=stop, **options)
+    resumed, _ = run(backbone("bert"), reviews, folder, resume=True, **options)
+    assert [line["loss"] for line in resumed.history] == [line["loss"] for line in whole.history]
+    name = "adapter_model.safetensors"
+    assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_epochs_after_a_loss_are_compared_with_the_best_one() -> None:
+    history = [
+        {"epoch": 1, "accuracy": 0.8, "chance": False, "best": True},
+        {"epoch": 2, "accuracy": 0.5, "chance": True, "best": False, "lost": True},
+    ]
+    validation = SimpleNamespace(metric="accuracy", rank=lambda metrics: (metrics["accuracy"], -metrics["loss"]))
+    assert sort_key(validation, {"accuracy": 0.82, "loss": 0.4}, history)[0] == pytest.approx(0.81)
+    later = [*history, {"epoch": 3, "accuracy": 0.7, "chance": False, "best": False}]
+    assert sort_key(validation, {"accuracy": 0.8, "loss": 0.4}, later)[0] == pytest.approx(0.75)
 
 
 def test_chance_is_told_from_skill() -> None:

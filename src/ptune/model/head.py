@@ -2,8 +2,8 @@
 
 `TextHead` is the head of ptune: one linear layer over the first, the last or the
 mean of the text's positions, or over the mask token after the transform of the
-language-model head. For a pair of texts it also reads the cosine of the means of
-the two texts: no linear layer can compare them. It never reads a virtual token.
+language-model head. For a pair of texts it also reads how close the means of the
+two texts are: no linear layer can compare them. It never reads a virtual token.
 
 `PeftHead` is the head of PEFT's layout: transformers' head of the family. For
 encoders it reads position 0 of the whole sequence, which is virtual token 0 if
@@ -30,16 +30,18 @@ from ptune.model.hidden import Hidden
 # Which hidden states of each row a head reads: the mean over the text, this mean and those of a pair's two texts, those
 # at one position, or all.
 Reads = Literal["mean", "pair", "position", "all"]
-# What the cosine of a pair's two texts is multiplied by, unless it was measured (`TextHead.standardise`): in one pass
-# over both texts their cosines have a standard deviation of about 0.08.
-COSINE_SCALE = 12.0
+# What the stretched cosine of a pair's two texts is multiplied by, unless it was measured (`TextHead.standardise`): in
+# one pass over both texts it has a standard deviation of about 0.25.
+COSINE_SCALE = 4.0
+# Cosines are cut at this, because 1 would become infinite.
+LARGEST_COSINE = 0.9999
 
 
 def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
     """Pool hidden states over the positions of the text: [B, offset + T, H] -> [B, H], or [B, H + 1] for a pair."""
     if pooling == "pair":
         row, first, second = (hidden if hidden.picked else hidden.averaged("pair")).states.unbind(dim=1)
-        return torch.cat([row, torch.cosine_similarity(first, second)[:, None]], dim=1)
+        return torch.cat([row, _stretched_cosine(first, second)[:, None]], dim=1)
     if hidden.picked:
         return hidden.states[:, 0]
     if pooling == "mean":
@@ -48,6 +50,17 @@ def pool(hidden: Hidden, pooling: Pooling) -> Tensor:
     rows, length = text.shape[:2]
     position = text_position(pooling, rows, length, hidden.mask, hidden.mask_position, text.device)
     return text[torch.arange(rows, device=text.device), position]
+
+
+def _stretched_cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Return the inverse hyperbolic tangent of the cosines of vectors [B, H] and [B, H], which is Fisher's z, [B].
+
+    In one pass over both texts all cosines are close to 1, so a head has to multiply them by a large number. When a
+    prompt then moves texts apart, plain cosines fall by many of their first deviations, all answers become extreme, and
+    training on a strong backbone collapses (docs/log.md). Here a difference near 1 counts as much as a larger one far
+    from it.
+    """
+    return torch.cosine_similarity(first, second).clamp(-LARGEST_COSINE, LARGEST_COSINE).atanh()
 
 
 def text_position(

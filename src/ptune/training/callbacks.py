@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LOG_STEPS = 10
 Report = Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]
 # Keys of a line of the metrics file that are not metrics.
-_NOT_METRICS = ("epoch", "step", "train_loss", "chance", "best", "seconds", "by_seed")
+_NOT_METRICS = ("epoch", "step", "train_loss", "chance", "best", "lost", "seconds", "by_seed")
 
 
 def reporting_callbacks(report: Report) -> list[Any]:

@@ -15,7 +15,8 @@ def sort_key(validation: Validation, metrics: dict[str, float], history: Sequenc
     """Return the sort key of an epoch: its metric, averaged with that of the epoch before, then the lower loss.
 
     A single epoch is often better by luck. Weights and metrics of neighbouring epochs are close, so their mean says
-    more about other rows. A loss needs no averaging.
+    more about other rows. A loss needs no averaging. After an epoch that lost what was learned, the epoch before is the
+    best one, from which training went on.
 
     Args:
         validation: knows the metric.
@@ -24,7 +25,10 @@ def sort_key(validation: Validation, metrics: dict[str, float], history: Sequenc
     """
     metric = validation.metric
     if metric != "loss" and history:
-        metrics = {**metrics, metric: (metrics[metric] + history[-1][metric]) / 2}
+        before = history[-1]
+        if before.get("lost"):
+            before = [line for line in history if line["best"]][-1]
+        metrics = {**metrics, metric: (metrics[metric] + before[metric]) / 2}
     return list(validation.rank(metrics))
 
 
@@ -32,7 +36,7 @@ def out_of_patience(config: SettledConfig, progress: Progress) -> bool:
     """Return whether too many epochs have brought no improvement.
 
     The default patience counts from the first epoch that is better than chance: some tasks take several epochs to get
-    there.
+    there. It begins anew when training goes back to the best epoch.
     """
     done, best = progress.epoch - 1, progress.best_epoch
     if config.patience is not None:
@@ -40,4 +44,5 @@ def out_of_patience(config: SettledConfig, progress: Progress) -> bool:
     learned = [line["epoch"] for line in progress.history if not line["chance"]]
     if config.best == "last" or not learned:
         return False
-    return done - max(best, learned[0]) >= default_patience(config.epochs)
+    lost = [line["epoch"] for line in progress.history if line.get("lost")]
+    return done - max(best, learned[0], *lost) >= default_patience(config.epochs)

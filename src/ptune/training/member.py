@@ -74,9 +74,9 @@ class Member:
         self.optimizer.step()
         self._move_average(config.average, step, finite)
 
-    def start_again(self, rate: float) -> None:
-        """Return to the state before the first step, and multiply the learning rates by `rate` from now on."""
-        self.model.load_trainable_state(self._start)
+    def start_again(self, rate: float, state: State | None = None) -> None:
+        """Return to a state, by default that before the first step, and multiply the rates by `rate` from now on."""
+        self.model.load_trainable_state(state or self._start)
         self.average = copy_state(self.model)
         self.optimizer.state.clear()
         self.rate = rate

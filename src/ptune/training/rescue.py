@@ -1,7 +1,8 @@
 """A prompt that has learned nothing after three tenths of its steps starts again at a lower learning rate.
 
 The right rate depends on the task as well: where texts tell little about their labels, steps that are good elsewhere
-drown the signal. Such a run would end where it began, with one answer for every row.
+drown the signal. Such a run would end where it began, with one answer for every row. A prompt that had learned
+something and then gives one answer for every row goes back to its best epoch, at a lower rate too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ptune.data.targets import MULTI, REGRESSION
 from ptune.model.objective import Objective
-from ptune.training.checkpoint import Progress
+from ptune.training.checkpoint import Progress, RunState
 from ptune.training.member import Member
 from ptune.training.steps import Rows
 
@@ -79,18 +80,35 @@ class Rescue:
         progress.early_losses = [total + loss for total, loss in zip(before, losses, strict=True)]
         if progress.step < self.last:
             return
-        progress.rates = [1.0 if self.has_learned(total) else LOWER for total in progress.early_losses]
-        for member, rate in zip(members, progress.rates, strict=True):
-            if rate < 1:
-                member.start_again(rate)
+        for member, total in zip(members, progress.early_losses, strict=True):
+            if not self.has_learned(total):
+                member.start_again(LOWER)
                 logger.warning(
                     "seed %d has learned nothing in the first %d steps: its training loss is not below %.3f, that of "
                     "always giving the same answer; it starts again with `lr=%g`",
                     member.seed,
                     progress.step,
                     self.constant_loss,
-                    float(f"{lr * rate:.2g}"),
+                    float(f"{lr * LOWER:.2g}"),
                 )
+        progress.rates = [member.rate for member in members]
+
+
+def go_back(state: RunState, lr: float) -> None:
+    """Let the only prompt of a run, which has lost what it had learned, go on from its best epoch at a lower rate.
+
+    Args:
+        state: of the run, after an epoch.
+        lr: the learning rate, for the message.
+    """
+    (member,), progress = state.members, state.progress
+    member.start_again(LOWER * member.rate, state.best)
+    progress.rates = [member.rate]
+    logger.warning(
+        "the prompt has lost what it had learned; it goes on from the state of epoch %d with `lr=%g`",
+        progress.best_epoch,
+        float(f"{lr * member.rate:.2g}"),
+    )
 
 
 def best_constant_loss(objective: Objective, targets: Tensor, classes: int, row_weights: Tensor | None = None) -> float:

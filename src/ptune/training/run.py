@@ -40,7 +40,7 @@ from ptune.training.defaults import batches_per_epoch
 from ptune.training.events import Listeners, RunInfo
 from ptune.training.member import Member, copy_state
 from ptune.training.metrics_file import MetricsFile
-from ptune.training.rescue import Rescue
+from ptune.training.rescue import Rescue, go_back
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
 from ptune.training.time_limit import Deadline, in_words
@@ -339,6 +339,8 @@ class Run:
         self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
         if line["best"]:
             self._save_best()
+        if line.get("lost"):
+            go_back(self.state, self.config.lr)
         self._checkpoint()
         self.events.saved()
         if self.on_epoch is not None:
@@ -380,9 +382,14 @@ class Run:
             "seconds": round(self.progress.seconds, 3),
         }
         if len(self.members) == 1:
-            return line
+            return {**line, "lost": True} if not better and self._has_lost(measured) else line
         seeds = [str(member.seed) for member in self.members]
         return {**line, "by_seed": dict(zip(seeds, measured.by_member, strict=True))}
+
+    def _has_lost(self, measured: Measured) -> bool:
+        """Return whether every row gets the same prediction, although the best epoch had learned something."""
+        best = self.progress.history[self.progress.best_epoch - 1] if self.progress.best_epoch else None
+        return measured.collapse is not None and best is not None and not best["chance"]
 
     def _remember(self, measured: Measured) -> None:
         """Note the current epoch and its state as the best."""

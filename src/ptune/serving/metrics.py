@@ -124,7 +124,7 @@ class Metrics:
             "ptune_adapters_bytes": bank.bytes,
             "ptune_adapter_loads": bank.loads,
             "ptune_adapter_evictions": bank.evictions,
-            "ptune_ready": int(service.ready and not service.draining),
+            "ptune_ready": int(service.takes_requests),
         }
         for name, value in values.items():
             self._gauges[name].set(value)

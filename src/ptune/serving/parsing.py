@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
+from ptune.data.template import Side
 from ptune.data.texts import Text
 from ptune.errors import RequestError, short
 
@@ -77,6 +78,16 @@ def one_of(body: dict[str, Any], field: str, choices: tuple[str, ...]) -> str | 
         shown = short(value, 50) if isinstance(value, str) else _kind(value)
         raise RequestError(f"`{field}` is {shown}; expected one of {', '.join(choices)}", 422, field=field)
     return value
+
+
+def cut_side(body: dict[str, Any]) -> Side:
+    """Return the end at which long texts are cut.
+
+    Raises:
+        RequestError: it is neither left nor right (422).
+    """
+    side = one_of(body, "truncation_direction", ("Left", "Right", "left", "right"))
+    return "left" if side is not None and side.lower() == "left" else "right"
 
 
 def top_k(body: dict[str, Any]) -> int | None:

@@ -102,6 +102,11 @@ class Service:
         self.uploads = Uploads(catalogue, self.bank, self.changing, settings.max_upload)
 
     @property
+    def takes_requests(self) -> bool:
+        """True after the warm-up, until the server is about to stop."""
+        return self.ready and not self.draining
+
+    @property
     def default_adapter(self) -> str | None:
         """The adapter that answers where a request names none."""
         if self.settings.default_adapter is not None:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from ptune.errors import RequestError
 from ptune.serving.catalogue import Entry, check_name
-from ptune.serving.parsing import one_of, optional, read_object, texts_of, top_k, wrong
+from ptune.serving.parsing import cut_side, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
 from ptune.serving.routes.common import ask, caller_of, facts_of, named, scored, service_of
 from ptune.serving.service import Service
@@ -67,9 +67,8 @@ async def predict_many(request: Request) -> Response:
     names = _names(request, body, isinstance(texts[0], tuple))
     raw = optional(body, "raw_scores", bool, "true or false", False)
     truncate = optional(body, "truncate", bool, "true or false")
-    side = one_of(body, "truncation_direction", ("left", "right", "Left", "Right")) or "right"
     top = top_k(body)
-    answers = await ask(request, names, texts, "predict_many", truncate, "left" if side.lower() == "left" else "right")
+    answers = await ask(request, names, texts, "predict_many", truncate, cut_side(body))
     found = [scored(answer, "none" if raw else None, top) for answer in answers]
     return JSONResponse({name: rows if batch else rows[0] for name, rows in zip(names, found, strict=True)})
 

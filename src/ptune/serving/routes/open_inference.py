@@ -38,8 +38,7 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """Answer 200 if the server is ready, otherwise 503."""
     service = service_of(request)
-    is_ready = service.ready and not service.draining
-    return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+    return JSONResponse({"ready": service.takes_requests}, 200 if service.takes_requests else 503)
 
 
 @router.get("/models/{name}/ready", **schemas.V2_MODEL_READY)

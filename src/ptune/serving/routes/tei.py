@@ -12,18 +12,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from ptune.data.template import Side
 from ptune.data.texts import Text
 from ptune.errors import RequestError
 from ptune.serving.page import page, wants_page
-from ptune.serving.parsing import one_of, optional, read_object, texts_of, top_k, wrong
+from ptune.serving.parsing import cut_side, one_of, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
 from ptune.serving.routes.common import ask, facts_of, named, scored, service_of
 from ptune.serving.service import Answer
 from ptune.version import __version__
 
 router = APIRouter()
-_SIDES: dict[str, Side] = {"left": "left", "right": "right"}
 
 
 @router.post("/predict", tags=["Text Embeddings Inference"], **schemas.PREDICT)
@@ -58,11 +56,10 @@ async def _predict(
     request: Request, adapter: str, texts: list[Text], body: dict[str, Any]
 ) -> tuple[list[list[dict[str, Any]]], Answer]:
     truncate = optional(body, "truncate", bool, "true or false")
-    side = one_of(body, "truncation_direction", ("Left", "Right", "left", "right")) or "right"
     raw = optional(body, "raw_scores", bool, "true or false", False)
     if any("" in (text if isinstance(text, tuple) else (text,)) for text in texts):
         raise RequestError("`inputs` cannot be empty", 422, field="inputs")
-    (answer,) = await ask(request, [adapter], texts, "predict", truncate, _SIDES[side.lower()])
+    (answer,) = await ask(request, [adapter], texts, "predict", truncate, cut_side(body))
     return scored(answer, "none" if raw else None), answer
 
 
@@ -140,7 +137,7 @@ async def root(request: Request) -> Response:
 async def health(request: Request) -> Response:
     """Answer 200 if the server is ready, and 503 while it warms up or is about to stop."""
     service = service_of(request)
-    if not service.ready or service.draining:
+    if not service.takes_requests:
         raise RequestError("the server is about to stop" if service.draining else "the server is not ready yet", 503)
     return Response(status_code=200)
 

@@ -29,6 +29,7 @@ from ptune.training.defaults import (
     SMALL_BATCH,
     SMALL_ROWS,
     VERBALIZER_RATE,
+    WHOLE_RATE,
     Task,
     batches_per_epoch,
     default_average,
@@ -236,7 +237,8 @@ class TrainConfig(BaseModel):
         batch = self.batch_size or (SMALL_BATCH if rows < SMALL_ROWS else BATCH)
         epochs = self.epochs or (FEW_ROWS_EPOCHS if few_shot else default_epochs(prompt, task))
         if objective == "contrastive":
-            lr, batch, epochs = CONTRASTIVE_RATE * lr, self.batch_size or CONTRASTIVE_BATCH, self.epochs or 1
+            batch, epochs = self.batch_size or CONTRASTIVE_BATCH, self.epochs or 1
+            lr *= WHOLE_RATE if rows <= batch else CONTRASTIVE_RATE
         global_batch = task.global_batch or getattr(self, "global_batch", None) or batch * task.processes
         steps = epochs * math.ceil(batches_per_epoch(objective, rows, global_batch) / self.accumulate)
         average = FEW_ROWS_AVERAGE if few_shot else default_average(steps)

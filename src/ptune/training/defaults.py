@@ -60,8 +60,8 @@ RATES_WIDTH = 384  # width of the backbone on which the head rates below were me
 
 # Muon's rate on a backbone with a gain of MUON_GAIN, which is that of all-MiniLM-L6-v2, and its lower limit.
 MUON_RATE, MUON_GAIN, LOWEST_RATE = 5e-3, 0.82, 1e-4
-# The share of Muon's rate and the batch for the contrastive objective.
-CONTRASTIVE_RATE, CONTRASTIVE_BATCH = 0.8, 64
+# The share of Muon's rate for the contrastive objective, where every batch has all rows and otherwise, and the batch.
+WHOLE_RATE, CONTRASTIVE_RATE, CONTRASTIVE_BATCH = 0.8, 0.4, 64
 # Rows that training sees over all epochs. See docs/log.md for the measurements.
 ROWS_SEEN, ROWS_SEEN_OF_PAIRS, ROWS_SEEN_AT_THE_INPUT = 45_000, 30_000, 75_000
 # For few rows, a verbalizer, and a prompt that starts as a description of the task: such a model already works before

@@ -41,7 +41,12 @@ from ptune.scale.sweep_settings import read_settings
 from ptune.scale.sweep_trials import Task, Trial, read_trials
 
 PTUNE = [sys.executable, "-m", "ptune"]
-SPACE = {"lr": {"log-uniform": [1e-4, 1e-1]}, "virtual_tokens": {"choice": [4, 8, 16]}, "seed": {"int": [0, 4]}}
+# Not the seed: a command with another seed draws other rows, where a sweep keeps its rows.
+SPACE = {
+    "lr": {"log-uniform": [1e-4, 1e-1]},
+    "virtual_tokens": {"choice": [4, 8, 16]},
+    "weight_decay": {"log-uniform": [1e-3, 1e-1]},
+}
 # A backbone so small that reading, tokenizing and writing are a large part of the work.
 SHAPES["small"] = {
     "model_type": "bert",

@@ -56,9 +56,8 @@ def _stretched_cosine(first: Tensor, second: Tensor) -> Tensor:
     """Return the inverse hyperbolic tangent of the cosines of vectors [B, H] and [B, H], which is Fisher's z, [B].
 
     In one pass over both texts all cosines are close to 1, so a head has to multiply them by a large number. When a
-    prompt then moves texts apart, plain cosines fall by many of their first deviations, all answers become extreme, and
-    training on a strong backbone collapses (docs/log.md). Here a difference near 1 counts as much as a larger one far
-    from it.
+    prompt then moves texts apart, plain cosines fall by many of their first deviations, and answers become extreme
+    (docs/log.md). Here a small difference near 1 counts as much as a larger one far from it.
     """
     return torch.cosine_similarity(first, second).clamp(-LARGEST_COSINE, LARGEST_COSINE).atanh()
 

@@ -339,7 +339,7 @@ class Run:
         self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
         if line["best"]:
             self._save_best()
-        if line.get("lost"):
+        if line.get("lost") and not self.ended:
             go_back(self.state, self.config.lr)
         self._checkpoint()
         self.events.saved()
@@ -382,14 +382,15 @@ class Run:
             "seconds": round(self.progress.seconds, 3),
         }
         if len(self.members) == 1:
-            return {**line, "lost": True} if not better and self._has_lost(measured) else line
+            return {**line, "lost": True} if self._has_lost(measured) else line
         seeds = [str(member.seed) for member in self.members]
         return {**line, "by_seed": dict(zip(seeds, measured.by_member, strict=True))}
 
     def _has_lost(self, measured: Measured) -> bool:
-        """Return whether every row gets the same prediction, although the best epoch had learned something."""
-        best = self.progress.history[self.progress.best_epoch - 1] if self.progress.best_epoch else None
-        return measured.collapse is not None and best is not None and not best["chance"]
+        """Return whether every row gets the same prediction, although an earlier epoch is the best and had learned."""
+        best = self.progress.best_epoch
+        learned = any(line["epoch"] == best and not line["chance"] for line in self.progress.history)
+        return measured.collapse is not None and learned
 
     def _remember(self, measured: Measured) -> None:
         """Note the current epoch and its state as the best."""

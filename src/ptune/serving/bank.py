@@ -160,8 +160,13 @@ class Bank:
         return loaded
 
     def keep(self, loaded: Loaded) -> None:
-        """Keep an adapter in place of the one of its name, and drop others if the budget is exceeded."""
-        if self._loaded.get(loaded.name) is loaded:
+        """Keep an adapter in place of the one of its name, and drop others if the budget is exceeded.
+
+        A request that comes when the files have just been read, and nobody has kept the result yet, reads them again.
+        What it read is then not needed.
+        """
+        known = self._loaded.get(loaded.name)
+        if known is not None and known.entry is loaded.entry:
             return
         self.drop(loaded.name)
         self._loaded[loaded.name] = loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ import pytest
 import yaml
 
 from ptune.errors import ConfigError
-from ptune.serving.app import check_reach, create_app
+from ptune.serving.app import SETTINGS_VARIABLE, check_reach, create_app, from_environment
 from ptune.serving.keys import Keys
 from ptune.serving.logs import JsonFormat, TextFormat
 from ptune.serving.metrics import OTHER, Metrics
@@ -380,6 +381,19 @@ def test_sigterm_under_load_answers_every_request(adapters) -> None:
     assert lost == []
     assert len(refused) == 8
     assert set(answered) == {200}
+
+
+def test_garbage_collection_does_not_look_through_what_was_loaded_at_the_start(adapters, monkeypatch) -> None:
+    monkeypatch.setenv(SETTINGS_VARIABLE, settings_of(adapters).worker_json())
+    monkeypatch.setattr("ptune.serving.app.log_to_stderr", lambda form: None)
+    try:
+        app = from_environment()
+        loaded = gc.get_freeze_count()
+        assert loaded > 100_000  # the libraries alone
+        assert len(gc.get_objects()) < loaded / 10
+        asyncio.run(app.state.service.close())
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.long

@@ -94,7 +94,7 @@ def _run(settings: ServeSettings) -> None:
     """Load everything and serve it in this process."""
     import uvicorn
 
-    from ptune.serving.app import create_app
+    from ptune.serving.app import create_app, exempt_from_collection
     from ptune.serving.logs import log_to_stderr
 
     app = create_app(settings)
@@ -103,6 +103,7 @@ def _run(settings: ServeSettings) -> None:
     names = [backbone.name for backbone in service.backbones.all]
     _announce(settings, listening.getsockname()[1], [*service.catalogue.entries], names)
     log_to_stderr(settings.log_format)
+    exempt_from_collection()
     uvicorn.Server(uvicorn.Config(app, **_server_options(settings))).run(sockets=[listening])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from ptune.errors import ConfigError
 from ptune.scale.cluster import Workers
 from ptune.scale.relay import Call, Engine, Front, Reply
+from ptune.serving.app import exempt_from_collection
 from ptune.serving.settings import ServeSettings
 
 APPLICATION = "ptune"
@@ -96,6 +97,7 @@ def _application(settings: ServeSettings, replicas: Replicas, workers: Workers, 
     class EngineReplica:
         async def __init__(self) -> None:  # type: ignore[misc]  # Serve waits for it
             self.engine = Engine(text)
+            exempt_from_collection()
             await self.engine.start()
 
         @serve.multiplexed(max_num_models_per_replica=held)  # type: ignore[untyped-decorator]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -147,11 +148,23 @@ def build_app(service: Service, keys: Keys) -> FastAPI:
     return app
 
 
+def exempt_from_collection() -> None:
+    """Leave what is in memory now out of all later garbage collections. Only for a process that does nothing but serve.
+
+    Libraries and models are half a million objects. Python looks through all of them from time to time, and no request
+    goes on meanwhile: that takes 0.3 to 0.6 s.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def from_environment() -> FastAPI:
     """Return the application of a worker process, whose settings the first process left in the environment."""
     settings = ServeSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     log_to_stderr(settings.log_format)
-    return create_app(settings)
+    app = create_app(settings)
+    exempt_from_collection()
+    return app
 
 
 @asynccontextmanager

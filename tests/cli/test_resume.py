@@ -81,7 +81,7 @@ def test_the_record_is_a_configuration_file_without_defaults(finished, backbone_
 )
 def test_a_changed_option_is_named(changed, expected, finished, capsys) -> None:
     message = error(capsys, "train", "--resume", "--output", finished, *changed)
-    assert f"the run in '{finished}' cannot go on with other options: {expected}" in message
+    assert f"the run in '{finished}' cannot be resumed with other options: {expected}" in message
     assert "or train without --resume" in message
 
 

@@ -47,7 +47,27 @@ def test_help_is_help_everywhere_else(capsys) -> None:
 def test_a_missing_text_is_named(adapter, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["predict", str(adapter), "--text"])
-    assert "--text requires an argument" in capsys.readouterr().err
+    assert "--text needs a value; `ptune predict --help`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["train"], "--backbone is missing; `ptune train --help` says what it is"),
+        (["train", "--bakbone", "x"], "there is no option --bakbone; did you mean --backbone?"),
+        (["predict"], "ADAPTER is missing; `ptune predict --help` says what it is"),
+        (["predict", "a"], "there is nothing to predict: give --text, or a file by --input"),
+        (
+            ["predict", "a", "b", "c"],
+            "ptune predict does not know what to do with: b, c; put a text with spaces in quotes",
+        ),
+    ],
+)
+def test_a_wrong_command_line_gets_one_plain_sentence(tokens, message, capsys) -> None:
+    with pytest.raises(SystemExit) as found:
+        main(tokens)
+    assert found.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

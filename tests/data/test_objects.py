@@ -258,7 +258,7 @@ def test_pairs_are_read_from_tables_lists_and_arrays() -> None:
         (b"a film", "texts of type 'bytes' cannot be read"),
         ({"a": 1}, "texts of type 'dict' cannot be read"),
         (("a", "b", "c"), "text 1: a pair has two texts, but this tuple has 3; give several texts as a list"),
-        (np.array([["a", "b", "c"]]), r"texts of shape \(1, 3\) are no texts or pairs"),
+        (np.array([["a", "b", "c"]]), r"texts of shape \(1, 3\) are not texts or pairs"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), "DataFrame: no text column found among 'a', 'b'"),
         (pd.Series(["a film", None]), "text 2 is not text: None"),
         (

@@ -15,7 +15,7 @@ from ptune.errors import ConfigError
 from ptune.model.config import PromptConfig
 from ptune.model.contrast import PairLoss, fit_head
 from ptune.training.config import TrainConfig
-from ptune.training.defaults import FOLDS, Task
+from ptune.training.defaults import CONTRASTIVE_RATE, FOLDS, MUON_RATE, WHOLE_RATE, Task
 from ptune.training.settle import settle
 
 DEEP = PromptConfig(method="deep", softmax="separate", encoder="none", head="linear", pooling="mean")
@@ -39,6 +39,15 @@ def test_few_rows_are_compared_and_measured_by_folds() -> None:
         assert TrainConfig(**given).settle(DEEP, FEW).objective == "labels"
     shared = PromptConfig(method="deep", softmax="shared", encoder="none", pooling="mean", head="linear")
     assert TrainConfig().settle(shared, FEW).objective == "labels"
+
+
+def test_batches_with_all_rows_take_larger_steps_whatever_the_number_of_processes() -> None:
+    def rate(rows: int, processes: int) -> float:
+        task = Task(rows=rows, validation_rows=0, classes=2, width=384, processes=processes)
+        return TrainConfig(objective="contrastive").settle(DEEP, task).lr
+
+    assert rate(64, 1) == rate(100, 2) == pytest.approx(MUON_RATE * WHOLE_RATE)
+    assert rate(100, 1) == pytest.approx(MUON_RATE * CONTRASTIVE_RATE)
 
 
 @pytest.mark.parametrize(

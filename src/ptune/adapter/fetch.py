@@ -88,7 +88,7 @@ def _copy_of(place: RemotePath) -> Path:
             f"adapter '{place}' cannot be copied to '{cache_folder()}': {err.strerror or err}; set PTUNE_CACHE to a "
             "folder that can be written"
         ) from err
-    raise AdapterError(f"adapter '{place}': its files change all the time; try again when they no longer do")
+    raise AdapterError(f"adapter '{place}': its files keep changing; try again when they have stopped")
 
 
 def _versions(place: RemotePath) -> Versions:

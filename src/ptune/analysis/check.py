@@ -50,7 +50,7 @@ class DataCheck:
         }
 
     def fix(self, path: str | Place) -> dict[str, int]:
-        """Write the rows without what can be repaired without judgement. Return how many rows each repair concerned.
+        """Write a copy of the rows with every repair that needs no decision. Return how many rows each concerned.
 
         Rows without text or label are left out, as are repeats with the same label and training rows whose text is also
         a validation or test row. Labels get their most frequent spelling. Wrongly decoded characters are repaired.

@@ -17,7 +17,7 @@ from ptune.cli.app import make_app
 from ptune.cli.config_file import apply_config_file
 from ptune.cli.options import SETTINGS
 from ptune.cli.spelling import spell
-from ptune.cli.terminal import log_to_stderr, unknown_error, wrong_values
+from ptune.cli.terminal import log_to_stderr, unknown_error, wrong_usage, wrong_values
 from ptune.cli.tokens import join_texts
 from ptune.errors import PtuneError, cut, printable
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except PtuneError as err:
         _fail(spell(str(err), SETTINGS))
     except CycloptsError as err:
-        _fail(str(err))
+        _fail(wrong_usage(err))
     except BrokenPipeError:  # the reader of the pipe, such as `head`, has stopped reading
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -43,14 +43,14 @@ def check(
     Labels: missing, different for the same text, spelled in two ways, with few rows, without training rows, very
     unequal in number. Columns and words that give the label away.
 
-    With --backbone: texts that the backbone would cut. With --adapter also likely label errors and texts unlike all
-    others. Training rows are judged by the rows most like them, as the adapter has seen their labels.
+    With --backbone: texts that the backbone would cut. With --adapter also likely label errors and outlying
+    texts. Training rows are judged by the rows most like them, because the adapter has seen their labels.
 
     Rows are numbered from 1 in their file, without the header.
 
-    --fix writes the data again without what can be repaired without judgement: rows without text or label and repeats
-    are left out, training rows whose text is also a validation or test row too; labels get their most frequent
-    spelling, and characters are decoded again that were decoded with the wrong encoding.
+    --fix writes a copy of the data in which everything is repaired that needs no decision. Rows without text or label,
+    repeats, and training rows whose text is also a validation or test row are left out. Labels get their most frequent
+    spelling, and characters that were read with the wrong encoding are mended.
 
     Examples:
       ptune check reviews.csv
@@ -70,7 +70,7 @@ def check(
     strict
         End with exit code 1 if anything is found.
     ignore
-        Kinds of findings that are not looked for: a,b,c.
+        Kinds of findings to leave out, separated by commas.
     problem_type
         What the labels mean. Default: guessed as in training.
     data_revision

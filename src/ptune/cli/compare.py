@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def compare(
-    *runs: Annotated[Place, Parameter(help="Adapters to compare: folders or Hub ids. The first is the yardstick.")],
+    *runs: Annotated[
+        Place, Parameter(help="Adapters to compare: folders or Hub ids. The others are compared with the first.")
+    ],
     data: Place | None = None,
     split: str = "validation",
     data_revision: str | None = None,
@@ -33,8 +35,9 @@ def compare(
     """Compare adapters on the same rows: metrics, whether they differ by more than chance, and rows on which only some
     are right.
 
-    Differences are from the first run. Each has a 95 % interval by the paired bootstrap, and a star if the interval
-    leaves out 0. McNemar's test says how likely it is that two equally good models differ on so many rows.
+    Differences are measured against the first run. Each has a 95 % interval by the paired bootstrap. A star marks an
+    interval that does not contain 0. McNemar's test gives the probability that two equally good models differ this
+    much.
 
     Examples:
       ptune compare reviews reviews-2

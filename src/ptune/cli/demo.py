@@ -50,7 +50,7 @@ def demo(
     backbone
         The backbone to use: a folder, a .gguf file, python:PACKAGE, or a Hub id.
     overwrite
-        Replace an adapter that is in the output folder already. In its own folder, the demo always does.
+        Replace an adapter that is in the output folder already. The demo's own folder is always replaced.
     """
     from ptune.inference.classifier import load
     from ptune.training.train import check_output

@@ -52,7 +52,7 @@ def export(
     Parameters
     ----------
     to
-        Who is to read the files.
+        Format to write.
     int8
         Store the weights of linear layers in 8 bits (onnx and openvino). Some answers may differ from the adapter's;
         their number is printed.

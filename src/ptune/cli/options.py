@@ -101,7 +101,9 @@ class ColumnNames(_Options):
         None, description="Column of the text. Default: guessed in training; the same column in evaluation."
     )
     text_pair: str | None = Field(
-        None, description="Column of the second text, for pairs of texts. Default: as for the text."
+        None,
+        description="Column of the second text, for pairs of texts. Default: guessed in training; in evaluation "
+        "the column of training.",
     )
     label: Annotated[list[str] | None, Parameter(negative=())] = Field(
         None,
@@ -139,7 +141,7 @@ class DataOptions(ColumnOptions):
     )
 
     max_train_rows: int | None = Field(
-        None, ge=2, description="Train on a stratified sample of at most so many rows. Default: all rows."
+        None, ge=2, description="Train on a stratified sample of at most this many rows. Default: all rows."
     )
     max_validation_rows: int | None = Field(
         None,
@@ -149,8 +151,8 @@ class DataOptions(ColumnOptions):
     drop_rare: int | None = Field(
         None,
         ge=1,
-        description="Leave out labels that fewer training rows have, with the rows that have no other label. Default: "
-        "keep all.",
+        description="Drop labels with fewer training rows than this, and the rows that are then without a label. "
+        "Default: keep all.",
     )
     data_revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
 
@@ -162,12 +164,12 @@ class DeviceOptions(_Options):
     dtype: DType = Field(
         "auto",
         description="Data type of the frozen backbone; prompt and head stay float32. auto: bfloat16 on a GPU or "
-        "CPU that multiplies it (CPUs with AMX or AVX512-BF16), otherwise float32.",
+        "CPU with bfloat16 arithmetic (CPUs with AMX or AVX512-BF16), otherwise float32.",
     )
     quantize: Quantize | None = Field(
         None,
         description="Round the weights of the backbone's linear layers to 8 or 4 bits when they are read, to save "
-        "memory. Needs pip install 'ptune[quantize]'. Default: do not.",
+        "memory. Needs pip install 'ptune[quantize]'. Default: not rounded.",
     )
     device_map: DeviceMap | None = Field(
         None,

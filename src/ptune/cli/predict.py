@@ -84,8 +84,8 @@ def predict(
 
     Regression: value.
 
-    On a cluster (--scale ray), the input may be a folder, and the output is a folder of Parquet files. The same command
-    goes on after it was interrupted.
+    On a cluster (--scale ray), the input may be a folder, and the output is a folder of Parquet files. If it is
+    interrupted, the same command continues where it stopped.
 
     Examples:
       ptune predict reviews --text "What a film."
@@ -109,9 +109,9 @@ def predict(
         A file of texts: CSV, TSV, JSON Lines, JSON, Parquet, Excel, or .txt with one text per line. It may be
         compressed. Also a URL, such as s3://..., or - for standard input.
     input_format
-        Format of the input, if its name does not tell. Default: judged by the first line of a pipe.
+        Format of the input, if its name does not show it. Default for a pipe: guessed from its first line.
     on_empty
-        What to do with rows without text: null gives them an answer of nulls, skip leaves them out, error stops.
+        What to do with rows without text: null writes them with empty predictions, skip leaves them out, error stops.
     output
         File for the predictions: .jsonl, .csv, .tsv or .parquet. Default: JSON Lines on stdout.
     text_column
@@ -126,7 +126,9 @@ def predict(
     cluster = cluster or ClusterOptions()
     if cluster.scale == "local" and (workers is not None or overwrite or cluster.ray_address is not None):
         raise ConfigError("--workers, --overwrite and --ray-address are for --scale ray; add it, or leave them out")
-    if (text is None) == (input is None):
+    if text is None and input is None:
+        raise ConfigError("there is nothing to predict: give --text, or a file by --input")
+    if text is not None and input is not None:
         raise ConfigError("give either --text or --input, and not both")
     if input is not None and text_pair is not None:
         raise ConfigError("--text-pair can only be used with --text; with --input use --text-pair-column")

@@ -66,8 +66,8 @@ def check_unchanged(folder: Path, options: Mapping[str, Any]) -> None:
     ]
     if changed:
         raise ConfigError(
-            f"the run in '{folder}' cannot go on with other options: {', '.join(changed)}; give the same, or none but "
-            "--resume and --output, or train without --resume"
+            f"the run in '{folder}' cannot be resumed with other options: {', '.join(changed)}; repeat the original "
+            "ones, give only --resume and --output, or train without --resume"
         )
 
 

@@ -73,7 +73,7 @@ def report(
     output
         File for the page. Default: report.html in the folder of the run.
     prompt_seconds
-        Most seconds for measuring what each virtual token is worth; 0: do not measure it.
+        Time limit in seconds for measuring what each virtual token is worth; 0: do not measure it.
     """
     from ptune.adapter.folder import read_adapter
     from ptune.evaluation.evaluate import load_evaluation_data

@@ -32,13 +32,13 @@ def serve(
 ) -> None:
     """Answer requests for many adapters over one backbone, through HTTP.
 
-    Each sub-folder of DIR is an adapter and is served under its name. Adapters that are added, replaced or removed
-    while the server runs are noticed. Requests for different adapters share forward passes.
+    Each sub-folder of a folder is an adapter and is served under its name. The server notices adapters that are added,
+    replaced or removed while it runs. Requests for different adapters share forward passes.
 
     The server speaks the protocols of Text Embeddings Inference, Hugging Face, vLLM and KServe. GET /docs lists them.
 
     Every option can also be set by an environment variable, such as PTUNE_SERVE_PORT, or in a YAML, TOML or JSON file.
-    The command line goes first, then the environment, then the file.
+    The command line overrides the environment, which overrides the file.
 
     Examples:
       ptune serve adapters/

@@ -49,7 +49,8 @@ def suggest(
 ) -> None:
     """Choose the rows of a file that are most worth labelling next.
 
-    The model is least certain of them, and they are unlike each other. Repeats and rows without text are left out.
+    They are rows that the model is unsure of and that differ from each other. Repeats and rows without text are left
+    out.
 
     --to label-studio writes tasks to import into Label Studio, --to argilla records for Argilla's records.from_json.
     Both have the present answers as suggestions. --to csv writes a table with an empty column for the label.
@@ -70,7 +71,7 @@ def suggest(
     output
         File for the rows: .csv, .tsv, .jsonl or .parquet; .json for Label Studio and Argilla. Default: print some.
     to
-        What the file is for.
+        Format of the output file.
     text_column
         Column of the text in the input. Default: as in training, or guessed.
     text_pair_column

@@ -6,8 +6,10 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from ptune.cli.options import SETTINGS
@@ -16,8 +18,6 @@ from ptune.errors import cut, describe_problems, printable
 from ptune.launched import is_first
 
 if TYPE_CHECKING:
-    from cyclopts import CycloptsError
-
     from ptune.model.backbone import Backbone
 
 
@@ -83,6 +83,25 @@ def wrong_values(err: CycloptsError) -> str:
     """Return one sentence that names all wrong values of a command line, as the settings models found them."""
     cause = err.__cause__
     return spell(describe_problems(cause, option), SETTINGS) if isinstance(cause, ValidationError) else str(err)
+
+
+def wrong_usage(err: CycloptsError) -> str:
+    """Return one sentence about a command line whose words do not fit the command."""
+    command = " ".join(["ptune", *(err.command_chain or ())])
+    if isinstance(err, UnusedCliTokensError):
+        left = ", ".join(err.unused_tokens or ())
+        return f"{command} does not know what to do with: {left}; put a text with spaces in quotes"
+    if type(err) is not MissingArgumentError or err.argument is None:
+        return str(err)
+    given = err.keyword or next((token.keyword for token in err.argument.tokens if token.keyword), None)
+    if given is not None:
+        return f"{given} needs a value; `{command} --help` says which"
+    mistyped = get_close_matches(
+        err.argument.name, [token for token in err.unused_tokens or () if token[:2] == "--"], 1
+    )
+    if mistyped:
+        return f"there is no option {mistyped[0]}; did you mean {err.argument.name}?"
+    return f"{err.argument.name} is missing; `{command} --help` says what it is"
 
 
 def unknown_error(err: Exception) -> str:

@@ -52,7 +52,7 @@ class PTuningClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]
     revision : str or None
         Branch, tag or commit of a Hub id.
     dtype : {"auto", "float32", "bfloat16", "float16"}
-        Number type of the backbone. "auto" is bfloat16 on a GPU or CPU that multiplies it, otherwise
+        Number type of the backbone. "auto" is bfloat16 on a GPU or CPU with bfloat16 arithmetic, otherwise
         float32.
     device : str
         "auto" (a GPU if there is one), or a torch device.

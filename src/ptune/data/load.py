@@ -182,7 +182,7 @@ def _finish(raw: RawSplit, names: list[str], problem_type: ProblemType, on_empty
     bad = {flaw.row for flaw in flaws}
     kept = split.select([row for row in range(len(split)) if row not in bad])
     if not kept.texts:
-        raise DataError(f"{raw.where}: no row has a text and a label; they all are left out")
+        raise DataError(f"{raw.where}: no row has both a text and a label")
     return kept, f"{len(bad)} of {len(split)}; {count_reasons(flaws)}"
 
 

@@ -250,7 +250,7 @@ def as_texts(source: Any, choose: Callable[[list[str], str], Columns]) -> Iterab
         return _texts_of_rows(rows_of(source, name), choose, name)
     if _is_column(source):
         if getattr(source, "ndim", 1) > 2 or (getattr(source, "ndim", 1) == 2 and source.shape[1] != 2):
-            raise DataError(f"texts of shape {source.shape} are no texts or pairs; give {_TEXT_FORMS}")
+            raise DataError(f"texts of shape {source.shape} are not texts or pairs; give {_TEXT_FORMS}")
         source = _cells(source)
     if isinstance(source, (Mapping, bytes)) or not isinstance(source, Iterable):
         raise DataError(f"texts of type '{name}' cannot be read; give {_TEXT_FORMS}")

@@ -103,7 +103,7 @@ def check_whole(name: str, only: str | None) -> None:
         return
     near = difflib.get_close_matches(only, known, n=1)
     raise DataError(
-        f"data '{name}' have no splits and are read as a whole, but `split` '{only}' is not the name of one"
+        f"data '{name}' has no splits and is read as a whole; `split` '{only}' is not the name of one"
         + (f" (did you mean '{near[0]}'?)" if near else "")
         + "; leave `split` out, or use train, validation or test",
         field="split",

@@ -86,8 +86,8 @@ def check_model(classifier: TextClassifier, task: Task, folder: Path, run: Run) 
     difference = (given - expected).abs()
     if not task.int8 and not difference.max() <= TOLERANCE * max(1.0, float(expected.abs().max())):
         raise BackboneError(
-            f"the model exported to {task.to} does not answer as the adapter does: logits differ by up to "
-            f"{float(difference.max()):.2g}, and {TOLERANCE:g} is allowed, so nothing was written; export to another "
+            f"the model exported to {task.to} disagrees with the adapter: logits differ by up to "
+            f"{float(difference.max()):.2g} (allowed: {TOLERANCE:g}), so nothing was written; export to another "
             "format, or use `ptune serve`",
             field="to",
             value=task.to,

@@ -82,8 +82,8 @@ def check_finite(logits: Tensor, backbone: Backbone) -> Tensor:
         half = backbone.dtype == torch.float16
         hint = "`dtype='float32'` has a wider range; otherwise train it again" if half else "train it again"
         raise AdapterError(
-            f"the model gives no finite numbers for {broken} of {len(logits)} texts: the adapter's weights are damaged "
-            f"or too large for backbone '{backbone.name}' in {backbone.dtype_name}; {hint}"
+            f"the model gives infinite numbers or NaN for {broken} of {len(logits)} texts: the adapter's weights are "
+            f"damaged or too large for backbone '{backbone.name}' in {backbone.dtype_name}; {hint}"
         )
     return logits
 

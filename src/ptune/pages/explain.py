@@ -29,7 +29,7 @@ def explain_page(explanation: Explanation) -> str:
         for part, title in zip(range(len(explanation.texts)), ("first text", "second text"), strict=False)
     ]
     notice = "The end of the text was not read: it is longer than the model reads."
-    about = f"Words on green ground speak for {explanation.label}, words on red ground against it."
+    about = f"Words highlighted in green speak for {explanation.label}, words in red against it."
     panels = [panel("Words", _METHODS[explanation.method], _word_table(explanation))]
     if "scores" in prediction:
         panels.append(panel("Labels", "", _label_table(explanation)))

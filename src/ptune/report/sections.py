@@ -154,7 +154,7 @@ def telling_rows(report: Report) -> str:
     )  # fmt: skip
     panels = [panel(first, how, _listed(report.mistakes, number)) if report.mistakes else panel(first, "None.", "")]
     if report.uncertain:
-        how = "Answers that could as well have been others, right or wrong. Rows like these are worth labelling next."
+        how = "The closest calls, right or wrong. Rows like these are worth labelling next."
         panels.append(panel("Least certain rows", how, _listed(report.uncertain, False)))
     return grid(*panels)
 

@@ -98,7 +98,7 @@ def load_entry(entry: Entry, backbones: Backbones) -> Loaded:
                 classifier.pad_id,
             )
         entry = settle(read_entry(entry.name, entry.file.folder), backbones)
-    raise AdapterError(f"adapter '{entry.name}': its files change all the time; it is read when they no longer do")
+    raise AdapterError(f"adapter '{entry.name}': its files keep changing; it is read when they have stopped")
 
 
 class Bank:

@@ -213,7 +213,7 @@ def read_entry(name: str, folder: Path) -> Entry:
             continue
         if stamp == stamp_of(folder):
             return Entry(name, file, stamp)
-    raise AdapterError(f"adapter '{folder}': its files change all the time; it is read when they no longer do")
+    raise AdapterError(f"adapter '{folder}': its files keep changing; it is read when they have stopped")
 
 
 def stamp_of(folder: Path) -> tuple[Stamp, ...]:

@@ -132,7 +132,7 @@ class Gate:
             answer.status = GONE
         except Exception:
             logger.exception("request %s failed", facts.request_id)
-            await self._refuse(scope, answer, RequestError("the server made an error; its log says more", 500))
+            await self._refuse(scope, answer, RequestError("the server failed; its log says why", 500))
         finally:
             self._note(scope, facts, answer.status, time.perf_counter() - started)
 

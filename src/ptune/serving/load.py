@@ -70,7 +70,8 @@ class LoadConfig(BaseModel):
     )
     distribution: Distribution = Field(
         "uniform",
-        description="How often each adapter is asked: all alike, or a few often and most seldom (zipf).",
+        description="How often each adapter is asked: all equally often (uniform), or a few often and most rarely "
+        "(zipf).",
     )
     zipf_exponent: float = Field(
         1.0,
@@ -86,7 +87,7 @@ class LoadConfig(BaseModel):
     )
     adapters_per_request: int = Field(10, ge=1, le=100_000, description="Adapters that each call of predict-many asks.")
     texts_per_request: int = Field(1, ge=1, le=100_000, description="Texts in each request.")
-    words: int = Field(20, ge=1, le=100_000, description="Words of a made-up text.")
+    words: int = Field(20, ge=1, le=100_000, description="Number of words of a made-up text.")
     seed: int = Field(0, ge=0, description="Seed of everything that is random.")
 
     @property

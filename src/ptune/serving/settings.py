@@ -49,7 +49,9 @@ class ServeOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on. Other machines need API keys.")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address to listen on. One that other machines can reach needs API keys."
+    )
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     workers: int = Field(
         1, ge=1, le=64, description="Processes that serve the port. Each holds a backbone and a store of its own."
@@ -58,7 +60,8 @@ class ServeOptions(BaseModel):
     device: str = Field("auto", description="Device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.")
     dtype: DType = Field(
         "auto",
-        description="Data type of the backbone. auto: bfloat16 on a GPU or CPU that multiplies it, otherwise float32.",
+        description="Data type of the backbone. auto: bfloat16 on a GPU or CPU with bfloat16 arithmetic, otherwise "
+        "float32.",
     )
     precision: Precision | None = Field(
         None,
@@ -68,7 +71,7 @@ class ServeOptions(BaseModel):
     quantize: Quantize | None = Field(
         None,
         description="Round the weights of the backbone's linear layers to 8 or 4 bits. Needs pip install "
-        "'ptune[quantize]'. Default: do not.",
+        "'ptune[quantize]'. Default: not rounded.",
     )
     default_adapter: str | None = Field(
         None, description="Adapter that answers where a request names none. Default: the only one, if there is one."
@@ -80,21 +83,24 @@ class ServeOptions(BaseModel):
         "used for the longest time is dropped, and read again when it is needed.",
     )
     watch_seconds: float = Field(
-        2.0, ge=0, le=3600, description="Time between two looks at the folder for new adapters; 0: look only once."
+        2.0,
+        ge=0,
+        le=3600,
+        description="Seconds between two looks at the folder for new adapters; 0: only at the start.",
     )
 
     max_batch_tokens: int | None = Field(
         None, ge=16, description="Most tokens in a forward pass, padding included. Default: what suits the device."
     )
     max_batch_rows: int = Field(128, ge=1, le=65536, description="Most rows that are computed together.")
-    max_queue_rows: int = Field(20_000, ge=1, description="Most rows that wait. A request beyond them is answered 429.")
+    max_queue_rows: int = Field(20_000, ge=1, description="Most rows that wait. Further requests get status 429.")
     max_wait: float = Field(
         0.3,
         gt=0,
         le=600,
-        description="Longest time in seconds that a new request should wait for its turn. Where the rows in front of "
-        "it take longer, it is answered 429 at once. If that goes on, down to a quarter of this time is allowed until "
-        "a second passes without a refusal; now and then the whole time is tried again.",
+        description="Longest time in seconds that a new request may wait for its turn. If the rows in front of it take "
+        "longer, it gets status 429 at once. While refusals continue, the limit drops to as little as a quarter, until "
+        "a second passes without one; now and then the whole time is tried again.",
     )
     timeout: float = Field(30.0, gt=0, le=3600, description="Seconds after which a request is answered 504.")
     body_timeout: float = Field(
@@ -111,7 +117,7 @@ class ServeOptions(BaseModel):
     )
     max_tokens: int = Field(1_000_000, ge=1, description="Most tokens of a request, over all of its rows.")
     truncate: bool = Field(
-        True, description="Cut texts that are too long, where a request does not say. Without it they are refused."
+        True, description="Cut texts that are too long, unless the request says otherwise. If off, they are refused."
     )
 
     api_keys_file: Path | None = Field(
@@ -119,11 +125,11 @@ class ServeOptions(BaseModel):
     )
     api_keys: list[SecretStr] | None = Field(
         None,
-        description="API keys that may use all adapters, separated by commas. Others can see a command line, so rather "
-        "set PTUNE_SERVE_API_KEYS.",
+        description="API keys that may use all adapters, separated by commas. Other users can see a "
+        "command line, so prefer PTUNE_SERVE_API_KEYS.",
     )
     admin_keys: list[SecretStr] | None = Field(
-        None, description="API keys that may also add, replace and remove adapters. Rather set PTUNE_SERVE_ADMIN_KEYS."
+        None, description="API keys that may also add, replace and remove adapters. Prefer PTUNE_SERVE_ADMIN_KEYS."
     )
     cors_origins: list[str] | None = Field(
         None, description="Origins of web pages that may call the server, such as https://example.org. Default: none."

@@ -151,7 +151,7 @@ class Uploads:
         except (ValueError, AttributeError, RecursionError) as err:
             raise RequestError('expected JSON such as {"source": "owner/name@revision"}', 400) from err
         if not isinstance(source, str) or parse_hub_id(source) is None or Path(source).exists():
-            raise RequestError("`source` is no id of the Hub; expected owner/name or owner/name@revision", 422)
+            raise RequestError("`source` is not a Hub id; expected owner/name or owner/name@revision", 422)
         folder = locate_adapter(source)
         return {name: (folder / name).read_bytes() for name in ADAPTER_FILES if (folder / name).is_file()}
 

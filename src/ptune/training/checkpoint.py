@@ -1,7 +1,7 @@
 """The checkpoint of a run: everything that an exact resume needs, in one file, `checkpoint.safetensors`.
 
 The tensors of each seed are the current and the averaged state of the prompt
-encoder (not folded) and the head, AdamW's moments, and the generator's state.
+encoder (not folded) and the head, the optimizers' state, and the generator's.
 The state of the best epoch is stored once. Everything else (position in the
 data, metrics so far, settings) is JSON in the file's metadata. It is a single
 file, so that a crash cannot leave two files of different steps.

@@ -52,13 +52,15 @@ class TrainConfig(BaseModel):
         None,
         ge=1,
         le=10_000,
-        description=f"Passes over the training rows. Default: {FEWEST_EPOCHS} to {MOST_EPOCHS}, more for fewer rows.",
+        description=f"Passes over the training rows. Default: {FEWEST_EPOCHS} to {MOST_EPOCHS}, more for fewer rows; "
+        f"{FEW_ROWS_EPOCHS} with few rows and a verbalizer; 1 with the contrastive objective, which repeats rows.",
     )
     batch_size: int | None = Field(
         None,
         ge=1,
         le=65_536,
-        description=f"Rows per training batch. Default: {BATCH}, or {SMALL_BATCH} with fewer than {SMALL_ROWS} rows.",
+        description=f"Rows per training batch. Default: {BATCH}, or {SMALL_BATCH} with fewer than {SMALL_ROWS} rows; "
+        f"{CONTRASTIVE_BATCH} with the contrastive objective.",
     )
     accumulate: int = Field(
         1,
@@ -70,7 +72,8 @@ class TrainConfig(BaseModel):
         None,
         gt=0,
         le=1000,
-        description="Peak learning rate of the prompt. Default: depends on method, encoder, init and backbone family.",
+        description="Peak learning rate of the prompt. Default: with muon, measured on the backbone; with adamw, it "
+        "depends on method, encoder, init and backbone family.",
     )
     head_lr: float | None = Field(
         None,
@@ -95,8 +98,8 @@ class TrainConfig(BaseModel):
     )
     optimizer: Literal["muon", "adamw"] | None = Field(
         None,
-        description="Optimizer of the prompt. muon: steps in which no direction dominates, for deep prompts without an "
-        "encoder network. adamw: for all prompts. The head is always trained by adamw. Default: muon for deep prompts "
+        description="Optimizer of the prompt. muon: orthogonalised steps, for deep prompts without an encoder "
+        "network. adamw: for all prompts. The head is always trained by adamw. Default: muon for deep prompts "
         "with softmax separate, otherwise adamw.",
     )
     weight_decay: float | None = Field(
@@ -104,7 +107,7 @@ class TrainConfig(BaseModel):
         ge=0,
         le=1,
         description="Weight decay; biases and norms have none. Default: 0.01, or 0.1 for deep prompts on "
-        "pairs of texts, which overfit more easily.",
+        "pairs of texts, which overfit more easily; four times as much with muon.",
     )
     warmup: float | None = Field(
         None,
@@ -133,10 +136,11 @@ class TrainConfig(BaseModel):
     )
     best: MetricName | Literal["last"] | None = Field(
         None,
-        description="Validation metric that picks the best epoch, as the mean over it and the epoch before, because a "
-        "single epoch is often better by luck; the lower loss decides a tie. last: keep the last epoch. Default: "
+        description="Validation metric that picks the best epoch. It is averaged over the epoch and the one before, "
+        "because a single epoch may be best by luck; the lower loss decides a tie. last: keep the last epoch. Default: "
         "accuracy, f1 for several labels per row, pearson for a regression, or the main metric of a "
-        "GLUE or SuperGLUE task.",
+        "GLUE or SuperGLUE task; last where there is nothing to choose from (folds, the contrastive objective) or too "
+        "few rows to choose by.",
     )
     class_weights: Literal["balanced"] | None = Field(
         None,
@@ -180,14 +184,16 @@ class TrainConfig(BaseModel):
     gradient_checkpointing: bool = Field(
         False,
         description="Compute each layer of the backbone a second time in the backward pass instead of keeping what it "
-        "computed: much less memory for about a third more time, and the same adapter. Not together with compile.",
+        "computed. This saves much memory, takes about a third longer, and gives the same adapter. Cannot be combined "
+        "with compile.",
     )
     time_limit: Annotated[float | None, BeforeValidator(seconds_of)] = Field(
         None,
         gt=0,
         description="Longest time of training and validation, such as 90s, 10m or 1h30m; a number is seconds. The run "
-        "then ends after its present step, measures what it has learned, and keeps the best so far. The learning rate "
-        "may not have fallen by then: fewer epochs give a better model in the same time. Default: no limit.",
+        "then ends after the current step, measures what it has learned, and keeps the best so far. The learning rate "
+        "may still be high at that point; fewer epochs usually give a better model in the same time. Default: no "
+        "limit.",
     )
     checkpoint_steps: int = Field(
         200,
@@ -238,8 +244,9 @@ class TrainConfig(BaseModel):
         epochs = self.epochs or (FEW_ROWS_EPOCHS if few_shot else default_epochs(prompt, task))
         if objective == "contrastive":
             batch, epochs = self.batch_size or CONTRASTIVE_BATCH, self.epochs or 1
-            lr *= WHOLE_RATE if rows <= batch else CONTRASTIVE_RATE
         global_batch = task.global_batch or getattr(self, "global_batch", None) or batch * task.processes
+        if objective == "contrastive":
+            lr *= WHOLE_RATE if rows <= global_batch else CONTRASTIVE_RATE
         steps = epochs * math.ceil(batches_per_epoch(objective, rows, global_batch) / self.accumulate)
         average = FEW_ROWS_AVERAGE if few_shot else default_average(steps)
         metrics = task.metrics or choices(task.problem_type)

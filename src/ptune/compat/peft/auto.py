@@ -18,7 +18,7 @@ class AutoPeftModelForSequenceClassification:
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise ConfigError(
-            "an AutoPeftModelForSequenceClassification is not made by a call; use "
+            "AutoPeftModelForSequenceClassification cannot be instantiated directly; use "
             "AutoPeftModelForSequenceClassification.from_pretrained(folder)"
         )
 

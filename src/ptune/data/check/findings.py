@@ -31,7 +31,7 @@ KINDS: Final[dict[str, str]] = {
     "markup": "markup in texts",
     "language": "several languages",
     "label_errors": "likely label errors",
-    "outliers": "texts unlike all others",
+    "outliers": "outlying texts, unlike all others",
 }
 FIXABLE: Final = frozenset({"missing", "unreadable", "repeats", "leaks", "label_spellings", "encoding"})
 

@@ -260,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, kind: str, name: str, revision: str | None = None) -> None:
         repository, sha, commit = self.commit(kind, name, revision or "main")
-        siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        siblings = [{"rfilename": path, "size": len(commit.files[path])} for path in sorted(commit.files)]
         raise _Answer(
             200,
             {"id": name, "sha": sha, "private": repository.private, "siblings": siblings, "tags": [], "cardData": {}},

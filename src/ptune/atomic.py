@@ -1,7 +1,9 @@
 """Files that are written completely or not at all.
 
 Content goes to temporary names in the same folder, which are renamed once all
-of it is written. After a full disk or a crash, existing files are intact.
+of it is written. After a full disk or a crash while writing, existing files are
+intact. A crash between the renames of several files can leave new ones beside
+old ones, which an adapter's record notices by its hash.
 Folders that were made for files which were not written are removed again.
 
 What goes to a URL, such as s3://, is uploaded once all of it is there (`ptune.places`).
@@ -9,6 +11,7 @@ What goes to a URL, such as s3://, is uploaded once all of it is there (`ptune.p
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -22,6 +25,7 @@ from ptune.errors import OutputError
 from ptune.places import Place, RemotePath, UnreachableError
 
 _SUFFIX = ".part"
+_NUMBERS = itertools.count()
 
 
 def write_files(folder: Place, files: Mapping[str, bytes], remove: Sequence[str] = ()) -> None:
@@ -41,7 +45,7 @@ def write_files(folder: Place, files: Mapping[str, bytes], remove: Sequence[str]
         return
     new = _missing_folders(folder)
     make_folder(folder)
-    temporary = {name: folder / f".{name}{_SUFFIX}" for name in files}
+    temporary = {name: _temporary(folder / name) for name in files}
     try:
         for name, content in files.items():
             with temporary[name].open("wb") as file:
@@ -61,6 +65,11 @@ def write_files(folder: Place, files: Mapping[str, bytes], remove: Sequence[str]
         _remove_empty(new)
 
 
+def _temporary(path: Path) -> Path:
+    """Return the name of a file until it is complete, which no other thread or process uses."""
+    return path.with_name(f".{path.name}-{os.getpid()}-{next(_NUMBERS)}{_SUFFIX}")
+
+
 @contextmanager
 def written_file(path: Place, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
     """Open a file for streamed output. It gets its name only when the block ends without an error.
@@ -78,7 +87,7 @@ def written_file(path: Place, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
         return
     new = _missing_folders(path.parent)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}{_SUFFIX}")
+    temporary = _temporary(path)
     try:
         with temporary.open(mode, **_text_options(mode)) as file:
             yield file

@@ -218,3 +218,21 @@ def test_a_label_that_no_adapter_could_store_is_refused_before_training(backbone
         ptune.PromptClassifier(backbone("bert"), ptune.PromptConfig(), ["a" * 20_000, "b"])
     with pytest.raises(DataError, match=r"row 2.*a label of 20000 characters"):
         ptune.load_data({"text": ["a", "b"], "label": ["x", "y" * 20_000]})
+
+
+def test_weights_that_change_while_they_are_read_are_noticed(adapter, backbone) -> None:
+    file = read_adapter(adapter)
+    path = adapter / WEIGHTS_FILE
+    whole = path.read_bytes()
+    tensors = file.tensors()
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    path.write_bytes(whole[:200])  # a mapping of the file would now end the process
+    assert all(torch.equal(tensors[name], before[name]) for name in before)
+    with pytest.raises(AdapterError, match="has changed since its header was read"):
+        file.tensors()
+    path.write_bytes(whole[:-4] + bytes(4))  # a complete file with other numbers
+    with pytest.raises(AdapterError, match="has changed since its header was read"):
+        file.tensors()
+    path.unlink()
+    with pytest.raises(AdapterError, match="cannot be read"):
+        file.tensors()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from ptune.data.encode import TextEncoder, pair_separator_for, warn_of_cuts
+from ptune.errors import ConfigError
 from ptune.model.locate import locate
 from ptune.model.tokenizer import load_tokenizer
 
@@ -147,3 +148,47 @@ def test_a_text_without_tokens_is_one_special_token(decoder_tokens: PreTrainedTo
 
 def test_no_texts_give_no_rows(encoder_tokens: PreTrainedTokenizerBase) -> None:
     assert TextEncoder(encoder_tokens, 30).encode([]) == []
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("template", [None, "film {text} plot", "{text} {text_pair}"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_of_very_long_texts_only_what_is_kept_is_tokenized(side, template, paired, encoder_tokens) -> None:
+    if template is not None and ("text_pair" in template) != paired:
+        pytest.skip("not for these texts")
+    encoder = TextEncoder(encoder_tokens, 12, template=template)
+    words_ = [A_LONG_TEXT.split()[number % 7] for number in range(40)]
+    texts = [" ".join(words_), "good", " ".join(words_[:20])]
+    pairs = [" ".join(words_[::-1])[:150], "bad " * 80, "bad"] if paired else None
+    expected = encoder.encode(texts, pairs, side)
+    longer = [f"{text} {'x ' * 5000}" if side == "right" else f"{'x ' * 5000}{text}" for text in texts[:1]]
+    seen: list[int] = []
+    original = encoder._tokenize
+    encoder._tokenize = lambda texts, pairs, **options: (  # type: ignore[method-assign]
+        seen.extend(map(len, texts)) or original(texts, pairs, **options)
+    )
+    (row,) = encoder.encode(longer, pairs and pairs[:1], side)
+    assert row.cut
+    assert max(seen, default=0) < 2000
+    if not paired:  # of a pair, the longer text is cut first, so another length may keep more of it
+        assert row == expected[0]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_text_of_few_tokens_is_whole_however_many_characters_it_has(paired, encoder_tokens) -> None:
+    encoder = TextEncoder(encoder_tokens, 12)
+    (row,) = encoder.encode([f"good{' ' * 5000}film"], ["bad"] if paired else None)
+    assert not row.cut
+    assert words(encoder_tokens, row.ids) == ("<s> good film </s> bad </s>" if paired else "<s> good film </s>")
+    (row,) = TextEncoder(encoder_tokens, 12, template="quick {text}").encode([f"good{' ' * 5000}film"])
+    assert "film" in words(encoder_tokens, row.ids)
+
+
+def test_special_tokens_that_leave_no_room_are_named(encoder_tokens: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ConfigError, match="leaves no room for text beside 3 special tokens"):
+        TextEncoder(encoder_tokens, 3).encode(["good"], ["bad"])
+
+
+def test_a_template_of_the_text_alone_takes_an_empty_text(decoder_tokens: PreTrainedTokenizerBase) -> None:
+    rows = TextEncoder(decoder_tokens, 12, template="{text}").encode(["", "good"])
+    assert [len(row) for row in rows] == [1, 1]

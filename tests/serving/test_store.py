@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import io
 import json
 import shutil
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 import torch
 
 import ptune
+import ptune.serving.bank
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
 from ptune.errors import AdapterError, ConfigError
 from ptune.serving.app import create_app
@@ -160,6 +164,40 @@ def test_an_adapter_that_is_removed_while_it_loads_stays_removed(folder, client)
     assert service.bank.loads == loads + 1
 
 
+def test_a_folder_is_watched_also_after_a_look_has_failed(folder, other, monkeypatch) -> None:
+    with running(settings_of(folder, watch_seconds=0.05)) as client:
+        look, failed = client.app.state.service.catalogue.look, threading.Event()
+
+        def fail_once():
+            if not failed.is_set():
+                failed.set()
+                raise RuntimeError("a mistake")
+            return look()
+
+        monkeypatch.setattr(client.app.state.service.catalogue, "look", fail_once)
+        assert failed.wait(10)
+        shutil.copytree(other, folder / "new")
+        wait_for(lambda: client("POST", "/adapters/new/predict", {"inputs": TEXTS[0]})[0] == 200)
+
+
+def test_an_adapter_that_is_being_overwritten_is_read_when_it_is_complete(folder, other, monkeypatch) -> None:
+    whole = (folder / "one" / WEIGHTS_FILE).read_bytes()
+    load = ptune.serving.bank.load
+
+    def load_while_it_is_written(file, backbone):
+        (file.folder / WEIGHTS_FILE).write_bytes(whole[:100])
+        monkeypatch.setattr("ptune.serving.bank.load", load)
+        try:
+            return load(file, backbone)
+        finally:
+            (file.folder / WEIGHTS_FILE).write_bytes(whole)
+
+    with running(settings_of(folder)) as client:
+        monkeypatch.setattr("ptune.serving.bank.load", load_while_it_is_written)
+        status, answer = client("POST", "/adapters/one/predict", {"inputs": TEXTS[0]})
+        assert (status, scores(answer)) == (200, offline(folder / "one", TEXTS[0]))
+
+
 def test_a_folder_is_watched(folder, other) -> None:
     with running(settings_of(folder, watch_seconds=0.05)) as client:
         shutil.copytree(other, folder / ".new")
@@ -237,6 +275,17 @@ def hostile_archives(other: Path) -> dict[str, bytes]:
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(WEIGHTS_FILE, b"\0" * 2_000_000)
+    lying = bytearray(bomb.getvalue())  # its directory says that the file has a hundred bytes
+    entry = lying.rfind(b"PK\x01\x02")
+    lying[entry + 24 : entry + 28] = (100).to_bytes(4, "little")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(other / WEIGHTS_FILE, WEIGHTS_FILE)
+    header = io.BytesIO()
+    with gzip.open(header, "wb") as stream:
+        long = tarfile.TarInfo("x")
+        long.type, long.size = tarfile.XHDTYPE, 8_000_000
+        stream.write(long.tobuf(tarfile.USTAR_FORMAT) + bytes(8_000_000))
     link = io.BytesIO()
     with tarfile.open(fileobj=link, mode="w") as tar:
         member = tarfile.TarInfo(WEIGHTS_FILE)
@@ -248,6 +297,9 @@ def hostile_archives(other: Path) -> dict[str, bytes]:
     return {
         "outside": outside.getvalue(),
         "bomb": bomb.getvalue(),
+        "lying": bytes(lying),
+        "lzma": packed.getvalue(),
+        "header of a tar": header.getvalue(),
         "link": link.getvalue(),
         "no record": without_record.getvalue(),
         "half": zipped(other)[:-30],
@@ -259,7 +311,7 @@ def test_hostile_uploads_change_nothing(folder, other) -> None:
     before = offline(folder / "one", "bad")
     with running(settings_of(folder, admin_keys=[ADMIN], max_upload=1_000_000)) as client:
         for name, body in hostile_archives(other).items():
-            kind = "application/x-tar" if name == "link" else "application/zip"
+            kind = "application/x-tar" if name in ("link", "header of a tar") else "application/zip"
             status, content = client("PUT", "/adapters/one", body, Content_Type=kind)
             assert status == 400, (name, content)
             assert str(folder) not in content["error"]
@@ -270,6 +322,35 @@ def test_hostile_uploads_change_nothing(folder, other) -> None:
         assert scores(client.post("/adapters/one/predict", {"inputs": "bad"})) == before
     assert {path.name for path in folder.iterdir()} == {"one", "two"}
     assert {path.name for path in folder.parent.iterdir()} == {"served", "other"}
+
+
+def test_an_upload_goes_on_when_its_client_is_gone(folder, other, monkeypatch) -> None:
+    service = create_app(settings_of(folder, admin_keys=[ADMIN])).state.service
+    store, under_way, started = service.uploads._store, [], threading.Event()
+
+    def slow(*arguments):
+        under_way.append(len(under_way))
+        started.set()
+        time.sleep(0.2)
+        try:
+            return store(*arguments)
+        finally:
+            assert under_way.pop() == 0  # one at a time
+
+    async def run() -> None:
+        monkeypatch.setattr(service.uploads, "_store", slow)
+        first = asyncio.create_task(service.uploads.put("new", zipped(folder / "one"), "application/zip"))
+        await asyncio.to_thread(started.wait)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert service.changing.locked()
+        entry, is_new = await service.uploads.put("new", zipped(other), "application/zip")
+        assert (entry.name, is_new) == ("new", False)
+        await service.close()
+
+    asyncio.run(run())
+    assert service.catalogue.entries["new"].file.record.labels == ["no", "maybe", "yes"]
 
 
 def test_only_administrators_change_adapters(folder, other, client) -> None:

@@ -23,7 +23,7 @@ _TRIES = 5  # for an adapter that is replaced while it is copied
 Versions = dict[str, tuple[int, str]]
 
 
-def locate_adapter(name: str | Place) -> Path:
+def locate_adapter(name: str | Place, most: int | None = None) -> Path:
     """Return the folder of an adapter: a local one, or the cached copy of one behind a URL or of a Hub repository.
 
     Only the adapter's files are downloaded from a repository, all from the same commit. If the Hub cannot be reached,
@@ -32,6 +32,7 @@ def locate_adapter(name: str | Place) -> Path:
     Args:
         name: a folder, a URL such as s3://bucket/adapter, or a Hub id: `owner/name` or `owner/name@revision`. A folder
             goes first.
+        most: bytes that a repository's files may have. None: as many as any adapter.
 
     Raises:
         AdapterError: there is neither such a folder nor such a repository, or the repository cannot be downloaded and
@@ -52,20 +53,41 @@ def locate_adapter(name: str | Place) -> Path:
             f"adapter '{name}': there is no such folder; did you mean '{near}'? A Hub id with a revision, such as "
             f"{name}@main, is not looked for here"
         )
-    return _fetch(str(name), *hub_id)
+    return _fetch(str(name), *hub_id, most)
 
 
-def _fetch(name: str, repository: str, revision: str | None) -> Path:
+def _fetch(name: str, repository: str, revision: str | None, most: int | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HTTPError
 
     try:
+        _check_repository(name, repository, revision, most)
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(ADAPTER_FILES)))
     except (HTTPError, OSError, ValueError) as err:
         raise AdapterError(
             f"adapter '{name}' is not a local folder, and as a Hub id it could not be downloaded ({why(err)}); give "
             "the adapter's folder, or check the id and the network"
         ) from err
+
+
+def _check_repository(name: str, repository: str, revision: str | None, most: int | None) -> None:
+    """Check the sizes of a repository's files before they are downloaded. Without a network nothing is checked.
+
+    Raises:
+        AdapterError: a file is larger than any adapter's, or all of them are larger than `most`.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        files = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings or []
+    except (HTTPError, OSError):
+        return  # the download says what is wrong, or finds the copy in the cache
+    sizes = {file.rfilename: file.size or 0 for file in files if file.rfilename in ADAPTER_FILES}
+    for file_name, size in sizes.items():
+        check_file_size(f"{name}/{file_name}", size)
+    if most is not None and sum(sizes.values()) > most:
+        raise AdapterError(f"adapter '{name}' has {sum(sizes.values())} bytes; at most {most} are taken")
 
 
 def _copy_of(place: RemotePath) -> Path:

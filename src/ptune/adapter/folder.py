@@ -77,9 +77,11 @@ class AdapterFile:
         """Read the weights as float32 on the CPU, by their names in the file.
 
         Raises:
-            AdapterError: a number is not finite.
+            AdapterError: the file has changed since the adapter was read, or a number is not finite.
         """
-        return read_tensors(self.folder / (WEIGHTS_FILE if self.facts is None else STATE_FILE), self.shapes)
+        if self.facts is not None:
+            return read_tensors(self.folder / STATE_FILE, self.shapes)
+        return read_tensors(self.folder / WEIGHTS_FILE, self.shapes, self.record.weights_sha256)
 
 
 def save_adapter(folder: Place, model: Model, record: Record) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,14 +63,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         AdapterError: the file is too large or not a JSON object, or holds a number that is not finite.
     """
+    content = _read_bytes(path, MAX_JSON_BYTES)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
-        if len(content) > MAX_JSON_BYTES:
-            check_file_size(path, max(len(content), path.stat().st_size))
         parsed = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-    except OSError as err:
-        raise AdapterError(f"{path} cannot be read: {err.strerror or err}") from err
     except (ValueError, RecursionError) as err:
         raise AdapterError(f"{path} is not JSON: {err}") from err
     if not isinstance(parsed, dict):
@@ -141,16 +137,35 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], digest: str | None = None) -> dict[str, Tensor]:
     """Read tensors as float32 on the CPU, by their names in the file.
 
-    Raises:
-        AdapterError: a number is not finite, or too large for float32.
-    """
-    from safetensors import safe_open
+    The file is read once, and what was read is checked. A mapping would be faster, but a file that becomes shorter
+    while it is mapped ends the process.
 
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name).float() for name in names}
+    Args:
+        path: a safetensors file.
+        shapes: of the tensors to read, by their names, from `read_shapes`.
+        digest: SHA-256 of the file; None: not known.
+
+    Raises:
+        AdapterError: the file cannot be read or has changed since the shapes were read, or a number is not finite, or
+            too large for float32.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    content = _read_bytes(path, MAX_WEIGHTS_BYTES)
+    changed = AdapterError(f"{path} has changed since its header was read; try again when it is complete")
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise changed
+    try:
+        found = load(content)
+    except SafetensorError as err:
+        raise changed from err
+    if any(name not in found or tuple(found[name].shape) != shape for name, shape in shapes.items()):
+        raise changed
+    tensors = {name: found[name].float() for name in shapes}
     for name, tensor in tensors.items():
         # `isfinite` would take memory of the tensor's size, and the C library would keep it.
         if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
@@ -159,6 +174,22 @@ def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
                 "copy the adapter again, or train it again"
             )
     return tensors
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        AdapterError: it cannot be read, or has more bytes than expected.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(size + 1) if size <= most else b""  # one more byte shows that it grows
+    except OSError as err:
+        raise AdapterError(f"{path} cannot be read: {err.strerror or err}") from err
+    check_file_size(path, max(len(content), size))
+    return content
 
 
 def sha256(path: Path) -> str:

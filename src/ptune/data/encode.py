@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Characters of a text that are tokenized for each token that it may keep, before all of it is: a token has four or five
+# on average. Tokenizing a text of a million characters takes seconds.
+_CHARACTERS_A_TOKEN = 20
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -90,6 +94,7 @@ class TextEncoder:
 
         Raises:
             DataError: the template has {text_pair}, but the texts are single texts.
+            ConfigError: a row is too long, and the special tokens leave no room for text.
         """
         if not texts:
             return []
@@ -97,11 +102,30 @@ class TextEncoder:
             return self._encode_with_template(self.template, texts, pairs, side)
         if pairs is not None and self.pair_separator:
             pairs = [self.pair_separator + pair for pair in pairs]
-        rows = self._tokenize(texts, pairs)
-        for number, row in enumerate(rows):
-            if len(row) > self.max_length:
-                rows[number] = self._cut(texts[number], None if pairs is None else pairs[number], side)
-        return [row if len(row) else self.without_text() for row in rows]
+        both = [(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
+        whole = [
+            number for number, one in enumerate(both) if self._backend is None or self._beginning(one, side) == one
+        ]
+        found = self._tokenize(
+            [texts[number] for number in whole], None if pairs is None else [pairs[number] for number in whole]
+        )
+        rows = dict(zip(whole, found, strict=True))
+        for number, (text, pair) in enumerate(both):
+            if number not in rows or len(rows[number]) > self.max_length:
+                rows[number] = self._cut(text, pair, side)
+        return [rows[number] if len(rows[number]) else self.without_text() for number in range(len(both))]
+
+    @property
+    def _backend(self) -> Any:
+        """The tokenizer in Rust; None for tokenizers written in Python."""
+        return getattr(self.tokenizer, "backend_tokenizer", None)
+
+    def _beginning(self, texts: tuple[str, str | None], side: Side) -> tuple[str, str | None]:
+        """Return a text and its pair without what is almost certainly cut off."""
+        most = _CHARACTERS_A_TOKEN * self.max_length
+        kept = slice(0, most) if side == "right" else slice(-most, None)
+        text, pair = texts
+        return text[kept], None if pair is None else pair[kept]
 
     def without_text(self) -> Encoded:
         """Return what stands for a row without tokens, which only tokenizers that add no special tokens give."""
@@ -117,33 +141,51 @@ class TextEncoder:
         if pairs is None and "text_pair" in template.fields:
             raise DataError(f"template {short(template.text)} has {{text_pair}}, but these are single texts")
         texts_and_pairs = [(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
-        rows = self._tokenize_with_template(template, texts_and_pairs)
-        for number, (text, pair) in enumerate(texts_and_pairs):
+        beginnings = [self._beginning(both, side) for both in texts_and_pairs]
+        rows = self._tokenize_with_template(template, beginnings)
+        for number, (beginning, both) in enumerate(zip(beginnings, texts_and_pairs, strict=True)):
+            if len(rows[number]) <= self.max_length and beginning != both:
+                (rows[number],) = self._tokenize_with_template(template, [both])
             if len(rows[number]) > self.max_length:
-                rows[number] = self._cut_with_template(template, text, pair, side)
-        return rows
+                rows[number] = self._cut_with_template(template, *both, side)
+        return [row if len(row) else self.without_text() for row in rows]
 
     def _cut(self, text: str, pair: str | None, side: Side) -> Encoded:
-        """Return a row that is cut at one end of its texts, the longer text first.
+        """Return a row that is cut at one end of its texts, the longer text first. One that fits stays whole.
 
         A call of transformers' tokenizer with truncation would switch it on in the Rust tokenizer that other threads
         are using. This method therefore takes its three steps one by one: tokenize without special tokens, cut, add
         special tokens.
         """
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        backend = self._backend
         if backend is None:  # tokenizers written in Python keep no such state
             options = {"truncation": "longest_first", "max_length": self.max_length, "truncation_side": side}
             (row,) = self._tokenize([text], None if pair is None else [pair], **options)
             return replace(row, cut=True)
-        encodings = [backend.encode(one, add_special_tokens=False) for one in (text, pair) if one is not None]
         room = self.max_length - backend.num_special_tokens_to_add(pair is not None)
+        if room < 1:
+            raise ConfigError(
+                f"`max_length={self.max_length}` leaves no room for text beside {self.max_length - room} special "
+                "tokens; give a larger `max_length`",
+                field="max_length",
+                value=self.max_length,
+                expected=f"at least {self.max_length - room + 1}",
+            )
+        encodings = []
+        for one, beginning in zip((text, pair), self._beginning((text, pair), side), strict=True):
+            if one is not None:
+                encoding = backend.encode(beginning, add_special_tokens=False)
+                if beginning != one and len(encoding.ids) <= room:
+                    encoding = backend.encode(one, add_special_tokens=False)
+                encodings.append(encoding)
         lengths = kept_lengths([len(encoding.ids) for encoding in encodings], room)
+        too_long = sum(len(encoding.ids) for encoding in encodings) > room
         for encoding, length in zip(encodings, lengths, strict=True):
             encoding.truncate(length, direction=side)
         row = backend.post_process(*encodings, add_special_tokens=True)
         has_segments = "token_type_ids" in self.tokenizer.model_input_names
         second = None if pair is None else _second_text(row.sequence_ids)
-        return Encoded(row.ids, row.type_ids if has_segments else None, pair_position=second, cut=True)
+        return Encoded(row.ids, row.type_ids if has_segments else None, pair_position=second, cut=too_long)
 
     def written(self, text: str, pair: str | None = None) -> tuple[str, list[tuple[int, int, int]]]:
         """Return a row as it is written into the template, cut to what fits, and where its texts are.
@@ -166,6 +208,12 @@ class TextEncoder:
     def _fitting(self, template: Template, text: str, pair: str | None, side: Side = "right") -> int:
         """Return how many characters of each text fit. Their number is found by bisection."""
         fits, too_many = 0, max(len(text), len(pair or ""))
+        most = _CHARACTERS_A_TOKEN * self.max_length
+        if (
+            too_many > most
+            and len(self._tokenize_with_template(template, [(text, pair)], most, side)[0]) > self.max_length
+        ):
+            too_many = most
         while too_many - fits > 1:
             limit = (fits + too_many) // 2
             (row,) = self._tokenize_with_template(template, [(text, pair)], limit, side)
@@ -213,6 +261,8 @@ class TextEncoder:
             )
 
     def _tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None, **truncation: Any) -> list[Encoded]:
+        if not texts:
+            return []
         output = self.tokenizer(
             list(texts),
             None if pairs is None else list(pairs),

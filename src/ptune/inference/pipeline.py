@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from copy import copy, deepcopy
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,9 +165,7 @@ class PipelineTokenizer:
                 value=max_length,
                 expected="at least 3",
             )
-        encoder = copy(self.encoder)
-        encoder.max_length = min(max_length, self.encoder.max_length)
-        return encoder
+        return self.encoder.shorter(max_length)
 
     def save_pretrained(self, *_: Any, **__: Any) -> tuple[str, ...]:
         """Write nothing, as the adapter names the backbone that the tokenizer comes from."""

@@ -83,7 +83,13 @@ def load_entry(entry: Entry, backbones: Backbones) -> Loaded:
         AdapterError: the files cannot be used, or do not go with the backbone.
     """
     for _ in range(5):
-        classifier = load(entry.file, backbones.of(entry.file))
+        try:
+            classifier = load(entry.file, backbones.of(entry.file))
+        except AdapterError:
+            if stamp_of(entry.file.folder) == entry.stamp:
+                raise
+            entry = settle(read_entry(entry.name, entry.file.folder), backbones)
+            continue
         with OwnMemory():
             members = [Folded(member) for member in members_of(classifier.model)]
         if stamp_of(entry.file.folder) == entry.stamp:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from ptune.data.encode import Encoded, TextEncoder
 from ptune.data.template import Side
 
-# Requests with more rows have a thread of their own, so that they hold up no others.
-MANY = 32
+# Requests with more rows or characters have a thread of their own, so that they hold up no others.
+MANY, LONG = 32, 20_000
 
 
 @dataclass(eq=False)
@@ -53,7 +53,8 @@ class Encoding:
             DataError: see `TextEncoder.encode`.
         """
         answer = asyncio.get_running_loop().create_future()
-        self._lanes[len(texts) > MANY].add(_Job(encoder, texts, pairs, side, answer))
+        is_long = len(texts) > MANY or sum(map(len, texts)) + sum(map(len, pairs or ())) > LONG
+        self._lanes[is_long].add(_Job(encoder, texts, pairs, side, answer))
         return await answer
 
     def close(self) -> None:

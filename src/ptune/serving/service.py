@@ -281,7 +281,7 @@ class Service:
             else:
                 entry = settle(entry, self.backbones)
             self.catalogue.put(entry)
-        except (AdapterError, ConfigError) as err:
+        except (AdapterError, ConfigError, OSError) as err:
             self.catalogue.refuse(entry.name, entry.stamp, str(err))
 
     async def warm_up(self) -> None:
@@ -320,6 +320,8 @@ class Service:
                 await self.follow()
             except (PtuneError, OSError) as err:
                 logger.warning("looking for new adapters: %s", err)
+            except Exception:  # whatever it is, later looks may succeed
+                logger.exception("looking for new adapters failed")
 
     async def close(self) -> None:
         """Answer what is under way and end all threads."""

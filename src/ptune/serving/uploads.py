@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import shutil
@@ -10,20 +11,22 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from ptune.adapter.fetch import locate_adapter
 from ptune.adapter.layout import ADAPTER_FILES
 from ptune.atomic import write_files
-from ptune.errors import AdapterError, RequestError
+from ptune.errors import AdapterError, ConfigError, RequestError
 from ptune.hub import parse_hub_id
 from ptune.serving.bank import Bank, Loaded
 from ptune.serving.catalogue import Catalogue, Entry, check_name, read_entry
 
 # What the standard library raises for archives that are damaged, encrypted or compressed in an unknown way.
 _BAD_ARCHIVE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
+_HEADERS = 2**20  # bytes of a tar archive besides its files
+T = TypeVar("T")
 KINDS = 'application/zip, application/x-tar, or application/json with {"source": "owner/name@revision"}'
 
 
@@ -61,7 +64,9 @@ class Uploads:
             RequestError: the archive cannot be used, or the server has no folder for adapters.
             AdapterError: the adapter is damaged or does not go with the backbone.
         """
-        folder = self._folder(name)
+        return await _to_the_end(self._put(name, self._folder(name), body, kind))
+
+    async def _put(self, name: str, folder: Path, body: bytes, kind: str) -> tuple[Entry, bool]:
         async with self.changing:
             is_new = name not in self.catalogue.entries
             loaded = await asyncio.to_thread(self._store, name, folder, body, kind)
@@ -75,14 +80,15 @@ class Uploads:
         Raises:
             RequestError: there is none (404), or it is not in the folder for adapters (409).
         """
+        await _to_the_end(self._delete(name))
+
+    async def _delete(self, name: str) -> None:
         async with self.changing:
             if name not in self.catalogue.broken:
                 self.catalogue[name]
             folder = self._folder(name)
             if not (folder / name).is_dir():
-                raise RequestError(
-                    f"adapter '{name}' was named at the start of the server; its files are not removed", 409
-                )
+                raise RequestError(f"adapter '{name}' is not in '{folder}', so its files are not removed", 409)
             self.catalogue.drop(name)
             self.bank.drop(name)
             await asyncio.to_thread(_remove, folder, name)
@@ -107,7 +113,7 @@ class Uploads:
                 (trial / file_name).write_bytes(content)
             try:
                 self.bank.read(read_entry(name, trial))
-            except AdapterError as err:
+            except (AdapterError, ConfigError) as err:
                 raise RequestError(str(err).replace(f"{trial}/", "").replace(str(trial), name), 422) from err
         write_files(folder / name, files, remove=[other for other in ADAPTER_FILES if other not in files])
         return self.bank.read(read_entry(name, folder / name))
@@ -123,19 +129,21 @@ class Uploads:
         if kind in ("application/zip", "application/x-zip-compressed"):
             members = _zipped(body)
         elif kind in ("application/x-tar", "application/gzip", "application/x-gtar", "application/x-gzip"):
-            members = _tarred(body)
+            members = _tarred(body, self.most)
         else:
             raise RequestError(f"expected a body of type {KINDS}", 415)
-        most, files = self.most, dict[str, bytes]()
+        left, files = self.most, dict[str, bytes]()
         try:
-            for path, size, read in members:
+            for path, file in members:
                 file_name = PurePosixPath(path).name
                 if file_name not in ADAPTER_FILES or len(PurePosixPath(path).parts) > 2:
                     continue
-                most -= size
-                if most < 0 or file_name in files:
+                # An archive may say less than it holds, so what counts is what comes out of it.
+                content = file.read(left + 1)
+                left -= len(content)
+                if left < 0 or file_name in files:
                     raise RequestError(f"the archive has two files '{file_name}', or holds more than `max_upload`", 422)
-                files[file_name] = read()
+                files[file_name] = content
         except RequestError:
             raise
         except _BAD_ARCHIVE as err:
@@ -152,22 +160,46 @@ class Uploads:
             raise RequestError('expected JSON such as {"source": "owner/name@revision"}', 400) from err
         if not isinstance(source, str) or parse_hub_id(source) is None or Path(source).exists():
             raise RequestError("`source` is not a Hub id; expected owner/name or owner/name@revision", 422)
-        folder = locate_adapter(source)
-        return {name: (folder / name).read_bytes() for name in ADAPTER_FILES if (folder / name).is_file()}
+        folder = locate_adapter(source, self.most)
+        paths = {name: folder / name for name in ADAPTER_FILES if (folder / name).is_file()}
+        if sum(path.stat().st_size for path in paths.values()) > self.most:
+            raise RequestError(f"adapter '{source}' has more than `max_upload` bytes", 422)
+        return {name: path.read_bytes() for name, path in paths.items()}
 
 
-def _zipped(body: bytes) -> Iterator[tuple[str, int, Any]]:
+async def _to_the_end(change: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a change, which goes on if the one who asked for it is cancelled: its thread would, too."""
+    return await asyncio.shield(asyncio.create_task(change))
+
+
+def _zipped(body: bytes) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the names of an archive's files, and open files to read them from."""
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         for member in archive.infolist():
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"'{member.filename}' is compressed in another way than by deflate")
             if not member.is_dir():
-                yield member.filename, member.file_size, lambda m=member: archive.read(m)
+                with archive.open(member) as file:
+                    yield member.filename, file
 
 
-def _tarred(body: bytes) -> Iterator[tuple[str, int, Any]]:
-    with tarfile.open(fileobj=io.BytesIO(body), mode="r:*") as archive:
+def _tarred(body: bytes, most: int) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the names of an archive's files, and open files to read them from.
+
+    Args:
+        body: the archive, plain or compressed by gzip.
+        most: bytes that an adapter's files may have. Headers may take as much again.
+    """
+    if body[:2] == b"\x1f\x8b":
+        with gzip.open(io.BytesIO(body)) as stream:
+            body = stream.read(2 * most + _HEADERS + 1)
+        if len(body) > 2 * most + _HEADERS:
+            raise ValueError("it holds more than `max_upload`")
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as archive:
         for member in archive:
-            if member.isfile():
-                yield member.name, member.size, lambda m=member: archive.extractfile(m).read()  # type: ignore[union-attr]
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None:
+                yield member.name, file
 
 
 def _remove(folder: Path, name: str) -> None:

@@ -41,7 +41,10 @@ def near_place(name: str) -> str | None:
 
 
 def hint(name: str) -> str:
-    """Return the end of a message about a place that does not exist: which one may be meant, if there is one."""
+    """Return the end of a message about a place that does not exist: what this name is, or which one may be meant."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return f"; '{name}' is a {'folder' if path.is_dir() else 'file'}"
     near = near_place(name)
     return f"; did you mean '{near}'?" if near else ""
 

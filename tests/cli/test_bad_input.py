@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -516,6 +517,60 @@ class TestTraining:
         del files["metrics.jsonl"], after["metrics.jsonl"], after["options.json"]
         assert after == files
         assert load(adapter).predict("a good film") == before
+
+
+class TestOutput:
+    """Nothing that is read is written over, and every stream may be closed, full or of another encoding."""
+
+    def test_the_input_is_never_the_output(
+        self, fails: Fails, adapter: Path, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = Path(data())
+        before = path.read_bytes()
+        monkeypatch.chdir(path.parent)
+        message = "would write over the input"
+        assert message in fails("predict", adapter, "--input", path, "--output", f"./{path.name}")
+        assert message in fails("suggest", adapter, "--input", path.name, "--output", path)
+        assert message in fails("check", path, "--fix", path)
+        assert message in fails("check", path.parent, "--fix", path.parent)
+        assert message in fails("check", path.parent, "--fix", path.parent / "fixed.csv")
+        assert path.read_bytes() == before
+
+    def test_an_empty_name_is_refused(self, fails: Fails, adapter: Path, data: Any) -> None:
+        message = "is empty; give the name of a file or folder"
+        assert message in fails("train", "--backbone", "b", "--data", data(), "--output", "")
+        assert message in fails("export", adapter, "", "--to", "torch")
+
+    def test_a_file_that_is_no_archive_is_named(self, fails: Fails, tmp_path: Path) -> None:
+        (tmp_path / "data.zip").write_bytes(b"no archive at all")
+        assert "is not a zip archive, although its name says so" in fails("check", tmp_path / "data.zip")
+
+    def test_a_file_in_the_place_of_an_adapter_is_called_a_file(self, fails: Fails, data: Any) -> None:
+        path = data()
+        assert f"there is no such folder; '{path}' is a file" in fails("inspect", path)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+    @pytest.mark.parametrize(
+        ("redirection", "code", "said"),
+        [
+            (">/dev/full", 2, "the output cannot be written: No space left on device"),
+            (">&-", 0, ""),
+            ("--input - <&-", 2, "standard input is closed; give a file"),
+        ],
+    )
+    def test_closed_and_full_streams(self, adapter: Path, redirection: str, code: int, said: str) -> None:
+        command = "predict" if "--input" in redirection else "inspect"
+        line = f"exec {sys.executable} -m ptune {command} {adapter} {redirection}"
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True, env=variables, check=False)
+        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+    def test_a_terminal_that_is_not_utf_8_gets_escapes(self, adapter: Path) -> None:
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONIOENCODING": "ascii"}
+        command = [sys.executable, "-m", "ptune", "inspect", "no-\U0001f44d"]
+        done = subprocess.run(command, capture_output=True, env=variables, check=False)
+        assert done.returncode == 2
+        assert b"\\U0001f44d" in done.stderr
 
 
 class TestPredict:

@@ -95,6 +95,13 @@ def test_other_rows_and_another_backbone_are_named_and_not_shown_as_hashes(
     assert "the backbone has other weights, the training or validation rows are not the same" in message
 
 
+def test_a_run_without_a_report_is_resumed_without_one(backbone_folder, reviews, tmp_path) -> None:
+    arguments = ["train", "--backbone", str(backbone_folder()), "--data", str(reviews), "--epochs", "1"]
+    main([*arguments, "--output", str(tmp_path / "run"), "--no-report"])
+    main(["train", "--resume", "--output", str(tmp_path / "run")])
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
 def test_what_does_not_change_the_result_may_change(finished, reviews, tmp_path, capsys) -> None:
     moved = Path(shutil.copytree(reviews, tmp_path / "moved"))
     main(["train", "--resume", "--output", str(finished), "--data", str(moved), "--checkpoint-steps", "5"])

@@ -315,7 +315,13 @@ def test_an_exported_model_is_replaced_only_if_asked(program, tmp_path, monkeypa
         main(["export", str(adapter), str(folder), "--to", "torch"])
     assert "holds an exported model already; give another folder, or --overwrite" in capsys.readouterr().err
     stub_torch(monkeypatch)
-    (folder / "model.onnx").touch()  # of an older export to another format
+    (folder / "model.onnx").touch()
+    with pytest.raises(SystemExit):
+        main(["export", str(adapter), str(folder), "--to", "torch", "--overwrite"])
+    assert "also holds files that are not of an exported model: model.onnx; move them" in capsys.readouterr().err
+    config = json.loads((folder / "config.json").read_text())
+    config["ptune"]["files"].append("model.onnx")  # as if it were of an older export to another format
+    (folder / "config.json").write_text(json.dumps(config))
     main(["export", str(adapter), str(folder), "--to", "torch", "--overwrite"])
     assert (folder / "model.pt2").stat().st_size == 0
     assert not (folder / "model.onnx").exists()

@@ -10,7 +10,8 @@ import torch
 
 import ptune
 from ptune.data.batch import class_batches
-from ptune.data.splits import TextData, fold, give_back, hold_back
+from ptune.data.columns import Columns
+from ptune.data.splits import Split, TextData, fold, give_back, hold_back
 from ptune.errors import ConfigError
 from ptune.model.config import PromptConfig
 from ptune.model.contrast import PairLoss, fit_head
@@ -125,12 +126,30 @@ def test_rows_held_back_come_back_and_folds_hold_each_row_once(few) -> None:
         assert set(part.train.labels or []) == {0, 1}
 
 
+@pytest.mark.parametrize(("classes", "each", "folds"), [(30, 2, 3), (2, 2, 3), (12, 1, 5), (3, 5, 4), (1, 7, 7)])
+def test_no_fold_is_empty_and_all_are_equally_large(classes, each, folds) -> None:
+    labels = [number % classes for number in range(classes * each)]
+    split = Split([f"text {number}" for number in range(len(labels))], None, labels)
+    data = TextData({"train": split}, [str(number) for number in range(classes)], Columns("text", None, "label"), "x")
+    parts = [fold(data, number, folds, seed=0).validation for number in range(folds)]
+    assert sorted(text for part in parts for text in part.texts) == sorted(split.texts)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for label in range(classes):
+        counts = [(part.labels or []).count(label) for part in parts]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_more_folds_than_rows_are_refused() -> None:
+    with pytest.raises(ConfigError, match="`folds=100` needs at least 100 training rows, but there are 48"):
+        TrainConfig(folds=100).settle(DEEP, FEW)
+
+
 def test_few_rows_train_on_all_rows_and_are_measured_by_folds(backbone, few, tmp_path) -> None:
     model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
     result = ptune.train(model, few, output=tmp_path / "one")
     assert result.metrics["count"] == 12
-    record = ptune.inspect(tmp_path / "one") if hasattr(ptune, "inspect") else None
-    assert record is None or record
+    record = ptune.read_adapter(tmp_path / "one").record
+    assert (record.training["objective"], record.training["folds"]) == ("contrastive", FOLDS)
     again = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
     ptune.train(again, few, output=tmp_path / "two")
     name = "adapter_model.safetensors"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from torch import Tensor
 
 from ptune.adapter.folder import AdapterFile, expect_shape
@@ -130,7 +131,7 @@ def _check_backbone(file: AdapterFile, backbone: Backbone) -> None:
                 f"adapter '{folder}' needs a backbone with {phrase.format(noted)}, but backbone '{backbone.name}' has "
                 f"{phrase.format(actual)}; use the backbone that it was trained on{trained_on}, or train it again"
             )
-    if note.fingerprint is not None and note.fingerprint != backbone.fingerprint():
+    if note.fingerprint not in (None, backbone.fingerprint()) and backbone.dtype != torch.float16:
         logger.warning(
             "adapter '%s' was trained on other weights than those of backbone '%s'; its answers may be wrong",
             folder,

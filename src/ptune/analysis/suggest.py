@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ptune.analysis.vectors import unit_vectors
 from ptune.data.check.copies import same_text
 from ptune.data.columns import Columns, text_problem
-from ptune.data.files import as_file
+from ptune.data.files import DataFile, as_file
 from ptune.data.objects import as_texts, is_place
 from ptune.data.readers import Row, read_rows
 from ptune.data.targets import MULTI, REGRESSION
@@ -128,7 +128,7 @@ def _read(
             texts.append(values[0] if len(values) == 1 else (values[0], values[1]))
             cells.append(row)
 
-    if not is_place(source):
+    if not is_place(source) and not isinstance(source, DataFile):
         for number, value in enumerate(as_texts(source, classifier.choose_columns), 1):
             values = value if isinstance(value, tuple) else (value,)
             unzip([value], number - 1)  # checks it

@@ -6,10 +6,13 @@ Each subcommand has a file of its own. Heavy libraries are imported when a comma
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import CycloptsError, ValidationError
 
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the command and its options; those of the process by default.
     """
+    _prepare_streams()
     tokens = join_texts(sys.argv[1:] if arguments is None else arguments)
     for variable, value in _QUIET.items():
         os.environ.setdefault(variable, value)
@@ -60,13 +64,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _unknown(err)
+        _fail(f"the output cannot be written: {err.strerror}")
     except KeyboardInterrupt:
         logging.getLogger("ptune").warning("interrupted")
         sys.exit(130)
     except Exception as err:
-        if os.environ.get("PTUNE_TRACEBACK"):
-            raise
-        _fail(unknown_error(err), 1)
+        _unknown(err)
+
+
+def _prepare_streams() -> None:
+    """Make output possible whatever the terminal's encoding, and if the caller has closed a stream."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _unknown(err: Exception) -> None:
+    """Report an error that ptune does not know."""
+    if os.environ.get("PTUNE_TRACEBACK"):
+        raise err
+    _fail(unknown_error(err), 1)
 
 
 def _fail(message: str, code: int = 2) -> None:

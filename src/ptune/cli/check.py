@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -78,11 +79,14 @@ def check(
     """
     from ptune.analysis.check import check_data
     from ptune.data.check.run import check_kinds
+    from ptune.data.files import check_other_file
     from ptune.data.writers import check_output
 
     terminal = Terminal(json)
     ignored = [kind.strip() for part in ignore or () for kind in part.split(",")]
     check_kinds(ignored)  # this and what follows first, because reading data and loading a backbone take longer
+    if fix is not None and Path(data).expanduser().exists():
+        check_other_file(data, fix)
     if fix is not None and fix.suffix:
         check_output(fix)
     classifier = None

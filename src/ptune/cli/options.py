@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 
 from ptune import places
 from ptune.data.targets import ProblemType
+from ptune.errors import ConfigError
 from ptune.model.config import DeviceMap, DType, Precision, PromptConfig, Quantize
 from ptune.places import RemotePath, as_place
 from ptune.serving.settings import ServeOptions
@@ -28,6 +29,8 @@ else:
 
 
 def _read_target(_: Any, tokens: Sequence[Token]) -> Path | RemotePath:
+    if not tokens[0].value.strip():
+        raise ConfigError(f"{tokens[0].keyword or 'the output'} is empty; give the name of a file or folder")
     return as_place(tokens[0].value)
 
 

@@ -157,6 +157,10 @@ def predict(
         if value is not None and not value.strip():
             raise ConfigError(f"{option} is empty; give the text to classify")
     file = None if input is None else _open_input(input, input_format)
+    if file is not None and output is not None:
+        from ptune.data.files import check_other_file
+
+        check_other_file(file, output)
     adapter_file = read_with_task(adapter, backbone, labels, problem_type)
     classifier = _load(adapter_file, backbone, threshold, options.model_dump())
     if text is not None:

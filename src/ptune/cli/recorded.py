@@ -19,19 +19,32 @@ from ptune.places import Place
 
 OPTIONS_FILE = "options.json"
 # Options that may change in the middle of a run. Whether backbone and rows are still the same is seen by themselves.
-_MAY_CHANGE = {"backbone", "data", "data_revision", "revision", "report_to", "device", "checkpoint_steps", "time_limit"}
+_MAY_CHANGE = {
+    "backbone",
+    "data",
+    "data_revision",
+    "revision",
+    "report_to",
+    "report",
+    "device",
+    "checkpoint_steps",
+    "time_limit",
+}
 _MAY_CHANGE |= {"gradient_checkpointing", "shard"}
 
 
-def options_of(backbone: str, data: str, report_to: str, models: Sequence[BaseModel]) -> dict[str, Any]:
+def options_of(backbone: str, data: str, report_to: str, report: bool, models: Sequence[BaseModel]) -> dict[str, Any]:
     """Return the options of a run by name, without those that have their default.
 
     Places on this machine become absolute paths, so that a run can be resumed from another folder.
     """
     places = {"backbone": absolute(backbone), "data": absolute(data)}
-    options = {name: place for name, place in places.items() if place != "-"}  # standard input is read only once
+    # Standard input is read only once.
+    options: dict[str, Any] = {name: place for name, place in places.items() if place != "-"}
     if report_to != "none":
         options["report_to"] = report_to
+    if not report:
+        options["report"] = False
     for model in models:
         options |= model.model_dump(mode="json", exclude_defaults=True)
     return options

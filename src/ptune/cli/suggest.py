@@ -81,7 +81,7 @@ def suggest(
     """
     from ptune.analysis.labelling_files import check_labelling_output, label_studio_view, write_for_labelling
     from ptune.analysis.suggest import suggest
-    from ptune.data.files import as_file
+    from ptune.data.files import as_file, check_other_file
     from ptune.inference.classifier import load
 
     terminal = Terminal(json)
@@ -89,11 +89,14 @@ def suggest(
         check_labelling_output(output, to)
     elif to != "csv":
         raise ConfigError(f"--to {to} needs the name of a file: --output FILE.json")
-    as_file(input).check()  # first, because loading a backbone takes longer
+    source = as_file(input)
+    source.check()  # first, because loading a backbone takes longer
+    if output is not None:
+        check_other_file(source, output)
     file = read_with_task(adapter, backbone, labels, problem_type)
     classifier = load(file, backbone, **(device or DeviceOptions()).model_dump())
     try:
-        found = suggest(classifier, input, count, text=text_column, text_pair=text_pair_column, batch_size=batch_size)
+        found = suggest(classifier, source, count, text=text_column, text_pair=text_pair_column, batch_size=batch_size)
     except DataError as err:  # this command has other names for the options of columns
         raise DataError(spell(str(err), (), _COLUMN_OPTIONS)) from err
     _print(terminal, found)

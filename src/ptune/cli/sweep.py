@@ -207,7 +207,7 @@ class _Plan:
         self.backbone_options = _of(BackboneOptions, options)
         self.prompt, self.training = _of(PromptOptions, options), _of(TrainOptions, options)
         models = (self.data_options, self.backbone_options, self.prompt, self.training)
-        self.options = options_of(self.backbone, self.data, "none", models)
+        self.options = options_of(self.backbone, self.data, "none", True, models)
 
     @classmethod
     def read(cls, path: Path, output: Path | None, trials: int | None) -> _Plan:

@@ -125,7 +125,7 @@ def train(
     data_options = data_options or DataOptions()
     backbone_options = backbone_options or BackboneOptions()
     prompt = prompt or PromptOptions()
-    options = options_of(backbone, data, report_to, (data_options, backbone_options, prompt, training))
+    options = options_of(backbone, data, report_to, report, (data_options, backbone_options, prompt, training))
     if resume:
         check_resume(output)
     first = is_first()

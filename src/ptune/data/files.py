@@ -23,7 +23,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 from ptune.data.encoding import find_encoding
-from ptune.errors import DataError
+from ptune.errors import ConfigError, DataError
 from ptune.hub import hint
 from ptune.places import Place, as_place
 
@@ -70,12 +70,31 @@ def as_file(source: str | Place | DataFile, ending: str | None = None) -> DataFi
     if isinstance(source, DataFile):
         return source
     if str(source) == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise DataError("standard input is closed; give a file")
         return DataFile.from_pipe(sys.stdin.buffer, _STANDARD_INPUT, ending)
     place = as_place(source)
     if isinstance(place, Path) and (place.is_fifo() or place.is_char_device()):
         with place.open("rb") as pipe:
             return DataFile.from_pipe(pipe, str(place), ending)
     return DataFile(place, ending)
+
+
+def check_other_file(source: Place | DataFile | str, output: Place) -> None:
+    """Check that a command does not write over what it reads.
+
+    Args:
+        source: file or folder that is read.
+        output: file or folder that is written.
+
+    Raises:
+        ConfigError: they are the same, or the output is a file in the folder that is read.
+    """
+    place = source.place if isinstance(source, DataFile) else as_place(source)
+    if isinstance(place, Path) and isinstance(output, Path):
+        place, output = place.expanduser().resolve(), output.expanduser().resolve()
+    if place == output or (isinstance(place, Path) and place.is_dir() and output.parent == place):
+        raise ConfigError(f"the output '{output}' would write over the input, '{place}'; give another name")
 
 
 class DataFile:
@@ -197,12 +216,15 @@ class DataFile:
 
     def _member(self) -> str:
         """Return the name of the data file in an archive, which has to be the only one."""
-        with zipfile.ZipFile(self._local) as archive:
-            members = [
-                info
-                for info in archive.infolist()
-                if is_data_file(info.filename) and not info.filename.startswith("__MACOSX")
-            ]
+        try:
+            with zipfile.ZipFile(self._local) as archive:
+                members = [
+                    info
+                    for info in archive.infolist()
+                    if is_data_file(info.filename) and not info.filename.startswith("__MACOSX")
+                ]
+        except zipfile.BadZipFile as err:
+            raise DataError(f"{self.where} is not a zip archive, although its name says so: {err}") from err
         if len(members) != 1:
             names = ", ".join(info.filename for info in members[:5]) or "none"
             raise DataError(f"{self.where} should hold one data file, but it holds {names}; unpack it, and give a file")

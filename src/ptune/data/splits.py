@@ -184,15 +184,16 @@ def give_back(data: TextData) -> TextData:
 
 
 def fold(data: TextData, number: int, folds: int, seed: int) -> TextData:
-    """Return data in which every `folds`-th training row of each class, from `number` on, is validation.
+    """Return data in which every `folds`-th training row, from `number` on, is validation. Rows are sorted by class.
 
-    The folds of a seed together contain every training row once as validation.
+    The folds of a seed together contain every training row once as validation. They are equally large, and each has as
+    many rows of a class as the others; both to one row. With at least as many rows as folds, none is empty.
     """
     train = data.train
     rows: dict[Target, list[int]] = {}
     for row in random.Random(seed).sample(range(len(train)), len(train)):
         rows.setdefault((train.labels or [])[row], []).append(row)
-    held = sorted(row for own in rows.values() for row in own[number::folds])
+    held = sorted([row for own in rows.values() for row in own][number::folds])
     kept = sorted(set(range(len(train))) - set(held))
     splits = {**data.splits, "train": train.select(kept), "validation": train.select(held)}
     return replace(data, splits=splits)

@@ -15,7 +15,7 @@ def interval(share: float, rows: int) -> tuple[float, float]:
     centre = share + _NORMAL**2 / (2 * rows)
     spread = _NORMAL * math.sqrt(share * (1 - share) / rows + _NORMAL**2 / (4 * rows**2))
     factor = 1 / (1 + _NORMAL**2 / rows)
-    return factor * (centre - spread), factor * (centre + spread)
+    return max(0.0, factor * (centre - spread)), min(1.0, factor * (centre + spread))
 
 
 def describe_interval(share: float, rows: int) -> str:

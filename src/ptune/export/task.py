@@ -128,6 +128,26 @@ def write_config(classifier: TextClassifier, task: Task, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
+def note_files(folder: Path) -> list[str]:
+    """Add the names of all files in the folder to config.json, and return them. Other files are not ours to replace."""
+    path = folder / CONFIG_FILE
+    files = sorted(file.name for file in folder.iterdir())
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config[SECTION]["files"] = files
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return files
+
+
+def read_section(folder: Path) -> dict[str, Any]:
+    """Return our section of the config.json in a folder; empty if there is none."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        found = config.get(SECTION)
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def section(task: Task) -> dict[str, Any]:
     """Return what config.json says beyond what transformers knows."""
     return {

@@ -8,7 +8,6 @@ README.md                                               the lines that run it
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +20,7 @@ from ptune.export.check import Check, check_model
 from ptune.export.graph import ClassifierGraph, trace
 from ptune.export.packages import FORMATS, Format, require_packages
 from ptune.export.readme import README, write_readme
-from ptune.export.task import CONFIG_FILE, SECTION, task_of, write_config
+from ptune.export.task import note_files, read_section, task_of, write_config
 from ptune.export.tokenizer import check_tokenizer, write_tokenizer
 from ptune.inference.classifier import TextClassifier
 
@@ -80,7 +79,7 @@ def export_model(
         runtime.write(program, graph, new, int8)
         check = check_model(classifier, task, new, runtime.open_model(new))
         write_readme(task, check, new)
-        files = sorted(path.name for path in new.iterdir())
+        files = note_files(new)
     return Export(folder, to, int8, task.input_names, tuple(files), check)
 
 
@@ -109,7 +108,17 @@ def _check_replaced(folder: Path, overwrite: bool) -> None:
     """Check that a folder with files in it may be replaced: it holds an exported model, and this is wanted."""
     known = _is_export(folder)
     if known and overwrite:
-        return
+        written = read_section(folder).get("files")
+        others = sorted(path.name for path in folder.iterdir() if written and path.name not in written)
+        if not others:
+            return
+        raise ConfigError(
+            f"folder '{folder}' also holds files that are not of an exported model: {', '.join(others[:5])}; move "
+            "them, or give another folder",
+            field="output",
+            value=str(folder),
+            expected="a folder with an exported model alone",
+        )
     what, ways = "other files than an exported model's", "give a new or an empty folder"
     if known:
         what, ways = "an exported model already", "give another folder, or `overwrite=True` to replace it"
@@ -122,11 +131,7 @@ def _check_replaced(folder: Path, overwrite: bool) -> None:
 
 
 def _is_export(folder: Path) -> bool:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return (folder / README).is_file() and isinstance(config, dict) and SECTION in config
+    return (folder / README).is_file() and bool(read_section(folder))
 
 
 def _check_classifier(classifier: TextClassifier) -> None:

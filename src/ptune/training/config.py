@@ -234,6 +234,13 @@ class TrainConfig(BaseModel):
         self._check_objective(objective, prompt, task)
         folds = self.folds or (FOLDS if objective == "contrastive" and task.held_back else None)
         rows = task.rows + (task.validation_rows if folds and task.held_back else 0)
+        if folds and folds > rows:
+            raise ConfigError(
+                f"`folds={folds}` needs at least {folds} training rows, but there are {rows}; use fewer folds",
+                field="folds",
+                value=folds,
+                expected=f"at most {rows}",
+            )
         optimizer = self.optimizer or default_optimizer(prompt)
         lr = default_rate(prompt, task, optimizer)
         head_lr = RATES[(prompt.method, prompt.encoder == "none")][1] * math.sqrt(RATES_WIDTH / task.width)

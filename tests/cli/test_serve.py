@@ -91,6 +91,8 @@ def test_sizes() -> None:
     for wrong in ("", "MB", "5 parsecs", "-1MB"):
         with pytest.raises(ValueError, match="500MB"):
             parse_size(wrong)
+    with pytest.raises(ValueError, match="that a machine can have"):
+        parse_size("9" * 400)
 
 
 def test_mistakes_are_told_in_one_line(capsys, adapters, tmp_path, monkeypatch) -> None:  # noqa: F811

@@ -69,7 +69,7 @@ class RunningServer:
         import uvicorn
 
         from ptune.serving.app import create_app
-        from ptune.serving.protocol import limited_protocol
+        from ptune.serving.protocol import LimitedConfig
         from ptune.serving.settings import ServeSettings
 
         self.settings = ServeSettings(**settings)
@@ -78,8 +78,8 @@ class RunningServer:
         self.socket.bind(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        options = {"http": limited_protocol(self.settings.body_timeout), "access_log": False, "server_header": False}
-        self._server = uvicorn.Server(uvicorn.Config(self.app, log_config=None, **options))
+        options = {"log_config": None, "access_log": False, "server_header": False}
+        self._server = uvicorn.Server(LimitedConfig(self.app, self.settings.body_timeout, **options))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self.socket]})
 
     def __enter__(self) -> RunningServer:

@@ -483,11 +483,12 @@ def test_slow_heads_hold_up_nobody_and_are_given_up(target) -> None:
         sock.close()
 
 
-def test_a_head_that_is_slow_after_an_answer_is_given_up_too(target) -> None:
+@pytest.mark.parametrize("more", [REQUEST[:30], b"\r\n"], ids=["half a head", "a line break"])
+def test_a_head_that_is_slow_after_an_answer_is_given_up_too(more, target) -> None:
     with socket.create_connection(("127.0.0.1", target.server.port), timeout=10) as sock:
         sock.sendall(REQUEST)
         assert read_reply(sock).status == 200
-        sock.sendall(REQUEST[:30])
+        sock.sendall(more)
         refused(read_reply(sock), 408)
 
 

@@ -20,6 +20,7 @@ import ptune
 import ptune.serving.bank
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
 from ptune.errors import AdapterError, ConfigError
+from ptune.inference.mixed import mixed_logits
 from ptune.serving.app import create_app
 from ptune.serving.catalogue import Catalogue
 from ptune.serving.compute import Compute
@@ -385,12 +386,28 @@ def test_weights_that_overflow_fail_alone(folder, client) -> None:
     assert client("POST", "/adapters/two/predict", {"inputs": "bad"})[0] == 424
 
 
-def ticket_for(client, name: str):
+def test_a_row_without_finite_numbers_fails_alone(client, monkeypatch) -> None:
+    client.post("/adapters/one/predict", {"inputs": "bad"})
+    compute = mixed_logits
+
+    def with_one_nan(*arguments, **options):
+        (logits,), bound = compute(*arguments, **options)
+        logits[1] = float("nan")
+        return [logits], bound
+
+    monkeypatch.setattr("ptune.serving.compute.mixed_logits", with_one_nan)
+    first, second = Compute()([(ticket_for(client, "one", text), 0, 1) for text in TEXTS[:2]])
+    assert isinstance(first, list)
+    assert isinstance(second, AdapterError)
+    assert "'one'" in str(second)
+
+
+def ticket_for(client, name: str, text: str = TEXTS[0]):
     """A ticket as the batcher makes it, for one text."""
     from types import SimpleNamespace
 
     loaded = client.service.bank._loaded[name]
-    return SimpleNamespace(loaded=[loaded], encoded=loaded.encoder.encode([TEXTS[0]]), pairs=[(0, 0)])
+    return SimpleNamespace(loaded=[loaded], encoded=loaded.encoder.encode([text]), pairs=[(0, 0)])
 
 
 def test_a_failing_adapter_fails_alone(folder, client, monkeypatch) -> None:

@@ -96,6 +96,7 @@ def _run(settings: ServeSettings) -> None:
 
     from ptune.serving.app import create_app, exempt_from_collection
     from ptune.serving.logs import log_to_stderr
+    from ptune.serving.protocol import LimitedConfig
 
     app = create_app(settings)
     service = app.state.service
@@ -104,24 +105,22 @@ def _run(settings: ServeSettings) -> None:
     _announce(settings, listening.getsockname()[1], [*service.catalogue.entries], names)
     log_to_stderr(settings.log_format)
     exempt_from_collection()
-    uvicorn.Server(uvicorn.Config(app, **_server_options(settings))).run(sockets=[listening])
+    uvicorn.Server(LimitedConfig(app, settings.body_timeout, **_server_options(settings))).run(sockets=[listening])
 
 
 def _run_workers(settings: ServeSettings) -> None:
     """Serve in several processes, each of which loads everything itself."""
-    import uvicorn
-
     from ptune.cli.serve_workers import Workers
     from ptune.serving.app import SETTINGS_VARIABLE, check_reach
     from ptune.serving.catalogue import Catalogue
     from ptune.serving.keys import Keys
     from ptune.serving.logs import log_to_stderr
+    from ptune.serving.protocol import LimitedConfig
 
     check_reach(settings, Keys(settings))
     names = [entry.name for entry in Catalogue(settings.adapters).look().new]
-    config = uvicorn.Config(
-        "ptune.serving.app:from_environment", factory=True, workers=settings.workers, **_server_options(settings)
-    )
+    options = {"factory": True, "workers": settings.workers, **_server_options(settings)}
+    config = LimitedConfig("ptune.serving.app:from_environment", settings.body_timeout, **options)
     listening = _bind(settings)
     _announce(settings, listening.getsockname()[1], names)
     log_to_stderr(settings.log_format)
@@ -133,16 +132,12 @@ def _run_workers(settings: ServeSettings) -> None:
 
 def _server_options(settings: ServeSettings) -> dict[str, Any]:
     """Return uvicorn's options."""
-    from ptune.serving.protocol import LimitedProtocol, limited_protocol
-
     return {
         "log_config": None,
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": math.ceil(settings.stop_seconds),
         "timeout_keep_alive": 30,
-        # A class that is made for a time cannot be sent to worker processes.
-        "http": limited_protocol(settings.body_timeout) if settings.workers == 1 else LimitedProtocol,
     }
 
 

@@ -215,7 +215,7 @@ class _Job:
             groups[keys[pair[1]]].append(pair)
         for pairs in groups.values():
             lengths = [self.lengths[row] for row, _ in pairs]
-            batches = ordered_batches(lengths, batch_size) if batch_size else filled_batches(lengths, tokens)
+            batches = filled_batches(lengths, tokens) if batch_size is None else ordered_batches(lengths, batch_size)
             for batch in batches:
                 yield sorted((pairs[index] for index in batch), key=lambda pair: pair[1])
 

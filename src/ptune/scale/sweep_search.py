@@ -83,9 +83,9 @@ class Search:
         trial.history, trial.worker = self.trials[trial.number].history, None
         self.trials[trial.number] = trial
         self._tell(trial)
-        trial.write(self.task.output)
-        if self.best() is trial:
+        if self.best() is trial:  # before the trial is noted as done, so that a sweep that is resumed has it too
             copy_adapter(read_adapter(trial.folder(self.task.output)), self.task.output / BEST_FOLDER)
+        trial.write(self.task.output)
 
     def lose(self, worker: str) -> bool:
         """Let the trial of a worker that is gone wait for another one. Return whether it had one."""

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from ptune.errors import ConfigError, PtuneError, RequestError
 from ptune.serving.backbones import Backbones, load_backbones
 from ptune.serving.bank import settle
-from ptune.serving.catalogue import Catalogue
+from ptune.serving.catalogue import Catalogue, Entry
 from ptune.serving.gate import DOCS_FILES, Gate
 from ptune.serving.keys import Keys
 from ptune.serving.logs import log_to_stderr
@@ -71,17 +71,17 @@ def make_service(settings: ServeSettings) -> Service:
     return Service(settings, catalogue, backbones)
 
 
-def _fill(catalogue: Catalogue, found: Sequence[object], backbones: Backbones) -> None:
+def _fill(catalogue: Catalogue, found: Sequence[Entry], backbones: Backbones) -> None:
     """Put the adapters into the catalogue that go with a backbone.
 
     Raises:
-        ConfigError: there is none, and no folder to which one could come.
+        ConfigError: there are some, and none of them can be served.
     """
     for entry in found:
         try:
-            catalogue.put(settle(entry, backbones))  # type: ignore[arg-type]
+            catalogue.put(settle(entry, backbones))
         except PtuneError as err:
-            catalogue.refuse(entry.name, entry.stamp, str(err))  # type: ignore[attr-defined]
+            catalogue.refuse(entry.name, entry.stamp, str(err))
     if catalogue.entries:
         return
     reason = next(iter(catalogue.broken.values()), None)

@@ -94,6 +94,7 @@ class Catalogue:
         self.entries: dict[str, Entry] = {}
         self.broken: dict[str, str] = {}  # why an adapter, or its newest files, cannot be served
         self._refused: dict[str, tuple[Stamp, ...]] = {}
+        self._said: set[Path] = set()  # folders of which a warning was logged
         for place in places:
             self._add_place(place)
 
@@ -182,7 +183,8 @@ class Catalogue:
                 if not _NAME.fullmatch(path.name) or not _holds_adapter(path):
                     continue  # such as checkpoints, uploads under way, and README.md
                 if path.name in seen:
-                    if seen[path.name] != path and path.name not in self.broken:
+                    if seen[path.name] != path and path not in self._said:
+                        self._said.add(path)
                         logger.warning("'%s' is not served: '%s' has the same name", path, seen[path.name])
                     continue
                 seen[path.name] = path

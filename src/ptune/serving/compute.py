@@ -109,7 +109,8 @@ class _Batch:
         self.wanted: list[tuple[int, int]] = []
         self._adapters: dict[int, int] = {}
         self._rows: dict[int, int] = {}
-        self._logits: list[Tensor | PtuneError] = []
+        self._logits: list[Tensor] = []
+        self._finite = True
         self._numbers: list[dict[int, int]] = []  # for each adapter, the number of each row among its own
 
     def add(self, loaded: Loaded, encoded: Encoded) -> tuple[int, int]:
@@ -131,25 +132,21 @@ class _Batch:
         """Compute all rows and return the bound on tokens for the next batch."""
         pad_id = self.loaded[0].pad_id  # padding is masked, so that of one tokenizer does for all
         logits, bound = mixed_logits(self.loaded, self.encoded, self.wanted, pad_id, most_tokens=most_tokens)
-        if bool(torch.cat([x.flatten() for x in logits]).isfinite().all()):
-            self._logits = list(logits)
-        else:
-            self._logits = [self._checked(x, loaded) for x, loaded in zip(logits, self.loaded, strict=True)]
+        self._logits = list(logits)
+        self._finite = bool(torch.cat([x.flatten() for x in logits]).isfinite().all())
         return bound
-
-    def _checked(self, logits: Tensor, loaded: Loaded) -> Tensor | PtuneError:
-        try:
-            return check_finite(logits, loaded.backbone)
-        except AdapterError as err:
-            return AdapterError(f"adapter '{loaded.name}': {err}")
 
     def result(self, adapter: int, number: int) -> Tensor:
         """Return the logits [C] of a row.
 
         Raises:
-            AdapterError: those of its adapter are not finite.
+            AdapterError: they are not finite. Other rows of the adapter may be.
         """
-        logits = self._logits[adapter]
-        if isinstance(logits, PtuneError):
-            raise logits
-        return logits[number]
+        logits = self._logits[adapter][number]
+        if not self._finite:
+            loaded = self.loaded[adapter]
+            try:
+                check_finite(logits[None], loaded.backbone)
+            except AdapterError as err:
+                raise AdapterError(f"adapter '{loaded.name}': {err}") from None
+        return logits

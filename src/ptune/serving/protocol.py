@@ -9,21 +9,33 @@ from __future__ import annotations
 import http
 import json
 from asyncio import TimerHandle, Transport
+from typing import Any
 
+from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Longest head of a request in bytes. Browsers and proxies send a few kilobytes, and most servers take 8 to 64.
 HEAD_BYTES = 2**16
 
 
-class LimitedProtocol(HttpToolsProtocol):
-    """One connection. A head that is too long is answered 431, one that takes too long 408, and no valid one 400.
+class LimitedConfig(Config):
+    """uvicorn's configuration of a server whose connections are bounded.
 
-    Attributes:
+    Args:
+        app: the application, or its name.
         head_seconds: how long the head of a request may take.
+        options: see `uvicorn.Config`.
     """
 
-    head_seconds = 10.0
+    def __init__(self, app: Any, head_seconds: float, **options: Any) -> None:
+        super().__init__(app, http=LimitedProtocol, **options)
+        self.head_seconds = head_seconds
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. A head that is too long is answered 431, one that takes too long 408, and no valid one 400."""
+
+    config: LimitedConfig
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -45,7 +57,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._began = True
         began_in_head = self._reading_head
         super().data_received(data)
-        if not self._reading_head or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if not self._reading_head:
+            if self.cycle is not None and self.cycle.response_complete:  # line breaks after a request, which end uvicorn's wait for the next one
+                self._start_timer()
             return
         # The end of the last request may be in the same part, so only parts that belong to the head alone are counted.
         self._head_bytes += len(data) if began_in_head else 0
@@ -78,7 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_timer(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.head_seconds, self._give_up)
+            self._timer = self.loop.call_later(self.config.head_seconds, self._give_up)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -96,7 +112,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         sentence = {
-            408: f"the head of the request did not arrive within {self.head_seconds:g} seconds",
+            408: f"the head of the request did not arrive within {self.config.head_seconds:g} seconds",
             431: f"the head of the request has more than {HEAD_BYTES} bytes",
         }.get(status, message)
         body = json.dumps({"error": sentence, "error_type": "Validation"}).encode()
@@ -108,8 +124,3 @@ class LimitedProtocol(HttpToolsProtocol):
         )
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
-
-
-def limited_protocol(head_seconds: float) -> type[LimitedProtocol]:
-    """Return the class of connections whose heads may take so many seconds, for `uvicorn.Config(http=...)`."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"head_seconds": head_seconds})

@@ -6,6 +6,7 @@ This module does not import torch, so that help and checks are fast.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +30,10 @@ def parse_size(value: Any) -> Any:
     match = _SIZE.fullmatch(value)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError("expected a number of bytes, or a size such as 500MB or 2GB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    size = float(match[1]) * _UNITS[match[2].lower()]
+    if not math.isfinite(size):
+        raise ValueError("expected a size that a machine can have")
+    return int(size)
 
 
 def _split(value: Any) -> Any:

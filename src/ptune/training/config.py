@@ -23,6 +23,7 @@ from ptune.training.defaults import (
     FEWEST_EPOCHS,
     FOLDS,
     LEAST_PATIENCE,
+    LEAST_TO_COMPARE,
     MOST_EPOCHS,
     RATES,
     RATES_WIDTH,
@@ -305,6 +306,14 @@ class TrainConfig(BaseModel):
                 field="objective",
                 value="contrastive",
                 expected="labels",
+            )
+        if objective == "contrastive" and self.batch_size is not None and self.batch_size < LEAST_TO_COMPARE:
+            raise ConfigError(
+                f"`objective='contrastive'` compares the rows of a batch, two or more of two classes, so "
+                f"`batch_size={self.batch_size}` is too small; use {LEAST_TO_COMPARE} or more",
+                field="batch_size",
+                value=self.batch_size,
+                expected=f"{LEAST_TO_COMPARE} or more",
             )
         if self.folds and not task.held_back:
             raise ConfigError(

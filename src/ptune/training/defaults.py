@@ -17,6 +17,8 @@ FEWEST_EPOCHS, MOST_EPOCHS = 3, 40
 LEAST_PATIENCE = 3
 # Tasks with so few rows learn from pairs of rows, and are measured by cross-validation with so many folds.
 FEW_PER_CLASS, FEW_CONTRASTIVE, FOLDS = 64, 2000, 3
+# Fewest rows of a batch in which rows of a class and of different classes can be compared.
+LEAST_TO_COMPARE = 4
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,25 @@ def test_a_stop_from_outside_leaves_a_checkpoint_at_the_very_step(
     assert resumed.metrics == whole.metrics
 
 
+def test_a_run_goes_on_with_the_same_model_object_as_with_a_new_one(backbone, reviews, tmp_path) -> None:
+    """As in a notebook, where a run is interrupted and the cell is run again."""
+    data, config = ptune.load_data(reviews), ptune.TrainConfig(epochs=3, batch_size=5)
+
+    def interrupt(done: int, total: int, epoch: int, loss: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    def trained(folder: Path, same: bool) -> bytes:
+        model = new_model(backbone("bert"), softmax="separate")
+        with pytest.raises(KeyboardInterrupt):
+            train(model, data, config, output=folder, on_step=interrupt)
+        model = model if same else new_model(backbone("bert"), softmax="separate")
+        train(model, data, config, output=folder, resume=True)
+        return (folder / "adapter_model.safetensors").read_bytes()
+
+    assert trained(tmp_path / "same", same=True) == trained(tmp_path / "new", same=False)
+
+
 def test_a_finished_run_is_not_run_again(backbone, reviews, tmp_path) -> None:
     first, data = run(backbone("bert"), reviews, tmp_path)
     again, _ = run(backbone("bert"), reviews, tmp_path, resume=True, on_step=lambda *_: pytest.fail("trained again"))

@@ -60,7 +60,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._reading_head:
-            if self.cycle is not None and self.cycle.response_complete:  # line breaks after a request, which end uvicorn's wait for the next one
+            # Line breaks after a request end uvicorn's wait for the next one.
+            if self.cycle is not None and self.cycle.response_complete:
                 self._start_timer()
             return
         # The end of the last request may be in the same part, so only parts that belong to the head alone are counted.

@@ -156,24 +156,20 @@ def _write(folder: Path, tensors: dict[str, Tensor], content: str) -> None:
     write_files(folder, {CHECKPOINT_FILE: save(tensors, metadata={"ptune": content})})
 
 
-def global_batch_of(folder: Path, processes: int) -> int | None:
-    """Return the rows of a batch over all processes in the run that left a checkpoint, if it had other processes.
-
-    Args:
-        folder: of the run.
-        processes: the number of processes that go on with it.
+def recorded_settings(folder: Path) -> tuple[dict[str, Any], int] | None:
+    """Return the settled settings of the run that left a checkpoint in a folder, and its number of processes.
 
     Returns:
-        None if there is no checkpoint, if it cannot be read, or if it had as many processes.
+        None if there is no checkpoint, or if it cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(folder / CHECKPOINT_FILE, framework="pt") as file:
             content = json.loads((file.metadata() or {})["ptune"])
-        return None if content["processes"] == processes else int(content["identity"]["training"]["global_batch"])
+        return dict(content["identity"]["training"]), int(content["processes"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        return None  # `load_checkpoint` says what is wrong
+        return None
 
 
 def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:

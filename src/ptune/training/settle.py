@@ -14,7 +14,7 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.gain import measure_gain
 from ptune.model.memory import memory_errors
 from ptune.processes import Processes
-from ptune.training.checkpoint import global_batch_of
+from ptune.training.checkpoint import recorded_settings
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.defaults import Task
 
@@ -43,8 +43,11 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData, resumed
             value=True,
             expected="False",
         )
+    before, processes_before = (None if resumed is None else recorded_settings(resumed)) or ({}, processes.count)
     # Only Muon's default rate depends on it.
     needs_gain = config.lr is None and config.optimizer != "adamw" and model.config.softmax == "separate"
+    if needs_gain and before.get("lr"):  # the prompt may have learned since then, which would change the gain
+        config, needs_gain = config.model_copy(update={"lr": float(before["lr"])}), False
     task = Task(
         rows=len(data.train),
         validation_rows=len(data.validation),
@@ -59,7 +62,7 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData, resumed
         held_back=data.held_back,
         gain=_gain(model, data) if needs_gain else None,
         processes=processes.count,
-        global_batch=None if resumed is None else global_batch_of(resumed, processes.count),
+        global_batch=None if processes_before == processes.count else before.get("global_batch"),
     )
     return config.settle(model.config, task)
 

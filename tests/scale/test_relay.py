@@ -15,7 +15,7 @@ from ptune.errors import ConfigError
 from ptune.scale.cluster import Workers
 from ptune.scale.relay import Call, Engine, Front, Reply, adapter_of, run_app
 from ptune.scale.serve import Replicas, _application
-from tests.serving.conftest import put_adapter, settings_of
+from tests.serving.conftest import ADMIN, USER, put_adapter, settings_of
 
 TEXT = "a good film"
 
@@ -37,6 +37,21 @@ def front(send, **settings) -> TestClient:
     server = Front(settings_of("adapters", **settings), send, (ReplicaGoneError,))
     methods = ["GET", "POST", "PUT", "DELETE"]
     return TestClient(Starlette(routes=[Route("/{path:path}", server.__call__, methods=methods)]))
+
+
+def test_what_the_application_would_refuse_does_not_reach_a_replica() -> None:
+    async def send(call: Call, name: str | None) -> Reply:
+        return Reply(200, [], call.body)
+
+    settings = {"api_keys": [USER], "admin_keys": [ADMIN], "max_body": 64, "max_upload": 5000}
+    client = front(send, **settings)
+    assert client.put("/adapters/new", content=b"x" * 80).status_code == 401
+    user, admin = ({"Authorization": f"Bearer {key}"} for key in (USER, ADMIN))
+    assert client.put("/adapters/new", content=b"x" * 80, headers=user).status_code == 413
+    assert client.put("/adapters/new", content=b"x" * 80, headers=admin).content == b"x" * 80
+    assert client.put("/adapters/new", content=b"x" * 5001, headers=admin).status_code == 413
+    assert client.post("/predict", content=b"x" * 65, headers=admin).status_code == 413
+    assert client.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -117,7 +132,7 @@ def test_a_body_that_no_replica_would_take_ends_at_the_front() -> None:
     async def send(*_: object) -> Reply:
         pytest.fail("the body was sent on")
 
-    answer = front(send, max_body=100).post("/predict", content=b"x" * 101)
+    answer = front(send, max_body=100).post("/predict", content=b"x" * 5001)
     assert (answer.status_code, answer.json()["error"]) == (
         413,
         "the body has more than 100 bytes; send less at a time",

@@ -21,6 +21,8 @@ from starlette.responses import Response
 from ptune.errors import PtuneError, RequestError
 from ptune.serving.app import create_app
 from ptune.serving.catalogue import name_in_path
+from ptune.serving.gate import GONE, GoneError, identify, read_body
+from ptune.serving.keys import Keys
 from ptune.serving.replies import error_reply
 from ptune.serving.settings import ServeSettings
 
@@ -168,6 +170,7 @@ class Front:
 
     def __init__(self, settings: ServeSettings, send: Send, lost: tuple[type[BaseException], ...]) -> None:
         self.settings = settings
+        self.keys = Keys(settings)
         self.send = send
         self.lost = lost
 
@@ -175,6 +178,11 @@ class Front:
         """Return the answer to a request."""
         try:
             call = await self._read(request)
+        except GoneError:
+            return Response(status_code=GONE)
+        except RequestError as err:
+            return error_reply(request.url.path, err)
+        try:
             async with asyncio.timeout(self.settings.timeout + 1):  # the replica itself answers 504 before that
                 reply = await self._ask(call)
         except RequestError as err:
@@ -186,21 +194,19 @@ class Front:
         return response
 
     async def _read(self, request: Request) -> Call:
-        """Return a request with its body.
+        """Return a request with its body. What the application would refuse is not sent to a replica.
 
         Raises:
-            RequestError: the body is larger than any that the application takes (413).
+            RequestError: a key is needed (401), or the body is too large (413) or too slow (408).
+            GoneError: the client goes.
         """
-        most = self.settings.max_upload if request.method == "PUT" else self.settings.max_body
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise RequestError(f"the body has more than {most} bytes; send less at a time", 413)
         scope = request.scope
         headers = [(bytes(key), bytes(value)) for key, value in scope["headers"]]
+        by_name = dict(headers)
+        caller = identify(self.keys, scope, by_name)
+        body = await read_body(self.settings, request.method, by_name, caller, request.receive)
         client = None if request.client is None else (request.client.host, request.client.port)
-        return Call(request.method, request.url.path, scope["query_string"], headers, bytes(body), client)
+        return Call(request.method, request.url.path, scope["query_string"], headers, body, client)
 
     async def _ask(self, call: Call) -> Reply:
         """Send a call until it is answered."""

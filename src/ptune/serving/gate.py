@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -56,6 +56,69 @@ def _is_open(scope: MutableMapping[str, Any]) -> bool:
     """Return whether a request needs no key."""
     path = scope["path"]
     return scope["method"] in ("GET", "HEAD") and (path in OPEN or path.startswith(f"{DOCS_FILES}/"))
+
+
+class GoneError(Exception):
+    """The client has closed the connection."""
+
+
+def identify(keys: Keys, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
+    """Return who sends a request.
+
+    Args:
+        keys: who may use the server.
+        scope: the request's, of ASGI.
+        headers: the request's, by name in lower case.
+
+    Raises:
+        RequestError: a key is needed, and it is missing or unknown (401).
+    """
+    caller = keys.caller(headers.get(b"authorization", b"").decode("latin-1")) if keys else ANYONE
+    if caller is None and not _is_open(scope) and scope["method"] != "OPTIONS":
+        raise RequestError("a valid API key is needed; send it as: Authorization: Bearer KEY", 401)
+    return caller or ANYONE
+
+
+async def read_body(
+    settings: ServeSettings, method: str, headers: Mapping[bytes, bytes], caller: Caller, receive: Receive
+) -> bytes:
+    """Return the body of a request.
+
+    Args:
+        settings: say how large it may be, and how long it may take.
+        method: the request's.
+        headers: the request's, by name in lower case.
+        caller: who sends it. Only administrators upload adapters.
+        receive: gives its parts.
+
+    Raises:
+        RequestError: it is too large (413), or takes too long (408).
+        GoneError: the client goes.
+    """
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return b""
+    most = settings.max_upload if method == "PUT" and caller.admin else settings.max_body
+    too_large = RequestError(f"the body has more than {most} bytes; send less at a time", 413)
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > most:
+        raise too_large
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise GoneError
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > most:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise RequestError(
+            f"the body did not arrive within {settings.body_timeout:g} seconds", 408, kind="Validation"
+        ) from None
 
 
 @dataclass
@@ -120,69 +183,21 @@ class Gate:
         scope.setdefault("state", {})["facts"] = facts
         answer = _Answer(send, facts.request_id, self.is_draining)
         try:
-            self._identify(scope, headers, facts)
-            body = await self._read(scope, headers, receive, facts)
+            facts.caller = identify(self.keys, scope, headers)
+            body = await read_body(self.settings, scope["method"], headers, facts.caller, receive)
             with self.let_in(scope["path"]) if scope["method"] == "POST" else nullcontext():
                 await self._run(scope, body, receive, answer)
         except RequestError as err:
             if err.status == TOO_MANY:  # the only reason is that the server is busy
                 scope["route"], facts.method = BUSY, "predict"
             await self._refuse(scope, answer, err)
-        except _GoneError:
+        except GoneError:
             answer.status = GONE
         except Exception:
             logger.exception("request %s failed", facts.request_id)
             await self._refuse(scope, answer, RequestError("the server failed; its log says why", 500))
         finally:
             self._note(scope, facts, answer.status, time.perf_counter() - started)
-
-    def _identify(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], facts: Facts) -> None:
-        """Find out who sends the request.
-
-        Raises:
-            RequestError: a key is needed, and it is missing or unknown (401).
-        """
-        if not self.keys:
-            return
-        caller = self.keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
-        if caller is not None:
-            facts.caller = caller
-        elif not _is_open(scope) and scope["method"] != "OPTIONS":
-            raise RequestError("a valid API key is needed; send it as: Authorization: Bearer KEY", 401)
-
-    async def _read(
-        self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], receive: Receive, facts: Facts
-    ) -> bytes:
-        """Return the body.
-
-        Raises:
-            RequestError: it is too large (413), or takes too long (408).
-        """
-        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            return b""
-        upload = scope["method"] == "PUT" and facts.caller.admin
-        most = self.settings.max_upload if upload else self.settings.max_body
-        too_large = RequestError(f"the body has more than {most} bytes; send less at a time", 413)
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > most:
-            raise too_large
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(self.settings.body_timeout):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _GoneError
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > most:
-                        raise too_large
-                    if not message.get("more_body", False):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise RequestError(
-                f"the body did not arrive within {self.settings.body_timeout:g} seconds", 408, kind="Validation"
-            ) from None
 
     async def _run(self, scope: MutableMapping[str, Any], body: bytes, receive: Receive, answer: _Answer) -> None:
         """Run the application, and cancel it when the client goes."""
@@ -216,7 +231,7 @@ class Gate:
         except asyncio.CancelledError:
             if gone:
                 task.uncancel()
-                raise _GoneError from None
+                raise GoneError from None
             raise
         finally:
             if listening is not None:
@@ -244,10 +259,6 @@ class Gate:
         if facts.adapter is not None:
             found |= {"adapter": facts.adapter, "rows": facts.rows, "tokens": facts.tokens}
         requests.info("request", extra={"facts": found | facts.extra})
-
-
-class _GoneError(Exception):
-    """The client has closed the connection."""
 
 
 async def _nothing() -> Message:

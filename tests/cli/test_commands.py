@@ -293,7 +293,7 @@ def test_predict_reads_standard_input(content, options, trained, tmp_path, capsy
     out, err = capsys.readouterr()
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["good film", "bad film"]
     assert ("standard input is read as" in err) == (not options)
-    assert "name another format with --input-format" in err or options
+    assert "judged by its first line" in err or options
 
 
 def test_a_blank_cell_costs_no_other_answer(trained, tmp_path, capsys) -> None:
@@ -672,3 +672,16 @@ def test_predicting_a_file_says_which_columns_it_reads(trained, tmp_path, capsys
     (tmp_path / "a.csv").write_text("id,review\n1,a good film\n")
     main(["predict", str(trained), "--input", str(tmp_path / "a.csv")])
     assert "ptune: columns: text 'review'" in capsys.readouterr().err
+
+
+def test_check_and_train_read_standard_input(backbone_folder, tmp_path, capsys, monkeypatch) -> None:
+    rows = "text,label\n" + "".join(f"film {number} good,pos\nfilm {number} bad,neg\n" for number in range(20))
+    folder = str(backbone_folder())
+    for command in (
+        ["check", "-"],
+        ["train", "--backbone", folder, "--data", "-", "--epochs", "1", "--output", str(tmp_path / "a")],
+        ["evaluate", str(tmp_path / "a"), "--data", "-"],
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(rows.encode())))
+        main([*command])
+        assert "standard input is read as csv" in capsys.readouterr().err

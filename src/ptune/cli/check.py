@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 def check(
     data: Annotated[
-        Place, Parameter(help="Labelled data: a folder with train, validation and test files, a file, or a Hub id.")
+        Place,
+        Parameter(
+            help="Labelled data: a folder with train, validation and test files, a file, a Hub id, or - for standard "
+            "input.",
+            allow_leading_hyphen=True,
+        ),
     ],
     /,
     *,

@@ -16,6 +16,7 @@ from ptune.cli.options import (
     Prediction,
     PredictionOptions,
     ProblemOfPeft,
+    Source,
     Target,
     Threshold,
 )
@@ -41,7 +42,7 @@ def evaluate(
     adapter: Adapter,
     /,
     *,
-    data: Place,
+    data: Source,
     split: str = "validation",
     data_revision: str | None = None,
     backbone: Place | None = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ptune.cli.options import Json, Place
+from ptune.cli.options import Json, Source
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ def loadtest(
     /,
     *,
     adapters: Annotated[list[str] | None, Parameter(negative=())] = None,
-    texts: Place | None = None,
+    texts: Source | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
     json: Json = False,

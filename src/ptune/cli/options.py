@@ -28,6 +28,10 @@ else:
     Place = str | Path
 
 
+# A place to read, which may be "-" for standard input.
+Source = Annotated[Place, Parameter(allow_leading_hyphen=True)]
+
+
 def _read_target(_: Any, tokens: Sequence[Token]) -> Path | RemotePath:
     if not tokens[0].value.strip():
         raise ConfigError(f"{tokens[0].keyword or 'the output'} is empty; give the name of a file or folder")

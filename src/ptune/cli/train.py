@@ -21,6 +21,7 @@ from ptune.cli.options import (
     Place,
     PromptOptions,
     PromptSettings,
+    Source,
     Target,
     TrainOptions,
     TrainSettings,
@@ -52,7 +53,7 @@ FEW_VALIDATION_ROWS = 1000
 def train(
     *,
     backbone: Place,
-    data: Place,
+    data: Source,
     output: Target,
     resume: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Annotated[bool, Parameter(negative=())] = False,

@@ -139,7 +139,8 @@ class DataFile:
                 file.ending = guess_format(content.readline(1 << 16))
             file.say(
                 logging.INFO,
-                f"{name} is read as {file.ending[1:]}; name another format with `input_format` if that is wrong",
+                f"{name} is read as {file.ending[1:]}, judged by its first line; if that is wrong, save it to a file "
+                "whose name says what it is",
             )
         return file
 

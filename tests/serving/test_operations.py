@@ -403,3 +403,8 @@ def test_several_workers_share_a_port_and_their_metrics(adapters) -> None:
             assert client("POST", "/adapters/reviews/predict", BODY)[0] == 200
         line = 'ptune_requests_total{adapter="reviews",route="/adapters/{name}/predict",status="200"} 20.0'
         assert line in client.get("/metrics")
+        adapters_there = len(client.get("/adapters")["adapters"])
+        time.sleep(1.5)  # each worker notes its state every second
+        for text in (client.get("/metrics"), client.get("/metrics")):
+            assert f"ptune_adapters {adapters_there}.0" in text
+            assert "ptune_ready 1.0" in text

@@ -21,7 +21,7 @@ from ptune.serving.catalogue import Catalogue, Entry
 from ptune.serving.gate import DOCS_FILES, Gate
 from ptune.serving.keys import Keys
 from ptune.serving.logs import log_to_stderr
-from ptune.serving.metrics import Metrics
+from ptune.serving.metrics import Metrics, has_workers
 from ptune.serving.replies import as_request_error, error_reply
 from ptune.serving.routes import adapters, open_inference, tei, vllm
 from ptune.serving.service import Service
@@ -172,6 +172,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     drain_on_sigterm(service)
     tasks = [asyncio.create_task(_warm_up(service)), asyncio.create_task(service.watch())]
+    if has_workers():
+        tasks.append(asyncio.create_task(app.state.metrics.keep_noting(service)))
     try:
         yield
     finally:

@@ -6,8 +6,10 @@ that were asked.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -20,6 +22,20 @@ _TOKENS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 OTHER = "other"
 # Text Embeddings Inference has counters without the suffix that prometheus_client gives to all of them.
 _TE_COUNTER = re.compile(rb"^((?:# HELP |# TYPE )?te_request_(?:count|success|failure))_total", re.MULTILINE)
+
+
+# Name, what it is, and how the values of several workers, which have the same catalogue, are joined.
+_GAUGES: tuple[tuple[str, str, Literal["livesum", "livemax", "livemin"]], ...] = (
+    ("te_queue_size", "Rows that wait.", "livesum"),
+    ("ptune_queue_tokens", "Tokens that wait.", "livesum"),
+    ("ptune_adapters", "Adapters in the catalogue.", "livemax"),
+    ("ptune_adapters_broken", "Adapters whose files cannot be served.", "livemax"),
+    ("ptune_adapters_loaded", "Adapters in memory.", "livesum"),
+    ("ptune_adapters_bytes", "Memory of the adapters' weights in bytes.", "livesum"),
+    ("ptune_adapter_loads", "Adapters that were read since the start.", "livesum"),
+    ("ptune_adapter_evictions", "Adapters that were dropped to stay within the budget.", "livesum"),
+    ("ptune_ready", "1 if the server is ready, with all of its workers.", "livemin"),
+)
 
 
 class Metrics:
@@ -53,18 +69,7 @@ class Metrics:
         self.te_batch_size = self._histogram("te_batch_next_size", "Rows of a batch.", _SIZES)
         self.te_batch_tokens = self._histogram("te_batch_next_tokens", "Tokens of a batch.", _TOKENS)
         self._gauges = {
-            name: Gauge(name, text, registry=self.registry, multiprocess_mode="livesum")
-            for name, text in (
-                ("te_queue_size", "Rows that wait."),
-                ("ptune_queue_tokens", "Tokens that wait."),
-                ("ptune_adapters", "Adapters in the catalogue."),
-                ("ptune_adapters_broken", "Adapters whose files cannot be served."),
-                ("ptune_adapters_loaded", "Adapters in memory."),
-                ("ptune_adapters_bytes", "Memory of the adapters' weights in bytes."),
-                ("ptune_adapter_loads", "Adapters that were read since the start."),
-                ("ptune_adapter_evictions", "Adapters that were dropped to stay within the budget."),
-                ("ptune_ready", "1 if the server is ready."),
-            )
+            name: Gauge(name, text, registry=self.registry, multiprocess_mode=mode) for name, text, mode in _GAUGES
         }
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
@@ -112,8 +117,8 @@ class Metrics:
         self.te_batch_size.observe(rows)
         self.te_batch_tokens.observe(tokens)
 
-    def text(self, service: Service) -> bytes:
-        """Return all metrics in Prometheus' text format. With several workers, those of all of them."""
+    def note(self, service: Service) -> None:
+        """Take over the state of the service: what waits, and what is in memory."""
         bank, catalogue = service.bank, service.catalogue
         values = {
             "te_queue_size": service.batcher.rows,
@@ -128,11 +133,26 @@ class Metrics:
         }
         for name, value in values.items():
             self._gauges[name].set(value)
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+
+    async def keep_noting(self, service: Service) -> None:
+        """Note the state every second, until it is cancelled. Another worker may be the one that is asked for it."""
+        while True:
+            self.note(service)
+            await asyncio.sleep(1)
+
+    def text(self, service: Service) -> bytes:
+        """Return all metrics in Prometheus' text format. With several workers, those of all of them."""
+        self.note(service)
+        if not has_workers():
             return _plain_counts(generate_latest(self.registry))
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return _plain_counts(generate_latest(together))
+
+
+def has_workers() -> bool:
+    """Return whether several worker processes share their metrics."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 def _plain_counts(text: bytes) -> bytes:

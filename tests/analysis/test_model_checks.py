@@ -68,7 +68,8 @@ def test_wrong_sets_of_labels_are_found(trained) -> None:
     classifier = ptune.load(trained("topics", 2))
     check = ptune.check_data({"train": topic_rows(120, seed=6)}, classifier=classifier, ignore=ALONE)
     finding = found(check, "label_errors")
-    assert finding is None or all(isinstance(row["suggested"], list) for row in finding.details["suggestions"])
+    assert finding.rows
+    assert all(isinstance(row["suggested"], list) for row in finding.details["suggestions"])
 
 
 def test_a_text_unlike_the_others_is_an_outlier() -> None:

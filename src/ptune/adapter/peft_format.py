@@ -127,7 +127,12 @@ def from_peft(content: dict[str, Any], classes: int, where: str) -> Record:
             prompt=prompt, backbone=note, labels=None, classes=classes, problem_type=problem_type, versions=versions
         )
     except ValidationError as err:
-        raise AdapterError(f"{where} cannot be used: {describe_problems(err)}") from err
+        raise AdapterError(f"{where} cannot be used: {describe_problems(err, _peft_name)}") from err
+
+
+def _peft_name(field: str) -> str:
+    """Return the name that a field of a record has in PEFT's configuration."""
+    return {"name": "base_model_name_or_path", "layers": "num_layers"}.get(field, field)
 
 
 def prompt_shape(content: dict[str, Any], where: str) -> tuple[int, int]:

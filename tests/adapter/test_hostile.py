@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import ptune
 from ptune.adapter.folder import read_adapter, save_adapter
-from ptune.adapter.layout import PEFT_FILE, RECORD_FILE, WEIGHTS_FILE, BackboneNote, Record
+from ptune.adapter.layout import PEFT_FILE, RECORD_FILE, STATE_FILE, WEIGHTS_FILE, BackboneNote, Record
 from ptune.cli import main
 from ptune.data.template import fields_of
 from ptune.errors import AdapterError, ConfigError, DataError, PtuneError, printable
@@ -240,3 +240,13 @@ def test_weights_that_change_while_they_are_read_are_noticed(adapter, backbone) 
     path.unlink()
     with pytest.raises(AdapterError, match="cannot be read"):
         file.tensors()
+
+
+def test_a_state_of_the_trainer_has_the_same_limits(tmp_path, monkeypatch) -> None:
+    path = tmp_path / STATE_FILE
+    save_file({f"weight {number}": torch.zeros(1) for number in range(1001)}, path)
+    with pytest.raises(AdapterError, match="holds 1001 tensors; at most 1000 are expected"):
+        read_adapter(tmp_path)
+    monkeypatch.setattr("ptune.adapter.reading.MAX_WEIGHTS_BYTES", 100)
+    with pytest.raises(AdapterError, match="at most 100 are expected"):
+        read_adapter(tmp_path)

@@ -2,9 +2,9 @@
 
 docs/api.md, docs/cli.md, docs/families.md and docs/glue.md come from the code; the families outside the table come from
 docs/families.json (`make families`). docs/quality.md and the table in both READMEs come from the newest results of
-benchmarks/quality.py and few_rows.py, docs/speed.md from those of the other benchmarks, benchmarks/gpu among them, and the tables in
-docs/serving.md from those of benchmarks/serving.py and soak.py and from the settings of `ptune serve`. A test compares
-the files with what this script writes, so that they are always up to date.
+benchmarks/quality.py and few_rows.py, docs/speed.md from those of the other benchmarks, benchmarks/gpu among them, and
+the tables in docs/serving.md from those of benchmarks/serving.py and soak.py and from the settings of `ptune serve`. A
+test compares the files with what this script writes, so that they are always up to date.
 """
 
 from __future__ import annotations
@@ -381,7 +381,7 @@ def few_rows_section() -> list[str]:
     for (task, per_class), methods in sorted(found.items(), key=lambda item: (list(TASKS).index(item[0][0]), item[0][1])):
         means = [_mean_of_samples(methods.get(name, [])) for name in FEW_ROWS_METHODS]
         seconds = [cell["seconds"] for cell in methods.get("default", [])]
-        lines.append(_row((TASKS[task].split(",")[0], per_class, *means, f"{median(seconds):.0f}" if seconds else "")))
+        lines.append(_row((TASKS[task], per_class, *means, f"{median(seconds):.0f}" if seconds else "")))
     return [*lines, ""]
 
 

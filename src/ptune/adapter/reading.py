@@ -24,7 +24,7 @@ MAX_JSON_BYTES = 16 * 2**20
 # Largest size of the weights in bytes: an ensemble of a hundred deep prompts for the largest models is smaller.
 MAX_WEIGHTS_BYTES = 64 * 2**30
 # Most tensors in a file. The largest head has six, and a prompt encoder a dozen.
-MOST_TENSORS = 1000
+_MOST_TENSORS = 1000
 _FLOATS = ("F32", "F16", "BF16", "F64")
 # Limits of what a record holds beyond its own fields, such as the settings of the run.
 _DEEPEST, _MOST_VALUES, _LONGEST_TEXT = 8, 100_000, 1_000_000
@@ -110,6 +110,18 @@ def _check_scalar(value: Any) -> None:
         raise ValueError("a number that is not finite")
 
 
+def tensor_names(path: Path, file: Any) -> list[str]:
+    """Return the names of the tensors in a safetensors file that is open.
+
+    Raises:
+        AdapterError: there are too many.
+    """
+    names = list(file.keys())
+    if len(names) > _MOST_TENSORS:
+        raise AdapterError(f"{path} holds {len(names)} tensors; at most {_MOST_TENSORS} are expected")
+    return names
+
+
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Read the names and shapes of the tensors from the header of a safetensors file.
 
@@ -123,9 +135,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         check_file_size(path, path.stat().st_size)
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            if len(names) > MOST_TENSORS:
-                raise AdapterError(f"{path} holds {len(names)} tensors; at most {MOST_TENSORS} are expected")
+            names = tensor_names(path, file)
             slices = {name: file.get_slice(name) for name in names}
             dtypes = {name: tensor.get_dtype() for name, tensor in slices.items()}
             shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ptune.adapter.layout import STATE_FILE, Record
-from ptune.adapter.reading import MAX_JSON_BYTES, MOST_TENSORS, check_file_size, check_plain, exists
+from ptune.adapter.reading import MAX_JSON_BYTES, check_file_size, check_plain, exists, tensor_names
 from ptune.errors import AdapterError, cut, describe_problems, short
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
@@ -46,10 +46,7 @@ def read_trained(folder: Path) -> Trained | None:
     try:
         check_file_size(path, path.stat().st_size)
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            if len(names) > MOST_TENSORS:
-                raise AdapterError(f"{path} holds {len(names)} tensors; at most {MOST_TENSORS} are expected")
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in tensor_names(path, file)}
             if KEY not in shapes:
                 return None
             if len(shapes[KEY]) != 1 or shapes[KEY][0] > MAX_JSON_BYTES:

@@ -178,13 +178,10 @@ class Front:
         """Return the answer to a request."""
         try:
             call = await self._read(request)
-        except GoneError:
-            return Response(status_code=GONE)
-        except RequestError as err:
-            return error_reply(request.url.path, err)
-        try:
             async with asyncio.timeout(self.settings.timeout + 1):  # the replica itself answers 504 before that
                 reply = await self._ask(call)
+        except GoneError:
+            return Response(status_code=GONE)
         except RequestError as err:
             return error_reply(request.url.path, err)
         except TimeoutError:

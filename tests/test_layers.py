@@ -25,6 +25,7 @@ LAYERS = (
     "places",
     "atomic",
     "settings_file",
+    "settings_model",
     "data",
     "model",
     "backends",

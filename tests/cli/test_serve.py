@@ -69,6 +69,7 @@ def test_what_kubernetes_sets_is_no_setting(monkeypatch, caplog) -> None:
         ("max-batch-rows: 0\nprot: 1", "key 'max-batch-rows'"),
         ("[1]", "expected settings by name"),
         ("port: [", "is not valid YAML"),
+        ("port: 80\nhost: a\nport: 81", "key 'port' is there twice"),
         ("adapter-memory: lots", "a size such as 500MB"),
     ],
 )

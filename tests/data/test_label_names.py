@@ -168,6 +168,13 @@ def test_labels_that_look_joined_are_asked_about(labels: list[str], separator: s
     assert len(kept.labels) == len(labels)
 
 
+def test_numbers_with_a_decimal_comma_are_asked_about_and_read(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", "3,5", "1,25", "4", times=3)
+    assert "if they are numbers with a decimal comma, `problem_type='regression'`" in message(path)
+    data = load_data(path, problem_type="regression")
+    assert set(data.train.labels) | set(data.split("validation").labels) == {3.5, 1.25, 4.0}
+
+
 def test_names_with_commas_in_them_are_names(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", "arts, culture", "sports, leisure", "news", times=3)
     assert len(load_data(path).labels) == 3

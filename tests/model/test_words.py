@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from ptune.errors import ConfigError
 from ptune.model.config import PromptConfig
@@ -37,7 +36,7 @@ def test_words_are_given_as_text_or_as_a_mapping(given) -> None:
     ],
 )
 def test_words_in_another_form_are_rejected(given, reason) -> None:
-    with pytest.raises(ValidationError, match=reason):
+    with pytest.raises(ConfigError, match=reason):
         PromptConfig(verbalizer=given)
 
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 import ptune
+from ptune.errors import ConfigError
 from ptune.evaluation.metrics import evaluate_logits
 from ptune.model.ensemble import PromptEnsemble
 from ptune.training.member import copy_state
@@ -110,5 +110,5 @@ def test_several_seeds_are_resumed_exactly(backbone, reviews, tmp_path) -> None:
 
 
 def test_an_ensemble_of_one_is_refused() -> None:
-    with pytest.raises(ValidationError, match="set `seeds` to 2 or more"):
+    with pytest.raises(ConfigError, match="set `seeds` to 2 or more"):
         ptune.TrainConfig(ensemble=True)

@@ -173,9 +173,11 @@ def test_a_stop_from_outside_leaves_a_checkpoint_at_the_very_step(
     assert resumed.metrics == whole.metrics
 
 
-def test_a_run_goes_on_with_the_same_model_object_as_with_a_new_one(backbone, reviews, tmp_path) -> None:
+@pytest.mark.parametrize("objective", ["labels", "contrastive"])
+def test_a_run_goes_on_with_the_same_model_object_as_with_a_new_one(objective, backbone, reviews, tmp_path) -> None:
     """As in a notebook, where a run is interrupted and the cell is run again."""
-    data, config = ptune.load_data(reviews), ptune.TrainConfig(epochs=3, batch_size=5)
+    data = ptune.load_data(reviews)
+    config = ptune.TrainConfig(objective=objective, epochs=3, batch_size=5)
 
     def interrupt(done: int, total: int, epoch: int, loss: float) -> None:
         if epoch == 2:

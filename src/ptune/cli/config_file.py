@@ -138,7 +138,7 @@ def _wrong_values(model: type[BaseModel], values: dict[str, Any]) -> list[str]:
     """Return one message with all wrong values among the fields of a model, or nothing."""
     by_field = {key.replace("-", "_"): value for key, value in values.items()}
     try:
-        model(**{field: value for field, value in by_field.items() if field in model.model_fields})
+        model.model_validate({field: value for field, value in by_field.items() if field in model.model_fields})
     except ValidationError as err:
         return [describe_problems(err, lambda name: f"key '{option(name).removeprefix('--')}'")]
     return []

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from joblib import effective_n_jobs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -27,7 +27,6 @@ from ptune.compat.sklearn_rows import text_columns, text_table
 from ptune.data.metric_table import shown
 from ptune.data.splits import VALIDATION_SHARE, TextData, hold_back
 from ptune.data.texts import Text
-from ptune.errors import ConfigError, describe_problems
 from ptune.inference.classifier import TextClassifier, load
 from ptune.model import shared_backbone as sharing
 from ptune.model.backbone import Backbone
@@ -35,17 +34,16 @@ from ptune.model.classifier import PromptClassifier
 from ptune.model.config import DType, PromptConfig
 from ptune.model.locate import locate
 from ptune.places import as_place
+from ptune.settings_model import SettingsModel
 from ptune.training.config import TrainConfig
 from ptune.training.settle import settle
 from ptune.training.train import train
 
-Settings = TypeVar("Settings", bound=BaseModel)
+Settings = TypeVar("Settings", bound=SettingsModel)
 
 
-class FitSettings(BaseModel):
+class FitSettings(SettingsModel):
     """The settings of an estimator that neither PromptConfig nor TrainConfig has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str | Path
     revision: str | None = None
@@ -145,10 +143,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the checked parameters that are fields of a settings class. None stands for the default."""
         names = settings_class.model_fields
         given = {name: value for name, value in self.get_params(deep=False).items() if name in names}
-        try:
-            return settings_class(**{name: value for name, value in given.items() if value is not None})
-        except ValidationError as err:
-            raise ConfigError(describe_problems(err)) from err
+        return settings_class(**{name: value for name, value in given.items() if value is not None})
 
     def _backbone(self, settings: FitSettings) -> Backbone:
         return shared_backbone(str(settings.backbone), settings.revision, settings.dtype, settings.device)

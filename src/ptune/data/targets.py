@@ -25,6 +25,8 @@ Target = int | float | tuple[int, ...]
 # A whole number as it is usually written: '007', '+5' and '-0' are names. Python cannot convert much longer ones.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,999}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# A number with a decimal comma. With three digits behind it, a comma may stand between thousands as well.
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,([0-9]{1,2}|[0-9]{4,})")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 LONGEST_LABEL = 10_000  # characters; a longer one is a text in the wrong column
 LARGEST = 1e15  # the largest target of a regression; its square has to fit float32
@@ -154,7 +156,7 @@ def labels_of(value: Any, column: str, where: str, separator: str | None = None)
 
 
 def number_of(value: Any, column: str, where: str) -> float:
-    """Return the number in a cell, or in its text.
+    """Return the number in a cell, or in its text, which may have a decimal comma.
 
     Args:
         value: the cell.
@@ -167,6 +169,8 @@ def number_of(value: Any, column: str, where: str) -> float:
     if is_missing(value):
         raise DataError(f"{where}: column '{column}' has no number; fill it in or remove the row")
     number = _number(value)
+    if isinstance(value, str) and is_decimal_comma(value):
+        number = float(value.strip().replace(",", "."))
     if number is None:
         raise DataError(
             f"{where}: column '{column}' holds {_describe(value)}; a number such as 3.5 is expected in every row of a "
@@ -182,6 +186,11 @@ def number_of(value: Any, column: str, where: str) -> float:
 def is_number(name: str) -> bool:
     """Return whether the name of a label is a number."""
     return _DECIMAL.fullmatch(name.strip()) is not None
+
+
+def is_decimal_comma(name: str) -> bool:
+    """Return whether the name of a label is a number with a decimal comma, such as '3,5'."""
+    return _DECIMAL_COMMA.fullmatch(name.strip()) is not None
 
 
 def plain_number(name: str) -> str:

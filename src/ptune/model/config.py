@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ptune.data.template import fields_of
-from ptune.errors import ConfigError, describe_problems, short
+from ptune.errors import short
 from ptune.model.families import Family
 from ptune.model.words import parse_words
+from ptune.settings_model import SettingsModel
 
 Method = Literal["p-tuning", "deep", "prompt-tuning"]
 EncoderKind = Literal["none", "mlp", "lstm", "residual"]
@@ -46,10 +47,8 @@ def default_template(decoder: bool) -> str:
     return DECODER_TEMPLATE if decoder else ENCODER_TEMPLATE
 
 
-class PromptConfig(BaseModel):
+class PromptConfig(SettingsModel):
     """Settings of the prompt and the head. `settle` replaces fields that are None by defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method | None = Field(
         None,
@@ -301,10 +300,7 @@ class PromptConfig(BaseModel):
             "init": init,
             "shift_text": shift_text,
         }
-        try:
-            return PromptConfig(**{**self.model_dump(), **settled})
-        except ValidationError as err:
-            raise ConfigError(describe_problems(err)) from err
+        return PromptConfig(**{**self.model_dump(), **settled})
 
 
 class _AnyToken(list[int]):

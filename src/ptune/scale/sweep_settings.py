@@ -192,13 +192,10 @@ def configs(base: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[PromptC
         ConfigError: the settings do not go with each other.
     """
     chosen = {**base, **values}
-    try:
-        prompt, training = (
-            model(**{name: value for name, value in chosen.items() if name in model.model_fields})
-            for model in (PromptConfig, TrainConfig)
-        )
-    except ValidationError as err:
-        raise ConfigError(describe_problems(err)) from err
+    prompt, training = (
+        model(**{name: value for name, value in chosen.items() if name in model.model_fields})
+        for model in (PromptConfig, TrainConfig)
+    )
     return prompt, training, chosen.get(MAX_LENGTH)  # type: ignore[return-value]
 
 
@@ -211,7 +208,7 @@ def _wrong_value(name: str, dimension: Dimension, base: Mapping[str, Any]) -> st
     shared = {key: value for key, value in base.items() if key in model.model_fields}
     for value in dimension.examples:
         try:
-            model(**{**shared, name: value})
+            model.model_validate({**shared, name: value})
         except ValidationError as err:
             return f"sweep: space: {describe_problems(err)}"
     return None

@@ -13,13 +13,14 @@ from itertools import accumulate
 from typing import Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ptune.data.columns import choose_columns, text_of
 from ptune.data.files import as_file
 from ptune.data.readers import read_rows
 from ptune.data.texts import Text
 from ptune.errors import ConfigError, DataError
+from ptune.settings_model import SettingsModel
 
 Route = Literal["predict", "classify", "predict-many"]
 Distribution = Literal["uniform", "zipf"]
@@ -36,10 +37,8 @@ _WORDS = """
 """
 
 
-class LoadConfig(BaseModel):
+class LoadConfig(SettingsModel):
     """Settings of a load test."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rate: float | None = Field(
         None,

@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from ptune.model.config import DType, Precision, Quantize
+from ptune.settings_model import SettingsModel
 
 _UNITS = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]{0,2})\s*")
@@ -48,10 +49,8 @@ def _split(value: Any) -> Any:
 Size = Annotated[int, BeforeValidator(parse_size)]
 
 
-class ServeOptions(BaseModel):
+class ServeOptions(SettingsModel):
     """Settings of the server, without what it serves."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field(
         "127.0.0.1", min_length=1, description="Address to listen on. One that other machines can reach needs API keys."
@@ -173,7 +172,7 @@ class ServeSettings(ServeOptions):
     """
 
     adapters: list[str] = Field(min_length=1)
-    backbone: list[str] = []
+    backbone: list[str] = Field(default_factory=list)
 
     @field_validator("adapters", "backbone", mode="before")
     @classmethod

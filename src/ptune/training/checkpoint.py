@@ -28,7 +28,7 @@ from ptune.training.member import Member
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 # What has changed if a fact of a run that is a hash has another value.
 _HASHES = {
     "backbone": "the backbone has other weights",
@@ -49,6 +49,7 @@ class Progress:
     loss_sum: float = 0.0  # sum of the loss over the rows of this epoch so far
     rows: int = 0  # rows of this epoch so far
     early_losses: list[float] = field(default_factory=list)  # each member's sum, for `ptune.training.rescue`
+    vector_length: float = 0.0  # before training; what counts as length 1 to the contrastive objective
     rates: list[float] = field(default_factory=list)  # each member's factor of the learning rates, once decided
     best_epoch: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)

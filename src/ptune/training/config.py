@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ptune.data.metric_table import MetricName, choices
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model.config import FEW_ROWS, PromptConfig
+from ptune.settings_model import SettingsModel
 from ptune.training.defaults import (
     BATCH,
     COMPILE_STEPS,
@@ -44,10 +45,8 @@ from ptune.training.defaults import (
 from ptune.training.time_limit import seconds_of
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(SettingsModel):
     """Settings of a training run. Fields left None get a default that depends on method and task; see `settle`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int | None = Field(
         None,

@@ -102,6 +102,8 @@ class Run:
             processes.from_first([*model.trainable_state().values(), *model.head.buffers()])
         members = [Member(model, config.seed + number, config) for number, model in enumerate(models)]
         self.state = RunState(members, Progress(), {})
+        if isinstance(self.objective, PairLoss):
+            self.progress.vector_length = self.objective.length
         self.ensemble = PromptEnsemble(models)
         self.validation = Validation(
             models, validation_rows, classifier.pad_id, config, train_rows, metrics or {}, processes
@@ -180,6 +182,8 @@ class Run:
             )
             return
         load_checkpoint(self.folder, self.state, self.identity)
+        if self.contrastive:  # the model may come with a trained prompt, under which its vectors have another length
+            self.steps.objective = self.objective = PairLoss(self.progress.vector_length)
         if self.ended:
             logger.info("the run in '%s' is already finished; nothing is left to train", self.folder)
         else:

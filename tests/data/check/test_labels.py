@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ptune.data.check.labels import few_rows, imbalance, same_names, spellings, typing_errors
+from ptune.data.check.labels import few_rows, imbalance, one_label, same_names, spellings, typing_errors
 from ptune.data.check.rows import read_rows
 
 
@@ -49,6 +49,13 @@ def test_few_and_unknown_labels() -> None:
     unknown, rare = few_rows(rows_of({"a": 12, "b": 3}, {"a": 2, "c": 1}))
     assert (unknown.kind, [(row.split, row.label) for row in unknown.rows]) == ("unknown_labels", [("validation", "c")])
     assert (rare.kind, rare.details) == ("rare_labels", {"labels": {"b": 3}})
+
+
+def test_a_single_label_cannot_be_learned() -> None:
+    (finding,) = one_label(rows_of({"a": 12}))
+    assert finding.message == "all training rows have the label 'a'; a classifier needs at least two"
+    assert list(one_label(rows_of({"a": 12, "b": 1}))) == []
+    assert list(one_label(read_rows([{"text": "x", "label": 1.5}, {"text": "y", "label": 1.5}]))) == []
 
 
 def test_labels_are_unequal_from_twenty_times_the_rows() -> None:

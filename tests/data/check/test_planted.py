@@ -13,7 +13,7 @@ from ptune.data.check.findings import KINDS
 
 ROOT = Path(__file__).parents[3]
 # What needs a model, is about the whole data, or is planted elsewhere in the tests.
-ELSEWHERE = {"unreadable", "imbalance", "lengths", "label_errors", "outliers"}
+ELSEWHERE = {"unreadable", "one_label", "imbalance", "lengths", "label_errors", "outliers"}
 NOUNS = (
     "train ticket price window garden letter engine doctor market bridge river kitchen teacher winter coffee".split()
 )

@@ -133,7 +133,7 @@ class PeftConfig:
         common = {"virtual_tokens": self.num_virtual_tokens, "pooling": "peft", "token_dropout": 0.0}
         settings = common | self._prompt_settings(backbone)
         try:
-            return PromptConfig(**settings)
+            return PromptConfig.model_validate(settings)
         except ValidationError as err:
             names = {"virtual_tokens": "num_virtual_tokens", "encoder_layers": "encoder_num_layers"}
             raise ConfigError(describe_problems(err, lambda name: names.get(name, name))) from err

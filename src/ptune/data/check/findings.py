@@ -20,6 +20,7 @@ KINDS: Final[dict[str, str]] = {
     "near_leaks": "nearly the same text in two splits",
     "conflicts": "same text, different labels",
     "label_spellings": "labels spelled in two ways",
+    "one_label": "only one label",
     "unknown_labels": "labels without training rows",
     "rare_labels": "labels with few rows",
     "imbalance": "imbalance",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ptune.data.check.findings import Finding
 from ptune.data.check.rows import Row, Rows
-from ptune.data.targets import REGRESSION, same_label
+from ptune.data.targets import REGRESSION, SINGLE, same_label
 
 FEW = 10  # training rows of a label below which it is hard to learn
 UNEQUAL = 20  # the most frequent label has at least so many times the rows of the rarest one
@@ -73,6 +73,19 @@ def typing_errors(counts: Counter[str]) -> dict[str, str]:
             if abs(len(other) - len(name)) <= 1 and _edits(_folded(name), match[0]) <= 1 + (len(name) >= 10):
                 errors[name] = other
     return errors
+
+
+def one_label(rows: Rows) -> Iterator[Finding]:
+    """Find that all training rows have the same label."""
+    counts = label_counts(rows)
+    if rows.problem_type == SINGLE and len(counts) == 1:
+        (label,) = counts
+        yield Finding(
+            "one_label",
+            f"all training rows have the label '{label}'; a classifier needs at least two",
+            "add rows with other labels, or name another column with `label`",
+            details={"label": label},
+        )
 
 
 def few_rows(rows: Rows) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Rows], Iterator[Finding]]], ...]
     (("missing", "unreadable"), texts.unusable),
     (("near_repeats", "near_leaks"), near_copies),
     (("label_spellings",), labels.spellings),
+    (("one_label",), labels.one_label),
     (("unknown_labels", "rare_labels"), labels.few_rows),
     (("imbalance",), labels.imbalance),
     (("giveaways",), giveaways.columns),

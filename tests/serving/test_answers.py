@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 import ptune
 from ptune.data.targets import REGRESSION
+from ptune.serving.routes.common import scores_reply
 from tests.serving.conftest import TEXTS, running, settings_of
 
 
@@ -111,3 +116,22 @@ def test_a_compiled_backbone_answers_too(adapters, classifiers) -> None:
 def test_answers_are_json_that_any_reader_takes(server) -> None:
     _, content = server("POST", "/adapters/stars/predict", {"inputs": "bad", "raw_scores": True})
     assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_a_large_answer_is_written_while_others_are_answered() -> None:
+    """What it holds waits for the event loop, so it has to be made beside it. A small one is made at once."""
+    going_on = threading.Event()
+
+    def content() -> bool:
+        return going_on.wait(10)
+
+    async def ask() -> tuple[bytes, bytes]:
+        reply = asyncio.create_task(scores_reply([SimpleNamespace(logits=torch.zeros(1000, 100))], content))
+        await asyncio.sleep(0)  # the reply is being made
+        going_on.set()
+        here = threading.get_ident()
+        small = [SimpleNamespace(logits=torch.zeros(2, 3))]
+        at_once = await scores_reply(small, lambda: threading.get_ident() == here)
+        return (await reply).body, at_once.body
+
+    assert asyncio.run(ask()) == (b"true", b"true")

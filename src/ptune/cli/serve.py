@@ -81,12 +81,13 @@ def serve(
 def _need_libraries() -> None:
     try:
         import fastapi  # noqa: F401
+        import orjson  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as err:
         raise ConfigError(
-            f"ptune serve needs FastAPI, uvicorn and prometheus_client ({err.name} is missing); install them: pip "
-            "install 'ptune[serve]'"
+            f"ptune serve needs FastAPI, uvicorn, orjson and prometheus_client ({err.name} is missing); install them: "
+            "pip install 'ptune[serve]'"
         ) from err
 
 

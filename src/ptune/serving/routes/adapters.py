@@ -11,7 +11,7 @@ from ptune.errors import RequestError
 from ptune.serving.catalogue import Entry, check_name
 from ptune.serving.parsing import cut_side, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
-from ptune.serving.routes.common import ask, caller_of, facts_of, named, scored, service_of
+from ptune.serving.routes.common import ask, caller_of, facts_of, named, scored, scores_reply, service_of
 from ptune.serving.service import Service
 
 router = APIRouter(tags=["Adapters"])
@@ -69,8 +69,12 @@ async def predict_many(request: Request) -> Response:
     truncate = optional(body, "truncate", bool, "true or false")
     top = top_k(body)
     answers = await ask(request, names, texts, "predict_many", truncate, cut_side(body))
-    found = [scored(answer, "none" if raw else None, top) for answer in answers]
-    return JSONResponse({name: rows if batch else rows[0] for name, rows in zip(names, found, strict=True)})
+
+    def content() -> dict[str, Any]:
+        found = [scored(answer, "none" if raw else None, top) for answer in answers]
+        return {name: rows if batch else rows[0] for name, rows in zip(names, found, strict=True)}
+
+    return await scores_reply(answers, content)
 
 
 def _names(request: Request, body: dict[str, Any], paired: bool) -> list[str]:

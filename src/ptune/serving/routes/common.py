@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import Request
+import orjson
+from fastapi import Request, Response
 
 from ptune.data.template import Side
 from ptune.data.texts import Text
@@ -17,6 +19,8 @@ from ptune.serving.parsing import optional
 from ptune.serving.service import Answer, Service
 
 Scored = list[dict[str, Any]]
+# Scores in an answer from which it is written in a thread, which takes more than a few milliseconds.
+_MANY_SCORES = 5_000
 
 
 def service_of(request: Request) -> Service:
@@ -106,3 +110,22 @@ def scored(answer: Answer, function: str | None = None, top: int | None = None) 
         order = sorted(range(len(labels)), key=lambda index: -scores[index])[:top]
         rows.append([{"label": labels[index], "score": scores[index]} for index in order])
     return rows
+
+
+async def scores_reply(
+    answers: Sequence[Answer], content: Callable[[], Any], headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the response with the scores of answers. A large one is written in a thread, while others are answered.
+
+    Args:
+        answers: the scores come from them.
+        content: makes what the body holds, in types of JSON.
+        headers: of the response.
+    """
+
+    def write() -> bytes:
+        return orjson.dumps(content())
+
+    many = sum(answer.logits.numel() for answer in answers) > _MANY_SCORES
+    body = await asyncio.to_thread(write) if many else write()
+    return Response(body, media_type="application/json", headers=headers)

@@ -13,7 +13,7 @@ from ptune.data.texts import Text
 from ptune.errors import RequestError
 from ptune.serving.parsing import optional, read_object, wrong
 from ptune.serving.routes import schemas
-from ptune.serving.routes.common import ask, named, service_of
+from ptune.serving.routes.common import ask, named, scores_reply, service_of
 from ptune.serving.service import Answer
 from ptune.version import __version__
 
@@ -86,12 +86,18 @@ async def infer(request: Request, name: str, version: str = VERSION) -> Response
     texts = _texts(_tensors(body))
     wanted = _wanted(body)
     (answer,) = await ask(request, [adapter], texts, "infer")
-    outputs = [tensor for tensor in _outputs(answer, "none" if raw else None) if not wanted or tensor["name"] in wanted]
-    missing = wanted - {tensor["name"] for tensor in outputs}
+    names = ["scores"] if answer.adapter.problem_type in (MULTI, REGRESSION) else ["label", "scores"]
+    missing = wanted - {*names}
     if missing:
         raise RequestError(f"there is no output {sorted(missing)[0]!r:.100}; GET /v2/models/{adapter} lists them", 422)
-    content = {"model_name": adapter, "model_version": VERSION, "outputs": outputs}
-    return JSONResponse(content if identifier is None else content | {"id": identifier})
+
+    def content() -> dict[str, Any]:
+        tensors = _outputs(answer, "none" if raw else None)
+        outputs = [tensor for tensor in tensors if not wanted or tensor["name"] in wanted]
+        found = {"model_name": adapter, "model_version": VERSION, "outputs": outputs}
+        return found if identifier is None else found | {"id": identifier}
+
+    return await scores_reply([answer], content)
 
 
 def _check_version(version: str) -> None:

@@ -17,7 +17,7 @@ from ptune.errors import RequestError
 from ptune.serving.page import page, wants_page
 from ptune.serving.parsing import cut_side, one_of, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
-from ptune.serving.routes.common import ask, facts_of, named, scored, service_of
+from ptune.serving.routes.common import ask, facts_of, named, scored, scores_reply, service_of
 from ptune.serving.service import Answer
 from ptune.version import __version__
 
@@ -32,8 +32,9 @@ async def predict(request: Request, name: str | None = None) -> Response:
     body = await read_object(request)
     texts, batch = sequences(body.get("inputs"))
     adapter = named(request, body, name)
-    answers, answer = await _predict(request, adapter, texts, body)
-    return JSONResponse(answers if batch else answers[0], headers=_timings(request, texts, answer, started))
+    answer, function = await _predict(request, adapter, texts, body)
+    timings = _timings(request, texts, answer, started)
+    return await scores_reply([answer], lambda: _batch(answer, function, batch), timings)
 
 
 @router.post("/vertex", tags=["Text Embeddings Inference"], **schemas.VERTEX)
@@ -44,23 +45,31 @@ async def vertex(request: Request) -> Response:
     if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
         raise wrong("instances", instances, "a list of objects with inputs")
     adapter = named(request, body)
-    predictions = []
+    found = []
     for instance in instances:
         texts, batch = sequences(instance.get("inputs"))
-        answers, _ = await _predict(request, adapter, texts, instance)
-        predictions.append(answers if batch else answers[0])
-    return JSONResponse({"predictions": predictions})
+        found.append((*await _predict(request, adapter, texts, instance), batch))
+    return await scores_reply(
+        [answer for answer, _, _ in found], lambda: {"predictions": [_batch(*instance) for instance in found]}
+    )
 
 
 async def _predict(
     request: Request, adapter: str, texts: list[Text], body: dict[str, Any]
-) -> tuple[list[list[dict[str, Any]]], Answer]:
+) -> tuple[Answer, str | None]:
+    """Return the answer to one body, and the function that gives its scores."""
     truncate = optional(body, "truncate", bool, "true or false")
     raw = optional(body, "raw_scores", bool, "true or false", False)
     if any("" in (text if isinstance(text, tuple) else (text,)) for text in texts):
         raise RequestError("`inputs` cannot be empty", 422, field="inputs")
     (answer,) = await ask(request, [adapter], texts, "predict", truncate, cut_side(body))
-    return scored(answer, "none" if raw else None), answer
+    return answer, "none" if raw else None
+
+
+def _batch(answer: Answer, function: str | None, batch: bool) -> Any:
+    """Return the scores of a batch, or of the only row."""
+    rows = scored(answer, function)
+    return rows if batch else rows[0]
 
 
 def sequences(value: Any) -> tuple[list[Text], bool]:
@@ -122,7 +131,7 @@ async def hugging_face(request: Request, name: str | None = None) -> Response:
     adapter = named(request, body, name)
     top = top_k(options)
     (answer,) = await ask(request, [adapter], texts, "text_classification", truncate)
-    return JSONResponse(scored(answer, function, top))
+    return await scores_reply([answer], lambda: scored(answer, function, top))
 
 
 @router.get("/", tags=["Server"], include_in_schema=False)

@@ -13,7 +13,7 @@ from ptune.data.texts import Text
 from ptune.errors import RequestError
 from ptune.serving.parsing import optional, read_object, wrong
 from ptune.serving.routes import schemas
-from ptune.serving.routes.common import ask, caller_of, named, service_of
+from ptune.serving.routes.common import ask, caller_of, named, scores_reply, service_of
 from ptune.serving.service import Answer
 
 router = APIRouter(tags=["vLLM"])
@@ -45,8 +45,9 @@ async def classify(request: Request) -> Response:
     )
     function = None if raw else "none"
     tokens = sum(answer.tokens)
-    return JSONResponse(
-        {
+    return await scores_reply(
+        [answer],
+        lambda: {
             "id": f"classify-{uuid.uuid4().hex}",
             "object": "list",
             "created": int(time.time()),
@@ -58,7 +59,7 @@ async def classify(request: Request) -> Response:
                 "completion_tokens": 0,
                 "prompt_tokens_details": None,
             },
-        }
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -15,9 +16,11 @@ from ptune.data.splits import Split, TextData, fold, give_back, hold_back
 from ptune.errors import ConfigError
 from ptune.model.config import PromptConfig
 from ptune.model.contrast import PairLoss, fit_head
+from ptune.training.checkpoint import CHECKPOINT_FILE
 from ptune.training.config import TrainConfig
 from ptune.training.defaults import CONTRASTIVE_RATE, FOLDS, MUON_RATE, WHOLE_RATE, Task
 from ptune.training.settle import settle
+from ptune.training.steps import Steps
 
 DEEP = PromptConfig(method="deep", softmax="separate", encoder="none", head="linear", pooling="mean")
 FEW = Task(rows=44, validation_rows=4, classes=6, width=384, held_back=True)
@@ -138,6 +141,43 @@ def test_no_fold_is_empty_and_all_are_equally_large(classes, each, folds) -> Non
     for label in range(classes):
         counts = [(part.labels or []).count(label) for part in parts]
         assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("settings", [{"best": "accuracy"}, {"patience": 2}])
+def test_with_folds_there_are_no_epochs_to_choose_from(settings) -> None:
+    with pytest.raises(ConfigError, match="no epochs to choose from; leave out `folds`, or `best` and `patience`"):
+        TrainConfig(folds=2, **settings)
+    settled = TrainConfig(objective="contrastive", epochs=3, **settings).settle(DEEP, FEW)
+    assert settled.folds is None
+    assert settled.best == "accuracy"
+
+
+def test_a_stopped_cross_validation_says_that_nothing_is_saved(backbone, few, tmp_path, monkeypatch, caplog) -> None:
+    calls = []
+
+    def stop(self: Steps, *args) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        take(self, *args)
+
+    take = Steps.take
+    monkeypatch.setattr(Steps, "take", stop)
+    model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+    with pytest.raises(KeyboardInterrupt):
+        ptune.train(model, few, output=tmp_path / "run")
+    assert "stopped during the cross-validation, so nothing is saved yet" in caplog.text
+    assert "resume" not in caplog.text
+    assert not (tmp_path / "run" / CHECKPOINT_FILE).exists()
+
+
+def test_the_time_limit_is_that_of_all_folds_and_the_training(backbone, few, tmp_path, caplog) -> None:
+    model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+    started = time.perf_counter()
+    result = ptune.train(model, few, TrainConfig(objective="contrastive", time_limit=0.4), output=tmp_path / "run")
+    assert result.seconds <= time.perf_counter() - started
+    (message,) = [record.message for record in caplog.records if "time limit" in record.message]
+    assert message.startswith("the time limit of 0.4 s was reached after")
 
 
 def test_more_folds_than_rows_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,11 @@ from ptune.evaluation.chance import interval, is_chance
 from ptune.model.objective import Objective, balanced_weights
 from ptune.training import rescue
 from ptune.training.checkpoint import CHECKPOINT_FILE
-from ptune.training.choice import sort_key
+from ptune.training.choice import values_before
 from ptune.training.rescue import LOWER, Rescue, best_constant_loss
 from ptune.training.steps import Rows
 from ptune.training.validation import Validation
-from tests.training.test_train import run
+from tests.training.test_train import new_model, run
 
 
 def best_by_search(objective: Objective, targets: torch.Tensor, classes: int) -> float:
@@ -118,10 +119,11 @@ def test_a_run_that_started_again_resumes_exactly(backbone, reviews, tmp_path, e
             if calls == after:
                 raise StopError
 
+        model = new_model(backbone("bert"), 3, method="deep")  # its prompt is trained when the run goes on with it
         with pytest.raises(StopError):
-            run(backbone("bert"), reviews, folder, on_step=stop, **options)
+            run(backbone("bert"), reviews, folder, on_step=stop, model=model, **options)
         assert (folder / CHECKPOINT_FILE).exists()
-        run(backbone("bert"), reviews, folder, resume=True, **options)
+        run(backbone("bert"), reviews, folder, resume=True, model=model, **options)
         name = "adapter_model.safetensors"
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert whole.epochs == 10
@@ -135,11 +137,11 @@ def lost_in_epoch(monkeypatch):
     def lose(epoch: int) -> None:
         calls = []
 
-        def measured(self: Validation):
+        def measured(self: Validation, before: Sequence[float] = ()):
             calls.append(1)
             if len(calls) != epoch:
-                return measure(self)
-            return self.measure_logits(torch.tensor([3.0, 0.0]).expand_as(self.logits()))
+                return measure(self, before)
+            return self.measure_logits(torch.tensor([3.0, 0.0]).expand_as(self.logits()), before)
 
         monkeypatch.setattr(Validation, "measure", measured)
 
@@ -185,10 +187,33 @@ def test_epochs_after_a_loss_are_compared_with_the_best_one() -> None:
         {"epoch": 1, "accuracy": 0.8, "chance": False, "best": True},
         {"epoch": 2, "accuracy": 0.5, "chance": True, "best": False, "lost": True},
     ]
-    validation = SimpleNamespace(metric="accuracy", rank=lambda metrics: (metrics["accuracy"], -metrics["loss"]))
-    assert sort_key(validation, {"accuracy": 0.82, "loss": 0.4}, history)[0] == pytest.approx(0.81)
+    assert values_before("accuracy", False, []) == []
+    assert values_before("accuracy", False, history) == [0.8]
     later = [*history, {"epoch": 3, "accuracy": 0.7, "chance": False, "best": False}]
-    assert sort_key(validation, {"accuracy": 0.8, "loss": 0.4}, later)[0] == pytest.approx(0.75)
+    assert values_before("accuracy", False, later) == [0.7]
+
+
+def test_each_of_several_prompts_is_compared_with_itself() -> None:
+    line = {"epoch": 1, "accuracy": 0.9, "by_seed": {"3": 0.9, "4": 0.5}}
+    assert values_before("accuracy", False, [line]) == [0.9, 0.5]
+    assert values_before("accuracy", True, [line]) == [0.9]
+    labels = torch.tensor([0] * 6 + [1] * 4)
+    config = SimpleNamespace(best="accuracy", ensemble=False, threshold=None)
+    models = [SimpleNamespace(problem_type="single_label_classification", labels=["a", "b"])] * 2
+    rows = Rows([], labels)
+    validation = Validation(models, rows, 0, config, rows, {})
+
+    def logits(right: int) -> torch.Tensor:
+        """Logits that are right for the first rows alone."""
+        answers = torch.where(torch.arange(10) < right, labels, 1 - labels)
+        return 2.0 * torch.eye(2)[answers]
+
+    both = torch.stack([logits(7), logits(8)])
+    assert validation.measure_logits(both).member == 1
+    found = validation.measure_logits(both, [0.9, 0.5])
+    assert found.member == 0
+    assert found.rank[0] == pytest.approx(0.8)
+    assert found.metrics["accuracy"] == pytest.approx(0.7)
 
 
 def test_chance_is_told_from_skill() -> None:

@@ -75,7 +75,7 @@ class CheckpointWriter:
     """A context that writes checkpoints in the background, one at a time, while training continues.
 
     Args:
-        folder: of the run.
+        folder: of the run; None: nothing is written.
         processes: those that train together. Only the first writes.
 
     Raises:
@@ -83,7 +83,7 @@ class CheckpointWriter:
             `save` or `wait`, or on leaving the context.
     """
 
-    def __init__(self, folder: Path, processes: Processes) -> None:
+    def __init__(self, folder: Path | None, processes: Processes) -> None:
         self.folder = folder
         self.processes = processes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -114,7 +114,7 @@ class CheckpointWriter:
         Raises:
             OutputError: the previous checkpoint could not be written.
         """
-        if not self.processes.first:
+        if self.folder is None or not self.processes.first:
             return
         self.wait()
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(state).items()}
@@ -145,6 +145,7 @@ def _tensors(state: RunState) -> dict[str, Tensor]:
             "average": member.average,
             "optimizer": _optimizer_tensors(member.optimizer),
             "generator": member.generator,
+            "start": {} if state.progress.rates else member.start,  # of no use once the rates are decided
         }
         for group, group_tensors in groups.items():
             tensors |= {f"{number}.{group}.{name}": tensor for name, tensor in group_tensors.items()}
@@ -214,6 +215,7 @@ def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tenso
         member.model.load_trainable_state(_under("model.", member_tensors))
         member.average = {name: tensor.to(device) for name, tensor in _under("average.", member_tensors).items()}
         member.generator = _under("generator.", member_tensors)
+        member.start |= {name: tensor.to(device) for name, tensor in _under("start.", member_tensors).items()}
         _restore_optimizer(member.optimizer, _under("optimizer.", member_tensors))
         if state.progress.rates:
             member.rate = state.progress.rates[number]

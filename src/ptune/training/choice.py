@@ -8,28 +8,26 @@ from typing import Any
 from ptune.training.checkpoint import Progress
 from ptune.training.config import SettledConfig
 from ptune.training.defaults import default_patience
-from ptune.training.validation import Validation
 
 
-def sort_key(validation: Validation, metrics: dict[str, float], history: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the sort key of an epoch: its metric, averaged with that of the epoch before, then the lower loss.
+def values_before(metric: str, ensemble: bool, history: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the metric in the epoch before, of each prompt or of the ensemble; nothing for the first epoch.
 
-    A single epoch is often better by luck. Weights and metrics of neighbouring epochs are close, so their mean says
-    more about other rows. A loss needs no averaging. After an epoch that lost what was learned, the epoch before is the
-    best one, from which training went on.
+    After an epoch that lost what was learned, the epoch before is the best one, from which training went on.
 
     Args:
-        validation: knows the metric.
-        metrics: of the epoch.
+        metric: its name.
+        ensemble: whether all prompts together are kept.
         history: the lines of the epochs before.
     """
-    metric = validation.metric
-    if metric != "loss" and history:
-        before = history[-1]
-        if before.get("lost"):
-            before = [line for line in history if line["best"]][-1]
-        metrics = {**metrics, metric: (metrics[metric] + before[metric]) / 2}
-    return list(validation.rank(metrics))
+    if not history:
+        return []
+    before = history[-1]
+    if before.get("lost"):
+        before = [line for line in history if line["best"]][-1]
+    if "by_seed" in before and not ensemble:
+        return list(before["by_seed"].values())
+    return [before[metric]]
 
 
 def out_of_patience(config: SettledConfig, progress: Progress) -> bool:

@@ -209,6 +209,11 @@ class TrainConfig(SettingsModel):
             raise ValueError(
                 "`patience` waits for a better epoch, but `best='last'` compares none; leave one of them out"
             )
+        if self.folds and (self.patience or self.best not in (None, "last")):
+            raise ValueError(
+                "`folds` measures the last epoch by cross-validation, so there are no epochs to choose from; leave out "
+                "`folds`, or `best` and `patience`"
+            )
         if self.compile and self.gradient_checkpointing:
             raise ValueError(
                 "`gradient_checkpointing` computes layers one by one, and `compile` all at once; leave one of them out"
@@ -232,7 +237,9 @@ class TrainConfig(SettingsModel):
             )
         objective = self.objective or self._default_objective(prompt, task)
         self._check_objective(objective, prompt, task)
-        folds = self.folds or (FOLDS if objective == "contrastive" and task.held_back else None)
+        chooses = bool(self.patience) or self.best not in (None, "last")  # which needs rows to validate on
+        by_default = FOLDS if objective == "contrastive" and task.held_back and not chooses else None
+        folds = self.folds or by_default
         rows = task.rows + (task.validation_rows if folds and task.held_back else 0)
         if folds and folds > rows:
             raise ConfigError(
@@ -259,7 +266,7 @@ class TrainConfig(SettingsModel):
         metrics = task.metrics or choices(task.problem_type)
         # A handful of validation rows cannot tell whether one epoch is better than another.
         cannot_compare = few_shot and task.validation_rows <= FEW_ROWS and self.patience is None
-        best = "last" if cannot_compare or folds or objective == "contrastive" else metrics[0]
+        best = "last" if cannot_compare or folds or (objective == "contrastive" and not chooses) else metrics[0]
         settled = {
             "objective": objective,
             "folds": folds,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 
@@ -13,8 +13,8 @@ from ptune.training.run import Run
 from ptune.training.steps import Rows
 from ptune.training.validation import Measured, Validation
 
-# Returns a run on some data in a folder, which has not begun.
-NewRun = Callable[[TextData, Path], Run]
+# Returns a run on some data, which has not begun and writes nothing.
+NewRun = Callable[[TextData], Run]
 
 
 def measured_rows(data: TextData, folds: int, seed: int) -> Split:
@@ -28,7 +28,7 @@ def measured_rows(data: TextData, folds: int, seed: int) -> Split:
     )
 
 
-def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun) -> Measured:
+def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun, time_limit: float | None = None) -> Measured:
     """Train once for each fold, on the rows of the others, and measure the last epochs' logits for all rows together.
 
     Args:
@@ -36,13 +36,12 @@ def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun) -> Me
         folds: number of folds.
         seed: of the division.
         new_run: makes the run of a fold.
+        time_limit: seconds for all folds and the training afterwards, in equal shares; None: there is no limit.
     """
-    runs = []
-    for number in range(folds):
-        with tempfile.TemporaryDirectory() as folder:
-            run = new_run(fold(data, number, folds, seed), Path(folder))
-            run.go()
-        runs.append(run)
+    started = time.perf_counter()
+    share = None if time_limit is None else time_limit / (folds + 1)
+    runs = [new_run(fold(data, number, folds, seed)) for number in range(folds)]
+    logits = torch.cat([run.measure(share).logits for run in runs], dim=1)
     first = runs[0]
     rows = Rows(
         [row for run in runs for row in run.validation_rows.encoded],
@@ -51,4 +50,4 @@ def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun) -> Me
     joined = Validation(
         first.validation.models, rows, first.classifier.pad_id, first.config, rows, first.validation.metrics
     )
-    return joined.measure_logits(torch.cat([run.measured.logits for run in runs if run.measured], dim=1))
+    return replace(joined.measure_logits(logits), seconds=time.perf_counter() - started)

@@ -32,7 +32,7 @@ class Member:
         self.seed = seed
         self.optimizer = make_optimizer(model, config)
         self.rate = 1.0  # factor of the learning rates; see `ptune.training.rescue`
-        self._start = copy_state(model)
+        self.start = copy_state(model)  # from which a prompt that learns nothing starts again
         self.trained = model.trainable_state()  # not copies: they change with every step
         self.average = copy_state(model)  # the moving average of `trained`
         device = model.backbone.device
@@ -76,7 +76,7 @@ class Member:
 
     def start_again(self, rate: float, state: State | None = None) -> None:
         """Return to a state, by default that before the first step, and multiply the rates by `rate` from now on."""
-        self.model.load_trainable_state(state or self._start)
+        self.model.load_trainable_state(state or self.start)
         self.average = copy_state(self.model)
         self.optimizer.state.clear()
         self.rate = rate

@@ -16,12 +16,12 @@ class MetricsFile:
     """The metrics file in the adapter's folder, with one JSON object per epoch.
 
     Args:
-        folder: the adapter's folder.
+        folder: the adapter's folder; None: no file is written.
         history: lines of earlier epochs, which a resumed run keeps.
         processes: those that train together. Only the first writes the file.
     """
 
-    def __init__(self, folder: Path, history: list[dict[str, Any]], processes: Processes) -> None:
+    def __init__(self, folder: Path | None, history: list[dict[str, Any]], processes: Processes) -> None:
         self.folder = folder
         self._writes = processes.first
         self._lines = [json.dumps(line) for line in history]
@@ -33,5 +33,5 @@ class MetricsFile:
             OutputError: the file cannot be written.
         """
         self._lines.append(json.dumps(line))
-        if self._writes:
+        if self._writes and self.folder is not None:
             write_files(self.folder, {METRICS_FILE: ("\n".join(self._lines) + "\n").encode()})

@@ -32,7 +32,7 @@ from ptune.model.ensemble import PromptEnsemble
 from ptune.model.objective import Objective, balanced_weights
 from ptune.processes import Processes
 from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
-from ptune.training.choice import out_of_patience, sort_key
+from ptune.training.choice import out_of_patience, values_before
 from ptune.training.comparing import start_comparing
 from ptune.training.config import SettledConfig
 from ptune.training.contrastive import fit_heads, mean_length
@@ -59,7 +59,8 @@ class Run:
         train_rows: rows to train on.
         validation_rows: rows to evaluate after each epoch.
         config: settled settings.
-        folder: for the adapter, the metrics file and the checkpoint.
+        folder: for the adapter, the metrics file and the checkpoint; None for a fold of a cross-validation, of which
+            nothing is kept.
         listeners: who hears of the run.
         metrics: the user's metrics.
         known: what cross-validation has measured, in place of the validation rows.
@@ -72,7 +73,7 @@ class Run:
         train_rows: Rows,
         validation_rows: Rows,
         config: SettledConfig,
-        folder: Path,
+        folder: Path | None,
         listeners: Listeners,
         metrics: OwnMetrics | None = None,
         known: Measured | None = None,
@@ -174,6 +175,7 @@ class Run:
             ConfigError: the checkpoint belongs to another run.
             AdapterError: the checkpoint is damaged.
         """
+        assert self.folder is not None
         if not (self.folder / CHECKPOINT_FILE).exists():
             logger.warning(
                 "nothing to resume in '%s': there is no %s; training starts from the beginning",
@@ -202,6 +204,7 @@ class Run:
     @property
     def info(self) -> RunInfo:
         """Facts for listeners that stay the same during the run."""
+        assert self.folder is not None
         encoder, optimizer = self.classifier.encoder, self.members[0].optimizer
         rows = len(self.train_rows.labels)
         if self.contrastive:  # an epoch repeats them
@@ -213,11 +216,15 @@ class Run:
     def go(self) -> TextClassifier:
         """Run the remaining epochs, restore and save the best state, and return its classifier as it was saved.
 
+        The time limit includes what cross-validation has taken.
+
         Raises:
             TrainingError: the loss is not a finite number, or the device has no memory for a single row.
             OutputError: the adapter, the metrics or a checkpoint could not be written.
         """
-        self.deadline = Deadline(self.config.time_limit)
+        assert self.folder is not None
+        limit = self.config.time_limit
+        self.deadline = Deadline(None if limit is None else limit - (self.known.seconds if self.known else 0))
         self.events.begin(self.info, self.progress)
         with self.checkpoints:
             self._run_epochs()
@@ -228,11 +235,22 @@ class Run:
         self.events.end(self.progress)
         return self.classifier.saved(self.folder, self.task)
 
+    def measure(self, time_limit: float | None) -> Measured:
+        """Run all epochs of a fold, and return what the last one has measured.
+
+        Raises:
+            TrainingError: see `go`.
+        """
+        self.deadline = Deadline(time_limit)
+        self._run_epochs()
+        assert self.measured is not None
+        return self.measured
+
     def _run_epochs(self) -> None:
         log = MetricsFile(self.folder, self.progress.history, self.processes)
         try:
             with self.stop:
-                while not self.ended:
+                while not (self.ended and self.state.best):  # a single step is measured even if there is no time
                     self._train_epoch()
                     self._end_epoch(log)
             self._say_left_out()
@@ -240,11 +258,16 @@ class Run:
             if self.between_steps:  # otherwise a second Ctrl-C interrupted a step, and the previous checkpoint counts
                 self._checkpoint()
             self.checkpoints.wait()
-            logger.warning("stopped; continue with `resume=True`")
+            if self.folder is None:
+                logger.warning("stopped during the cross-validation, so nothing is saved yet")
+            else:
+                logger.warning("stopped; continue with `resume=True`")
             raise
 
     def _say_left_out(self) -> None:
         """Log a warning with what a run whose time was over has left out."""
+        if self.folder is None:  # the epochs of a fold are not kept anyway
+            return
         if self.progress.step >= self.total or self.events.stop or out_of_patience(self.config, self.progress):
             return
         if self.deadline.over and self.config.time_limit is not None:
@@ -312,7 +335,9 @@ class Run:
         """
         self._checkpoint()
         self.checkpoints.wait()
-        if self.state.best:
+        if self.folder is None:
+            saved = "nothing is saved, because this is the cross-validation"
+        elif self.state.best:
             self.kept.load_trainable_state(self.state.best)
             self._save_adapter()
             saved = f"the adapter of epoch {self.progress.best_epoch} is saved in '{self.folder}'"
@@ -352,6 +377,8 @@ class Run:
 
     def _save_best(self) -> None:
         """Write the adapter of the best state, and restore the state in training."""
+        if self.folder is None:
+            return
         latest = copy_state(self.kept)
         self.kept.load_trainable_state(self.state.best)
         self._save_adapter()
@@ -359,16 +386,17 @@ class Run:
 
     def _save_adapter(self) -> None:
         """Write the adapter of the kept model."""
-        if self.processes.first:
+        if self.processes.first and self.folder is not None:
             save_adapter(self.folder, self.kept, self.record())
 
     def _evaluate_epoch(self) -> dict[str, Any]:
         """Return the epoch's line of the metrics file; remember the state if it is the best so far."""
         started = time.perf_counter()
-        measured = self.measured = self.known or self.validation.measure()
+        before = values_before(self.validation.metric, self.config.ensemble, self.progress.history)
+        measured = self.measured = self.known or self.validation.measure(before)
         self.deadline.reserved = time.perf_counter() - started
         self.progress.seconds += self.deadline.reserved
-        rank = sort_key(self.validation, measured.metrics, self.progress.history)
+        rank = list(measured.rank)
         newest = self.config.best == "last" or not self.progress.best_rank
         better = math.isfinite(measured.metrics["loss"]) and (newest or rank > self.progress.best_rank)
         if better:

@@ -41,7 +41,7 @@ from ptune.training.validation import Measured
 
 logger = logging.getLogger(__name__)
 
-# With fewer validation rows even a good prompt may look like chance.
+# With fewer validation rows even a good prompt may look like chance, if it is better than the majority class.
 ENOUGH_ROWS = 20
 
 
@@ -54,8 +54,8 @@ class TrainResult:
     epochs: number of epochs that were run.
     trainable_params: number of trained parameters.
     all_params: these and the parameters of the frozen backbone.
-    seconds: time of training and evaluation.
-    examples_per_second: training rows per second of that time.
+    seconds: time of training and evaluation, cross-validation included.
+    examples_per_second: training rows per second, without cross-validation.
     adapter: folder of the adapter.
     majority: accuracy of always predicting the most frequent answer; None for a regression.
     chance: True if the metrics of the best epoch could come from answers that have nothing to do with the texts.
@@ -157,21 +157,19 @@ def train(
         check_output(folder, model.backbone.location, overwrite, resume)
     known = None
     if folds := config.folds:
-        if config.time_limit is not None:  # the runs share it
-            config = config.model_copy(update={"time_limit": config.time_limit / (folds + 1)})
         data = give_back(data)
 
-        def fold_run(part: TextData, place: Path) -> Run:
-            return _new_run(_new_model_like(model, config.seed), part, config, place, max_length, metrics)
+        def fold_run(part: TextData) -> Run:
+            return _new_run(_new_model_like(model, config.seed), part, config, None, max_length, metrics)
 
-        known = cross_validate(data, folds, config.seed, fold_run)
+        known = cross_validate(data, folds, config.seed, fold_run, config.time_limit)
     run = _new_run(model, data, config, folder, max_length, metrics, Listeners(on_step, on_epoch, events), known)
     encoded = [*run.train_rows.encoded, *run.validation_rows.encoded]
     warn_of_cuts(sum(row.cut for row in encoded), len(encoded), run.classifier.encoder.max_length)
     if resume:
         run.resume()
     result = _result(run, run.go(), data)
-    if result.chance and result.metrics["count"] >= ENOUGH_ROWS:
+    if result.chance and (result.metrics["count"] >= ENOUGH_ROWS or _below_majority(result)):
         logger.warning(
             "the prompt has learned nothing that shows on the %d validation rows: %s. Try another `lr` (now %g), more "
             "training rows, or another backbone",
@@ -223,7 +221,7 @@ def _new_run(
     model: PromptClassifier,
     data: TextData,
     config: SettledConfig,
-    folder: Path,
+    folder: Path | None,
     max_length: int | None,
     metrics: OwnMetrics,
     listeners: Listeners = Listeners(),  # noqa: B008 (it is immutable)
@@ -253,6 +251,12 @@ def _with_best(
             expected=", ".join(names),
         )
     return SettledConfig(**{**config.model_dump(), "best": best})  # checked again, as with `patience`
+
+
+def _below_majority(result: TrainResult) -> bool:
+    """Return whether always giving the most frequent answer would have been as good."""
+    accuracy = result.metrics.get("accuracy")
+    return accuracy is not None and result.majority is not None and accuracy <= result.majority
 
 
 def _describe_chance(result: TrainResult) -> str:
@@ -288,7 +292,7 @@ def _result(run: Run, classifier: TextClassifier, data: TextData) -> TrainResult
         epochs=len(progress.history),
         trainable_params=trained,
         all_params=total,
-        seconds=progress.seconds,
+        seconds=progress.seconds + (run.known.seconds if run.known else 0.0),
         examples_per_second=progress.rows_seen / progress.seconds if progress.seconds else 0.0,
         adapter=str(run.folder),
         majority=data.majority_share("train" if run.known else "validation"),

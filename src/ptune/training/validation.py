@@ -34,6 +34,8 @@ class Measured:
     by_member: the value of the metric that compares them, for each prompt.
     collapse: in words, that every row gets the same prediction; None if predictions differ.
     logits: [M, N, C], of the rows under every prompt.
+    rank: sort key of what would be kept: higher is better.
+    seconds: that a cross-validation took.
     """
 
     metrics: dict[str, float]
@@ -43,6 +45,8 @@ class Measured:
     by_member: list[float]
     collapse: str | None
     logits: Tensor
+    rank: tuple[float, ...]
+    seconds: float = 0.0
 
     def kept_logits(self, problem_type: ProblemType) -> Tensor:
         """Return the logits [N, C] under what would be kept: a prompt, or the ensemble."""
@@ -87,26 +91,34 @@ class Validation:
         """The metric that compares seeds, and also epochs unless the last epoch is kept anyway."""
         return "loss" if self.config.best == "last" else self.config.best
 
-    def measure(self) -> Measured:
-        """Measure all prompts and pick the one that would be kept."""
-        return self.measure_logits(self.logits())
+    def measure(self, before: Sequence[float] = ()) -> Measured:
+        """Measure all prompts and pick the one that would be kept.
 
-    def measure_logits(self, logits: Tensor) -> Measured:
-        """Measure logits [M, N, C] of the rows, and pick the prompt that would be kept."""
+        Args:
+            before: the metric in the epoch before, of each prompt, or of the ensemble if that is kept. Empty: there is
+                none.
+        """
+        return self.measure_logits(self.logits(), before)
+
+    def measure_logits(self, logits: Tensor, before: Sequence[float] = ()) -> Measured:
+        """Measure logits [M, N, C] of the rows, and pick the prompt that would be kept; see `measure`."""
         first = self.models[0]
         measured = [self._measure(member_logits) for member_logits in logits]
-        member: int | None = max(range(len(measured)), key=lambda number: self.rank(measured[number][0]))
+        member: int | None
         if self.config.ensemble:
             member, kept = None, combine(logits, first.problem_type)
             metrics, temperature, thresholds = self._measure(kept)
+            rank = self.rank(metrics, *before)
         else:
-            assert member is not None
-            kept, (metrics, temperature, thresholds) = logits[member], measured[member]
+            earlier: Sequence[float | None] = before or [None] * len(measured)
+            ranks = [self.rank(each, value) for (each, *_), value in zip(measured, earlier, strict=True)]
+            member = max(range(len(measured)), key=ranks.__getitem__)
+            kept, rank, (metrics, temperature, thresholds) = logits[member], ranks[member], measured[member]
         collapse = describe_collapse(
             kept, self.rows.labels, first.labels, first.problem_type, self.decision(thresholds)
         )
         by_member = [each[self.metric] for each, *_ in measured]
-        return Measured(metrics, temperature, thresholds, member, by_member, collapse, logits)
+        return Measured(metrics, temperature, thresholds, member, by_member, collapse, logits, rank)
 
     def logits(self) -> Tensor:
         """Return the logits [M, N, C] of the rows under every prompt. Each process computes a share of the rows."""
@@ -119,12 +131,18 @@ class Validation:
             shards.wait_for_others(lambda: compute_logits(self.models[:1], self.rows.encoded[:1], row, self.pad_id))
         return self.processes.join(torch.stack(outcome.logits), total)
 
-    def rank(self, metrics: dict[str, float]) -> tuple[float, ...]:
-        """Return a sort key: the metric, then the lower loss. A loss that is not finite is last."""
+    def rank(self, metrics: dict[str, float], before: float | None = None) -> tuple[float, ...]:
+        """Return a sort key: the metric, averaged with that of the epoch before, then the lower loss.
+
+        A single epoch is often better by luck. Weights and metrics of neighbouring epochs are close, so their mean says
+        more about other rows. A loss needs no averaging. One that is not finite is last.
+        """
         if not math.isfinite(metrics["loss"]):
             return (-math.inf,)
-        sign = -1 if less_is_better(self.metric) else 1
-        return sign * metrics[self.metric], -metrics["loss"]
+        value = metrics[self.metric]
+        if before is not None and self.metric != "loss":
+            value = (value + before) / 2
+        return (-value if less_is_better(self.metric) else value), -metrics["loss"]
 
     def decision(self, thresholds: tuple[float, ...]) -> Decision:
         """Return the rule for labels. A threshold that the user names is kept to, so that a row may get no label."""

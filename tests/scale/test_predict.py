@@ -23,7 +23,7 @@ from ptune.errors import ConfigError, DataError
 from ptune.inference.classifier import load
 from ptune.inference.tally import Tally
 from ptune.places import as_place
-from ptune.scale.predict import PredictJob, Predictor, _read
+from ptune.scale.predict import PredictJob, Predictor, _raise_error, _read
 from ptune.scale.predict_files import Shards, list_files
 from tests.conftest import review_rows, write_jsonl
 from tests.scale.test_sweep import wait_for
@@ -57,7 +57,9 @@ def run_blocks(job: PredictJob) -> list[Tally]:
     worker, tallies = Predictor(job), []
     for number in range(len(job.files)):
         for batch in _read({"file": np.array([number])}, job):
-            tallies.append(Tally.from_json(worker(batch)["tally"][0]))
+            done = worker(batch)
+            _raise_error(str(done["error"][0]))
+            tallies.append(Tally.from_json(done["tally"][0]))
     return tallies
 
 
@@ -155,6 +157,7 @@ def test_finished_shards_are_left_alone_and_counted(adapter, tmp_path) -> None:
         (("--text", "a film"), "--scale ray predicts files: give --input and --output"),
         (("--input", "-", "--output", "out"), "give --input a file or a folder"),
         (("--input", "{new}", "--output", "out.csv"), "a folder of Parquet files"),
+        (("--input", "{full}", "--output", "{full}/out"), "is inside the input"),
         (("--input", "{new}", "--output", "{full}"), "should be a new or empty folder"),
     ],
 )

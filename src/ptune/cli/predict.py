@@ -31,6 +31,7 @@ from ptune.cli.options import (
 from ptune.cli.peft_task import read_with_task
 from ptune.cli.predict_on_cluster import predict_on_cluster
 from ptune.cli.progress import rows_progress
+from ptune.cli.recorded import absolute
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal, one_line
 from ptune.data.targets import MULTI, REGRESSION
@@ -136,9 +137,9 @@ def predict(
         if input is None or output is None:
             raise ConfigError("--scale ray predicts files: give --input and --output, a folder for the predictions")
         options = device or PredictionOptions()
-        load_later = partial(
-            _load, read_with_task(adapter, backbone, labels, problem_type), backbone, threshold, options.model_dump()
-        )
+        place = None if backbone is None else absolute(backbone)  # workers run in another folder
+        adapter_file = read_with_task(absolute(adapter), place, labels, problem_type)
+        load_later = partial(_load, adapter_file, place, threshold, options.model_dump())
         columns = ColumnOptions(text=text_column, text_pair=text_pair_column)
         with _own_column_names():
             predict_on_cluster(

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from ptune.cli.progress import rows_progress
+from ptune.cli.recorded import absolute
 from ptune.cli.terminal import Terminal, one_line
 from ptune.data.files import STANDARD_INPUT, SUFFIXES
 from ptune.errors import ConfigError
@@ -52,6 +53,8 @@ def predict_on_cluster(
         raise ConfigError("--scale ray reads files that all workers see; give --input a file or a folder")
     if PurePath(output.name).suffix.lower() in {*SUFFIXES} - {".parquet"}:
         raise ConfigError(f"output '{output}': with --scale ray this is a folder of Parquet files; give its name")
+    source = absolute(source)  # workers run in another folder
+    _check_outside(source, output)
     next(read_rows(list_files(source)[0]), None)  # because starting a cluster takes longer
     files, shards = list_files(source), Shards(output.resolve() if isinstance(output, Path) else output)
     facts = {"text": columns.text, "text_pair": columns.text_pair, "on_empty": on_empty, **_facts(load, files)}
@@ -70,6 +73,17 @@ def predict_on_cluster(
     print(one_line(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}; {count} shards"), file=sys.stderr)
     answer = {"rows": tally.rows, **tally.answer(), "output": str(output), "shards": count}
     terminal.answer({**answer, "seconds": round(seconds, 3)})
+
+
+def _check_outside(source: str, output: Place) -> None:
+    """Check that the output is not inside the input, because predictions would become input then.
+
+    Raises:
+        ConfigError: it is.
+    """
+    folder, target = source.rstrip("/"), str(output.resolve() if isinstance(output, Path) else output).rstrip("/")
+    if target == folder or target.startswith(f"{folder}/"):
+        raise ConfigError(f"output '{output}' is inside the input '{source}'; give another folder")
 
 
 def _facts(load: Any, files: list[DataFile]) -> dict[str, Any]:

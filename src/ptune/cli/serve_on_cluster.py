@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ptune.cli.options import ClusterOptions
+from ptune.cli.recorded import absolute
 from ptune.errors import ConfigError
 from ptune.serving.settings import ServeSettings
 
@@ -39,7 +40,13 @@ def serve_on_cluster(
     replicas = Replicas(min_replicas, max_replicas or min_replicas)
     import_ray()
     _check(settings)
-    settings = settings.model_copy(update={"adapters": [_absolute(place) for place in settings.adapters]})
+    settings = settings.model_copy(
+        update={
+            "adapters": [_absolute(place) for place in settings.adapters],
+            "backbone": [absolute(place) for place in settings.backbone],
+            "api_keys_file": settings.api_keys_file and settings.api_keys_file.expanduser().resolve(),
+        }
+    )
     check_reach(settings, Keys(settings))
     entries = Catalogue(settings.adapters).look().new
     held = max(1, settings.adapter_memory // max([entry.file.bytes for entry in entries], default=1))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptune import errors
 from ptune.data.columns import kept_names
 from ptune.data.files import DataFile
 from ptune.data.readers import Row
-from ptune.data.targets import REGRESSION
+from ptune.data.targets import REGRESSION, ProblemType
 from ptune.data.writers import parquet_schema, write_parquet
+from ptune.errors import PtuneError
 from ptune.inference.answers import PREDICTION_KEYS
 from ptune.inference.tally import Tally
 from ptune.scale.cluster import cause_of, cluster, plan_workers
@@ -77,7 +80,7 @@ def predict_on_ray(
     with cluster(address) as ray:
         from ray.data import ActorPoolStrategy, DataContext, from_items
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised here
         context = DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.target_max_block_size = 1  # each block of rows is one of Ray's blocks, as many workers wait for them
@@ -96,6 +99,7 @@ def predict_on_ray(
         )
         try:
             for row in done.iter_rows():
+                _raise_error(row["error"])
                 counts = Tally.from_json(row["tally"])
                 tally = counts if tally is None else tally + counts
                 on_rows(tally.rows)
@@ -105,20 +109,42 @@ def predict_on_ray(
     return tally
 
 
+# Errors come back as values. Ray would wrap them in errors of its own, which lose the cause on their way.
+
+
+def _error_text(err: PtuneError) -> str:
+    """Return an error as JSON."""
+    return json.dumps([type(err).__name__, str(err)])
+
+
+def _raise_error(text: str) -> None:
+    """Raise an error that a worker has returned as JSON; an empty text is none."""
+    if text:
+        name, message = json.loads(text)
+        raise getattr(errors, name, PtuneError)(message)
+
+
 def _read(batch: Batch, job: PredictJob) -> Iterator[Batch]:
-    """Yield the blocks of a file that have no shard yet, one at a time."""
+    """Yield the blocks of a file that have no shard yet, one at a time, or the error that ends it."""
     number = int(batch["file"][0])
+
+    def held(block: int, rows: list[Row], error: str = "") -> Batch:
+        cell = np.empty(1, dtype=object)  # otherwise NumPy would make an array of the rows
+        cell[0] = rows
+        return {"file": np.array([number]), "block": np.array([block]), "rows": cell, "error": np.array([error])}
+
     # Ray may run this again after a failure and counts what it has seen, so the blocks have to be the same each time.
     # Therefore what is left out is what was there when the command began.
-    for block, rows in enumerate(read_blocks(job.files[number], job.block_rows)):
-        if job.shards.path(number, block).name not in job.finished:
-            held = np.empty(1, dtype=object)  # otherwise NumPy would make an array of the rows
-            held[0] = rows
-            yield {"file": np.array([number]), "block": np.array([block]), "rows": held}
+    try:
+        for block, rows in enumerate(read_blocks(job.files[number], job.block_rows)):
+            if job.shards.path(number, block).name not in job.finished:
+                yield held(block, rows)
+    except PtuneError as err:
+        yield held(0, [], _error_text(err))
 
 
 class Predictor:
-    """A worker that writes the shards of blocks. It loads the classifier once.
+    """A worker that writes the shards of blocks. It loads the classifier once, for its first block.
 
     Args:
         job: what to predict.
@@ -127,19 +153,41 @@ class Predictor:
     def __init__(self, job: PredictJob) -> None:
         logging.getLogger("ptune").setLevel(logging.ERROR)
         self.job = job
-        self.classifier = job.load()
-        self.problem_type = self.classifier.model.problem_type
-        self.labels = () if self.problem_type == REGRESSION else self.classifier.labels
+
+    @cached_property
+    def classifier(self) -> TextClassifier:
+        """The classifier."""
+        return self.job.load()
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """What the adapter predicts."""
+        return self.classifier.model.problem_type
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Labels in index order; none in a regression."""
+        return () if self.problem_type == REGRESSION else self.classifier.labels
 
     def __call__(self, batch: Batch) -> Batch:
-        """Write the shard of a block [1], and return its counts as JSON [1]."""
+        """Write the shard of a block [1], and return its counts as JSON [1], or the error [1] that prevents it."""
+        counts, error = "", str(batch["error"][0])
+        if not error:
+            try:
+                counts = self._write(batch)
+            except PtuneError as err:
+                error = _error_text(err)
+        return {"tally": np.array([counts]), "error": np.array([error])}
+
+    def _write(self, batch: Batch) -> str:
+        """Write the shard of a block, and return its counts as JSON."""
         number, block, rows = int(batch["file"][0]), int(batch["block"][0]), batch["rows"][0]
         file, tally = self.job.files[number], Tally(self.problem_type)
         answered = [tally.add(row) for row in self._answered(file, rows, block * self.job.block_rows)]
         path, counts = self.job.shards.path(number, block), tally.to_json()
         schema = self.schema.with_metadata({TALLY_KEY: counts})
         write_parquet(answered, path, self.labels, partial(self.classifier.blank_row, file), schema)
-        return {"tally": np.array([counts])}
+        return counts
 
     def _answered(self, file: DataFile, rows: list[Row], before: int) -> Iterator[Row]:
         job = self.job

@@ -107,6 +107,9 @@ def test_texts_that_the_backbone_cuts_are_found(backbone, classifier) -> None:
 def test_other_tasks_are_refused(classifier, trained) -> None:
     with pytest.raises(ConfigError, match="other labels"):
         ptune.check_data([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], classifier=classifier)
+    rating = ptune.load(trained("stars", 1), device="cpu")
+    with pytest.raises(ConfigError, match="are for single_label_classification, but the adapter is for regression"):
+        ptune.check_data([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], classifier=rating)
     rows = [{"question": "a", "answer": "b", "label": label} for label in ("yes", "no")]
     with pytest.raises(DataError, match="single texts"):
         ptune.check_data(rows, classifier=classifier)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ptune.cli import main
+from ptune.places import as_place
 
 ROWS = "text,label\na good film,pos\na bad film,neg\nA good  film,pos\na poor plot,neg\na bad film,pos\n"
 
@@ -46,6 +47,18 @@ def test_strict_ends_with_one_if_anything_is_found(ignore, code, data, capsys) -
     else:
         main(arguments)
         assert "nothing found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["memory://check/a.csv", "memory://check/reviews"])
+def test_fix_does_not_write_over_data_in_an_object_store(target, tmp_path, capsys) -> None:
+    for name in ("a.csv", "reviews/train.csv"):
+        (tmp_path / "rows.csv").write_text(ROWS, encoding="utf-8")
+        as_place(f"memory://check/{name}").upload(tmp_path / "rows.csv")
+    with pytest.raises(SystemExit) as caught:
+        main(["check", target, "--fix", target])
+    assert caught.value.code == 2
+    assert "would write over the input" in capsys.readouterr().err
+    assert as_place("memory://check/a.csv").read_text(encoding="utf-8") == ROWS
 
 
 def test_fix_writes_a_file(data, tmp_path, capsys) -> None:

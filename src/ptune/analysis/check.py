@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ptune.data.check.findings import Finding
@@ -56,12 +57,13 @@ class DataCheck:
         a validation or test row. Labels get their most frequent spelling. Wrongly decoded characters are repaired.
 
         Args:
-            path: a file that ends in .csv, .tsv, .jsonl or .parquet; for data with several splits a folder, which gets
-                one .jsonl file for each.
+            path: a file that ends in .csv, .tsv, .jsonl or .parquet; for data with several splits a new or empty
+                folder, which gets one .jsonl file for each.
 
         Raises:
-            ConfigError: the path is not of the right kind.
-            DataError: the format cannot hold a value.
+            ConfigError: the path is not of the right kind, or the folder holds other files.
+            DataError: the format cannot hold a value, rows cannot be parsed and would be lost, or no row of a split is
+                left.
             OutputError: the file cannot be written.
         """
         rows, counts = repair(self.rows)
@@ -104,16 +106,12 @@ def check_data(
     if classifier is not None:
         problem_type = problem_type or classifier.model.problem_type
         label_separator = label_separator or classifier.task.label_separator
-    rows = read_rows(
-        source,
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        problem_type=problem_type,
-        label_separator=label_separator,
-        trained=trained,
-        revision=revision,
-    )
+    read = partial(read_rows, source, text=text, text_pair=text_pair, label=label, trained=trained, revision=revision)
+    rows = read(problem_type=problem_type, label_separator=label_separator)
+    if classifier is not None and not rows.labelled and any(row.problem and not row.lacking for row in rows.all):
+        from ptune.analysis.model_checks import check_task
+
+        check_task(read(), classifier)  # raises an error if they are for something else
     findings = check_rows(rows, ignore)
     if classifier is not None or backbone is not None:
         from ptune.analysis.model_checks import check_lengths, check_with_classifier

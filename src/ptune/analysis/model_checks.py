@@ -71,7 +71,7 @@ def check_with_classifier(rows: Rows, classifier: TextClassifier, ignore: Collec
         DataError: the extra `check` is not installed.
     """
     check_pairs(rows.columns.text_pair is not None, classifier.task.columns, f"data '{rows.source}', {rows.columns}: ")
-    _check_task(rows, classifier)
+    check_task(rows, classifier)
     if not rows.usable:
         return []
     vectors = unit_vectors(classifier, *_texts(rows.usable))
@@ -83,7 +83,12 @@ def check_with_classifier(rows: Rows, classifier: TextClassifier, ignore: Collec
     return found
 
 
-def _check_task(rows: Rows, classifier: TextClassifier) -> None:
+def check_task(rows: Rows, classifier: TextClassifier) -> None:
+    """Check that data are for the task of a classifier.
+
+    Raises:
+        ConfigError: they have another problem type, or other labels.
+    """
     if rows.problem_type != classifier.model.problem_type:
         raise ConfigError(
             f"data '{rows.source}' are for {rows.problem_type}, but the adapter is for "
@@ -156,7 +161,7 @@ def _judge_multi(rows: Sequence[Row], classifier: TextClassifier, near: Neighbou
         n_jobs=1,
     )
     fitting = [[name for name, score in zip(names, row, strict=True) if score > 0.5] for row in scores]
-    return [(row, {"suggested": fitting[row]}) for row in found.tolist() if fitting[row] != list(rows[row].labels)]
+    return [(row, {"suggested": fitting[row]}) for row in found.tolist() if {*fitting[row]} != {*rows[row].labels}]
 
 
 def _judge_numbers(rows: Sequence[Row], classifier: TextClassifier, near: Neighbours | None) -> Judged:

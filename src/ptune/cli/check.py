@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -72,7 +71,7 @@ def check(
     backbone
         The backbone that will be trained, or that of the adapter. Default: the one recorded in the adapter.
     fix
-        File for the repaired rows: .csv, .tsv, .jsonl or .parquet. For data with several splits a folder.
+        File for the repaired rows: .csv, .tsv, .jsonl or .parquet. For data with several splits a new folder.
     strict
         End with exit code 1 if anything is found.
     ignore
@@ -83,17 +82,17 @@ def check(
         Branch, tag or commit of a Hub data set.
     """
     from ptune.analysis.check import check_data
+    from ptune.data.check.fix import check_fixed_output
     from ptune.data.check.run import check_kinds
     from ptune.data.files import check_other_file
-    from ptune.data.writers import check_output
+    from ptune.data.sources import find_tables
 
     terminal = Terminal(json)
     ignored = [kind.strip() for part in ignore or () for kind in part.split(",")]
     check_kinds(ignored)  # this and what follows first, because reading data and loading a backbone take longer
-    if fix is not None and Path(data).expanduser().exists():
+    if fix is not None:
         check_other_file(data, fix)
-    if fix is not None and fix.suffix:
-        check_output(fix)
+        check_fixed_output(fix, ("train",) if data == "-" else find_tables(data, None, data_revision).tables)
     classifier = None
     if adapter is not None:
         from ptune.inference.classifier import load
@@ -108,11 +107,10 @@ def check(
         backbone=backbone,
         classifier=classifier,
     )
+    _print(terminal, found)
     fixed: dict[str, Any] = {}
     if fix is not None:
         fixed = {"fixed": {"output": str(fix), "rows": found.fix(fix)}}
-    _print(terminal, found)
-    if fixed:
         _print_fixed(terminal, fixed["fixed"])
     terminal.answer({**found.to_dict(), **fixed})
     if strict and found.findings:

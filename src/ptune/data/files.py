@@ -93,7 +93,7 @@ def check_other_file(source: Place | DataFile | str, output: Place) -> None:
     place = source.place if isinstance(source, DataFile) else as_place(source)
     if isinstance(place, Path) and isinstance(output, Path):
         place, output = place.expanduser().resolve(), output.expanduser().resolve()
-    if place == output or (isinstance(place, Path) and place.is_dir() and output.parent == place):
+    if place == output or (output.parent == place and place.is_dir()):
         raise ConfigError(f"the output '{output}' would write over the input, '{place}'; give another name")
 
 

@@ -34,7 +34,7 @@ KINDS: Final[dict[str, str]] = {
     "label_errors": "likely label errors",
     "outliers": "outlying texts, unlike all others",
 }
-FIXABLE: Final = frozenset({"missing", "unreadable", "repeats", "leaks", "label_spellings", "encoding"})
+FIXABLE: Final = frozenset({"missing", "repeats", "leaks", "label_spellings", "encoding"})
 
 
 @dataclass(frozen=True)

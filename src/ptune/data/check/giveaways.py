@@ -34,6 +34,8 @@ def columns(rows: Rows) -> Iterator[Finding]:
         return
     labels = [str(row.label) for row in training]
     majority = Counter(labels).most_common(1)[0][1] / len(labels)
+    if majority == 1:  # with a single label, everything tells it
+        return
     for column in rows.other_columns:
         cells = [row.cells.get(column) for row in training]
         for how, predict in _WAYS.items():

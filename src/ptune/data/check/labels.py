@@ -42,7 +42,11 @@ def spellings(rows: Rows) -> Iterator[Finding]:
             f"labels that look like the same label, with their rows: {pairs}{more}",
             "use one spelling",
             [row for row in rows.labelled if any(label in right for label in row.labels)],
-            details={"same": same, "typing_errors": typos},
+            details={
+                "same": same,
+                "typing_errors": typos,
+                "repairable": sum(any(label in same for label in row.labels) for row in rows.labelled),
+            },
         )
 
 

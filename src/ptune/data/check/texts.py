@@ -23,7 +23,7 @@ def unusable(rows: Rows) -> Iterator[Finding]:
     """Find rows that lack text or label, and rows that cannot be read."""
     for kind, lacking, advice in (
         ("missing", True, "fill them in or leave them out"),
-        ("unreadable", False, "correct them"),
+        ("unreadable", False, "correct them by hand"),
     ):
         found = [row for row in rows.all if row.problem is not None and row.lacking == lacking]
         if found:

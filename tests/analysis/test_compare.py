@@ -162,5 +162,11 @@ def test_rows_that_were_held_back_differently_are_refused(backbone_folder, tmp_p
     with pytest.raises(SystemExit):
         main(["compare", str(tmp_path / "0"), str(tmp_path / "1")])
     assert "--data" in capsys.readouterr().err
+    main(["train", "--backbone", str(backbone_folder("bert")), "--data", str(data), "--folds", "2",
+          "--output", str(tmp_path / "folds"), "--epochs", "1"])  # fmt: skip
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path / "0"), str(tmp_path / "folds")])
+    assert "folds' was trained on all rows and measured by cross-validation" in capsys.readouterr().err
     main(["compare", str(tmp_path / "0"), str(tmp_path / "1"), "--data", str(data)])
     assert "60 rows of" in capsys.readouterr().out

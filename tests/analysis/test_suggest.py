@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
@@ -113,6 +114,17 @@ def test_argilla_records_have_its_keys(backbone, trained) -> None:
     (number,) = ptune.suggest(ptune.load(trained("stars", 1)), ["good"], 1)
     assert isinstance(argilla_record(number, REGRESSION)["suggestions"]["label"]["value"], str)
     assert label_studio_task(number, REGRESSION)["predictions"][0]["result"][0]["type"] == "number"
+
+
+def test_cells_without_a_number_are_null(classifier, tmp_path) -> None:
+    found = [replace(row, cells={"x": float("nan")}) for row in ptune.suggest(classifier, ["a good film"], 1)]
+    write_for_labelling(found, tmp_path / "tasks.json", "label-studio", SINGLE)
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(name)
+
+    tasks = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"), parse_constant=no_constant)
+    assert tasks[0]["data"]["x"] is None
 
 
 def test_a_table_has_a_column_to_fill_in(classifier, texts, tmp_path) -> None:

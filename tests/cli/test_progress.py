@@ -127,3 +127,13 @@ def test_predict_says_how_far_it_is(backbone, tmp_path: Path, monkeypatch, capsy
         ["predict", str(tmp_path / "adapter"), "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "o.csv")]
     )
     assert "ptune: 150 of 300 rows, 50%, " in capsys.readouterr().err
+
+
+def test_evaluate_says_how_far_it_is(backbone, tmp_path: Path, monkeypatch, capsys) -> None:
+    TextClassifier.around(PromptClassifier(backbone("bert"), PromptConfig(), ["a", "b"])).save(tmp_path / "adapter")
+    (tmp_path / "in.csv").write_text("text,label\n" + "good film,a\nbad film,b\n" * 1000)
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    main(["evaluate", str(tmp_path / "adapter"), "--data", str(tmp_path / "in.csv")])
+    err = capsys.readouterr().err
+    assert re.search(r"^ptune: [\d,]+ of 2,000 rows, \d+%, \d+ s left$", err, re.MULTILINE)
+    assert "ptune: 2,000 of 2,000 rows, 100%, " in err

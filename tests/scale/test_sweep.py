@@ -143,6 +143,7 @@ def test_a_settings_file_without_the_section_or_the_data_is_named(settings_file,
         ("backbone: b\ndata: d\noutput: o\n", "there is no section 'sweep'; add one, such as"),
         ("backbone: b\nsweep: {space: {lr: [0.1]}}\n", "missing data and output"),
         ("backbone: b\ndata: d\noutput: s3://b/o\nsweep: {space: {lr: [0.1]}}\n", "a sweep needs a folder on disk"),
+        ("workers: 7\nray-address: head:1\nsweep: {}\n", "give --ray-address and --workers there"),
         ("backbone: b\nsweep: {space: {lr: [0.1]}}\nepoch: 1\n", "unknown key 'epoch', did you mean 'epochs'"),
     ):
         path.write_text(content)

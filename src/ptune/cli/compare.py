@@ -73,6 +73,12 @@ def compare(
 
         check_page(html)
     if data is None:
+        for run, file in zip(runs, files, strict=True):
+            if split == "validation" and (file.record.training or {}).get("folds"):
+                raise ConfigError(
+                    f"'{run}' was trained on all rows and measured by cross-validation, so it has seen the validation "
+                    "rows; name rows that no run has seen with --data"
+                )
         found = _recorded_data([as_place(run) for run in runs], split)
     else:
         source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}

@@ -21,6 +21,7 @@ from ptune.cli.options import (
     Threshold,
 )
 from ptune.cli.peft_task import read_with_task
+from ptune.cli.progress import rows_progress
 from ptune.cli.report import write
 from ptune.cli.terminal import Terminal, type_and_device
 from ptune.errors import DataError
@@ -119,7 +120,9 @@ def evaluate(
     if threshold is not None:
         classifier = classifier.with_threshold(threshold)
     terminal.say(rows.notes[0])
-    logits = classifier.split_logits(rows.split(split), batch_size)
+    measured = rows.split(split)
+    with rows_progress(lambda: len(measured), bar=True) as on_rows:
+        logits = classifier.split_logits(measured, batch_size, on_rows)
     evaluation = evaluate(classifier, rows, split, logits=logits)
     shown = [name for name in evaluation.metrics if not rows.metrics or name in (*rows.metrics, *_ALWAYS)]
     compared: dict[str, Any] = {}

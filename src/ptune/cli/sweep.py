@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,20 +19,24 @@ from ptune.cli.options import (
     DataOptions,
     Json,
     PromptOptions,
+    Target,
     TrainOptions,
     Workers,
 )
 from ptune.cli.recorded import options_of, write_options
+from ptune.cli.spelling import option
 from ptune.cli.sweep_table import describe_values, show_trials
 from ptune.cli.terminal import Terminal
 from ptune.cli.train import load
 from ptune.errors import ConfigError
-from ptune.places import is_url
+from ptune.places import Place, is_url
 
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
     from ptune.scale.sweep_settings import SweepSettings
     from ptune.scale.sweep_trials import Task, Trial
+
+logger = logging.getLogger(__name__)
 
 
 class SweepCluster(ClusterOptions):
@@ -45,7 +50,7 @@ class SweepCluster(ClusterOptions):
 
 
 def sweep(
-    config: Path,
+    config: Target,
     /,
     *,
     output: Path | None = None,
@@ -160,7 +165,7 @@ def _summary(trials: Sequence[Trial], best: Trial, metric: str, seconds: float) 
 
 
 @contextmanager
-def _hint(terminal: Terminal, config: Path) -> Iterator[None]:
+def _hint(terminal: Terminal, config: Place) -> Iterator[None]:
     """Say how to go on if Ctrl-C ends the sweep."""
     try:
         yield
@@ -210,7 +215,7 @@ class _Plan:
         self.options = options_of(self.backbone, self.data, "none", True, models)
 
     @classmethod
-    def read(cls, path: Path, output: Path | None, trials: int | None) -> _Plan:
+    def read(cls, path: Place, output: Path | None, trials: int | None) -> _Plan:
         """Return the plan in a settings file.
 
         Args:
@@ -230,6 +235,15 @@ class _Plan:
                 "{lr: {log-uniform: [1e-3, 1e-1]}}}"
             )
         options = {name.replace("-", "_"): value for name, value in values.items()}
+        elsewhere = [option(name) for name in ("scale", "ray_address", "workers") if name in options]
+        if elsewhere:
+            raise ConfigError(
+                f"{where}where a sweep runs is named on its command line; give {' and '.join(elsewhere)} there, and "
+                "leave them out of the file"
+            )
+        unused = [name for name in ("report", "report_to", "json") if options.get(name)]
+        if unused:
+            logger.warning("%sa sweep ignores %s", where, " and ".join(unused))
         missing = [name for name in ("backbone", "data") if name not in options]
         if output is None and "output" not in options:
             missing.append("output")

@@ -43,7 +43,9 @@ class Terminal:
     def answer(self, content: Mapping[str, Any]) -> None:
         """Print the result as one line of JSON, if `as_json` is set."""
         if self.as_json and not self.silent:
-            print(printable(json.dumps(content, ensure_ascii=False, default=str)), flush=True)
+            from ptune.data.writers import with_nulls
+
+            print(printable(json.dumps(with_nulls(dict(content)), ensure_ascii=False, default=str)), flush=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Print rows as a table for people, with the first column aligned left and the others right."""

@@ -80,19 +80,19 @@ def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
         try:
             line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
         except ValueError:
-            line = json.dumps(_with_nulls(row), ensure_ascii=False, default=str)
+            line = json.dumps(with_nulls(row), ensure_ascii=False, default=str)
         try:
             file.write(printable(line) + "\n")
         except UnicodeEncodeError:
             file.write(json.dumps(json.loads(line)) + "\n")
 
 
-def _with_nulls(value: Any) -> Any:
+def with_nulls(value: Any) -> Any:
     """Return a JSON value with None for every NaN and infinity."""
     if isinstance(value, dict):
-        return {key: _with_nulls(item) for key, item in value.items()}
+        return {key: with_nulls(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_with_nulls(item) for item in value]
+        return [with_nulls(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -31,7 +31,7 @@ from ptune.data.texts import unzip
 from ptune.errors import AdapterError, ConfigError
 from ptune.hub import MESSAGE
 from ptune.inference.answers import PREDICTION_KEYS, Prediction, answers, probabilities
-from ptune.inference.engine import run_logits, run_model
+from ptune.inference.engine import OnRows, run_logits, run_model
 from ptune.inference.file_rows import FileRows, OnEmpty
 from ptune.model.backbone import Backbone
 from ptune.model.config import Precision
@@ -150,19 +150,26 @@ class TextClassifier:
         check_pairs(pairs is not None, self.task.columns)
         return self.encoder.encode(texts, pairs)
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int | None = None) -> Tensor:
+    def logits(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        on_rows: OnRows | None = None,
+    ) -> Tensor:
         """Return the logits [N, C] of texts, in their order. Logs how many texts were cut.
 
-        Arguments and errors are those of `encode`. Default `batch_size`: as many rows as suit the device.
+        Arguments and errors are those of `encode`. Default `batch_size`: as many rows as suit the device. `on_rows` is
+        called with the number of rows that are done.
         """
         encoded = self.encode(texts, pairs)
-        logits = run_logits(self.model, encoded, self.pad_id, batch_size)
+        logits = run_logits(self.model, encoded, self.pad_id, batch_size, on_rows)
         warn_of_cuts(sum(row.cut for row in encoded), len(encoded), self.encoder.max_length)
         return logits
 
-    def split_logits(self, split: Split, batch_size: int | None = None) -> Tensor:
+    def split_logits(self, split: Split, batch_size: int | None = None, on_rows: OnRows | None = None) -> Tensor:
         """Return the logits [N, C] of a split's rows, see `logits`."""
-        return self.logits(split.texts, split.pairs, batch_size)
+        return self.logits(split.texts, split.pairs, batch_size, on_rows)
 
     def predict(self, texts: Any, batch_size: int | None = None) -> list[Prediction]:
         """Return one prediction per text or (text, pair); see `ptune.inference.answers.Prediction` for the keys.

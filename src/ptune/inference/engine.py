@@ -6,7 +6,7 @@ Validation during training, evaluation, prediction and calls that mix several cl
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,7 @@ CPU_TOKENS, GPU_TOKENS = 1536, 16_384
 
 
 Classifier = PromptClassifier | PooledVectors | Folded
+OnRows = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,18 @@ class Outcome:
     most_tokens: int | None
 
 
-def run_logits(model: Model, encoded: Sequence[Encoded], pad_id: int, batch_size: int | None = None) -> Tensor:
+def run_logits(
+    model: Model,
+    encoded: Sequence[Encoded],
+    pad_id: int,
+    batch_size: int | None = None,
+    on_rows: OnRows | None = None,
+) -> Tensor:
     """Return the logits [N, C] of encoded rows, on the CPU, in the rows' order. An ensemble's members are combined.
 
     Arguments and errors are those of `compute_logits`.
     """
-    return run_model(model, encoded, pad_id, batch_size)[0]
+    return run_model(model, encoded, pad_id, batch_size, on_rows=on_rows)[0]
 
 
 def run_model(
@@ -59,6 +66,7 @@ def run_model(
     pad_id: int,
     batch_size: int | None = None,
     most_tokens: int | None = None,
+    on_rows: OnRows | None = None,
 ) -> tuple[Tensor, int | None]:
     """Return the logits [N, C] of encoded rows, and the bound on tokens to use for the next call.
 
@@ -66,7 +74,8 @@ def run_model(
     """
     members = members_of(model)
     wanted = [(row, member) for row in range(len(encoded)) for member in range(len(members))]
-    outcome = compute_logits(members, encoded, wanted, pad_id, batch_size, most_tokens)
+    of_each = None if on_rows is None else lambda done: on_rows(done // len(members))
+    outcome = compute_logits(members, encoded, wanted, pad_id, batch_size, most_tokens, of_each)
     logits = combine(torch.stack(outcome.logits), model.problem_type)
     return check_finite(logits, model.backbone), outcome.most_tokens
 
@@ -96,6 +105,7 @@ def compute_logits(
     pad_id: int,
     batch_size: int | None = None,
     most_tokens: int | None = None,
+    on_rows: OnRows | None = None,
 ) -> Outcome:
     """Compute the logits of rows, each with one classifier or with several.
 
@@ -109,6 +119,7 @@ def compute_logits(
         pad_id: id of the padding token. Any token will do, as padding is masked.
         batch_size: rows per forward pass. None: as many as suit the device, or fewer if it lacks memory for them.
         most_tokens: bound on the tokens per forward pass, from an earlier call. None: what suits the device.
+        on_rows: called after each batch with the number of pairs that are done.
 
     Raises:
         ConfigError: the device lacks memory for `batch_size` rows, or for a single row.
@@ -122,7 +133,7 @@ def compute_logits(
     while True:
         tokens = most_tokens or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
         try:
-            return Outcome(job.run(batch_size, tokens), most_tokens)
+            return Outcome(job.run(batch_size, tokens, on_rows), most_tokens)
         except _NoMemoryError as error:
             rows, longest = error.rows, error.longest
         if batch_size or rows == 1 or classifiers[0].backbone.shards is not None:  # other processes are in that pass
@@ -172,12 +183,13 @@ class _Job:
         self.pad_id = pad_id
         self.backbone = classifiers[0].backbone
 
-    def run(self, batch_size: int | None, tokens: int) -> list[Tensor]:
+    def run(self, batch_size: int | None, tokens: int, on_rows: OnRows | None = None) -> list[Tensor]:
         """Return the logits [N_i, C_i] of each classifier's rows, on the CPU.
 
         Args:
             batch_size: rows per forward pass; None: see `tokens`.
             tokens: most tokens per forward pass; ignored if `batch_size` is given.
+            on_rows: see `compute_logits`.
 
         Raises:
             _NoMemoryError: the device has no memory for a batch.
@@ -185,11 +197,15 @@ class _Job:
         batch: list[tuple[int, int]] = [self.wanted[0]]
         results: dict[int, list[Tensor]] = defaultdict(list)
         running: deque[Pending[dict[int, Tensor]]] = deque()
-        batches = []
+        batches, done = [], 0
 
         def collect_oldest() -> None:
+            nonlocal done
             for number, logits in running.popleft().result().items():
                 results[number].append(logits.float())
+                done += len(logits)
+            if on_rows is not None:
+                on_rows(done)
 
         try:
             with memory_errors():

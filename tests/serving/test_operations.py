@@ -16,15 +16,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from uvicorn.supervisors import Multiprocess
 
+from ptune.cli.serve_workers import Workers
 from ptune.errors import ConfigError
 from ptune.serving.app import SETTINGS_VARIABLE, check_reach, create_app, from_environment
 from ptune.serving.keys import Keys
 from ptune.serving.logs import JsonFormat, TextFormat
 from ptune.serving.metrics import OTHER, Metrics
+from ptune.serving.telemetry import UNTRACED
 from tests.serving.conftest import ADMIN, USER, Client, running, settings_of, wait_for
 
 BODY = {"inputs": "a good film"}
@@ -63,6 +67,8 @@ def test_requests_need_a_key(keyed) -> None:
 
 def test_a_key_may_use_its_adapters_alone(keyed) -> None:
     client = Client(keyed.port, "films-key-of-16-characters")
+    assert client("GET", "/metrics")[0] == 403  # they name adapters
+    assert "ptune_ready" in Client(keyed.port, USER)("GET", "/metrics")[1]
     assert client.post("/adapters/reviews/predict", BODY)
     assert [adapter["name"] for adapter in client.get("/adapters")["adapters"]] == ["reviews"]
     assert [model["id"] for model in client.get("/v1/models")["data"]] == ["reviews"]
@@ -79,6 +85,41 @@ def test_a_key_may_use_its_adapters_alone(keyed) -> None:
         assert denied[0] == 404
         assert "'spam'" in json.dumps(denied[1])  # the same as for a name that does not exist
     assert client("POST", "/predict", BODY, X_Adapter="spam")[0] == 404
+
+
+def test_the_default_adapter_is_shown_to_those_who_may_use_it(adapters, tmp_path) -> None:
+    path = tmp_path / "keys.yaml"
+    keys = [{"name": name, "key": f"{name}-key-of-16-characters", "adapters": [name]} for name in ("reviews", "spam")]
+    path.write_text(yaml.safe_dump({"keys": keys}), encoding="utf-8")
+    settings = settings_of(f"reviews={adapters / 'reviews'}", api_keys_file=path)
+    with running(settings) as server:
+        found = [Client(server.port, key["key"]).get("/adapters")["default"] for key in keys]
+    assert found == ["reviews", None]
+
+
+def test_probes_alone_are_not_traced() -> None:
+    http = pytest.importorskip("opentelemetry.util.http")
+    excluded = http.parse_excluded_urls(UNTRACED)
+    address = "http://127.0.0.1:8080"
+    for path in ("/health", "/ready", "/ping", "/metrics", "/v2/health/live"):
+        assert excluded.url_disabled(f"{address}{path}")
+    for path in ("/adapters/shopping/predict", "/adapters/healthcare", "/v2/models/already-seen/infer", "/predict"):
+        assert not excluded.url_disabled(f"{address}{path}")
+
+
+def test_the_gauges_of_a_worker_that_died_are_dropped(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for name in ("gauge_livesum_11.db", "gauge_livesum_12.db"):
+        (tmp_path / name).touch()
+
+    def replace(self: Workers) -> None:
+        self.processes[0] = SimpleNamespace(pid=13)
+
+    monkeypatch.setattr(Multiprocess, "keep_subprocess_alive", replace)
+    workers = object.__new__(Workers)
+    workers.processes = [SimpleNamespace(pid=11), SimpleNamespace(pid=12)]
+    workers.keep_subprocess_alive()
+    assert [path.name for path in tmp_path.iterdir()] == ["gauge_livesum_12.db"]
 
 
 def test_keys_are_compared_in_constant_time(adapters, monkeypatch) -> None:
@@ -131,6 +172,7 @@ def test_large_requests_are_refused(strict) -> None:
     status, content = strict("POST", "/predict", b" " * 1001)
     assert (status, content["error_type"]) == (413, "Validation")
     assert strict("POST", "/", {"inputs": ["bad"] * 9})[0] == 413
+    assert strict("POST", "/vertex", {"instances": [{"inputs": "bad"}] * 9})[0] == 413
     assert strict("POST", "/", {"inputs": ["bad bad bad bad bad bad"] * 6})[0] == 413
     assert strict("POST", "/predict", {"inputs": "bad " * 30})[0] == 422
     assert strict("POST", "/predict", {"inputs": "bad " * 30, "truncate": True})[0] == 200
@@ -302,23 +344,20 @@ def test_the_server_is_ready_after_its_warm_up(adapters) -> None:
     app = create_app(settings_of(f"reviews={adapters / 'reviews'}"))
     service = app.state.service
     gate, warm_up = threading.Event(), service.warm_up
+    before: list[bool] = []
 
     async def slow() -> None:
+        before.append(service.takes_requests)
         await asyncio.to_thread(gate.wait, 10)
+        before.append(service.takes_requests)
         await warm_up()
 
     service.warm_up = slow
-    result: list[object] = []
-
-    def probe() -> None:
-        time.sleep(0.3)
-        result.append(True)
-
-    threading.Thread(target=probe).start()
-    opener = threading.Thread(target=lambda: (wait_for(lambda: bool(result)), gate.set()))
+    opener = threading.Thread(target=lambda: (wait_for(lambda: bool(before)), gate.set()))
     opener.start()
     with running(settings_of(f"reviews={adapters / 'reviews'}"), app) as client:
         assert client("GET", "/health")[0] == 200
+        assert before == [False, False]
         service.ready = False
         assert [client("GET", path)[0] for path in ("/health", "/ready", "/v2/health/ready")] == [503] * 3
         assert client("GET", "/v2/health/live")[0] == 200

@@ -54,6 +54,12 @@ def test_text_embeddings_inference(server) -> None:
     raw = server.post("/predict", {"inputs": "bad", "raw_scores": True})
     assert [item["label"] for item in raw] == [item["label"] for item in flat]
     assert server.post("/vertex", {"instances": [{"inputs": "bad"}]})["predictions"][0] == close(flat)
+    batch = {"inputs": [["good"], ["bad"]], "truncate": True}
+    instances = [{"inputs": "bad"}, batch, {"inputs": "bad", "raw_scores": True}]
+    first, second, third = server.post("/vertex", {"instances": instances})["predictions"]
+    assert (first, second[1], third) == (close(flat), close(flat), close(raw))
+    assert server.post("/vertex", {"instances": []}) == {"predictions": []}
+    assert server("POST", "/vertex", {"instances": []}, X_Adapter="nope")[0] == 404
     assert server.post("/predict", {"inputs": "bad"}, X_Adapter="spam")[0]["label"] in ("ham", "spam")
     info = server.get("/adapters/topics/info")
     assert info["model_id"] == "topics"

@@ -166,15 +166,16 @@ def _compare_types(
     backbone: Backbone,
     same_rows: bool,
 ) -> None:
-    """Say so if training measured the same rows in another number type, with other results.
+    """Say so if training used another number type, with its results if they differ on the same rows.
 
     Args:
         same_rows: whether the rows seem to be the validation rows of the training.
     """
     trained = record.training.get("dtype")
-    if not same_rows or trained is None or trained == backbone.dtype_name:
+    if trained is None or trained == backbone.dtype_name:
         return
-    if metrics.get("count") != record.training.get("validation_rows"):
+    if not same_rows or record.training.get("folds") or metrics.get("count") != record.training.get("validation_rows"):
+        terminal.say(f"this is {type_and_device(backbone)}; the adapter was trained in {trained}")
         return
     differing = [
         f"{name} {_format(name, dict(record.metrics))}"

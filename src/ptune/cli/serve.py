@@ -119,7 +119,10 @@ def _run_workers(settings: ServeSettings) -> None:
     from ptune.serving.protocol import LimitedConfig
 
     check_reach(settings, Keys(settings))
-    names = [entry.name for entry in Catalogue(settings.adapters).look().new]
+    found = Catalogue(settings.adapters).look().new
+    # Backbones are not loaded here, so their names have to do.
+    fitting = [entry for entry in found if entry.file.record.backbone.name in settings.backbone]
+    names = [entry.name for entry in fitting or found]
     options = {"factory": True, "workers": settings.workers, **_server_options(settings)}
     config = LimitedConfig("ptune.serving.app:from_environment", settings.body_timeout, **options)
     listening = _bind(settings)

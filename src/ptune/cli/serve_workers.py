@@ -1,7 +1,10 @@
-"""The processes of `ptune serve --workers`. This module needs uvicorn."""
+"""The processes of `ptune serve --workers`. This module needs uvicorn and prometheus_client."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
 
@@ -16,3 +19,19 @@ class Workers(Multiprocess):
         for listening in self.sockets:
             listening.close()
         super().terminate_all()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace processes that have died."""
+        self._replacing(super().keep_subprocess_alive)
+
+    def restart_all(self) -> None:
+        """Replace all processes, one after the other."""
+        self._replacing(super().restart_all)
+
+    def _replacing(self, replace: Callable[[], None]) -> None:
+        """Call what may replace processes, and drop the gauges of those that are gone."""
+        before = {process.pid for process in self.processes}
+        replace()
+        for pid in before - {process.pid for process in self.processes}:
+            if pid is not None:
+                mark_process_dead(pid)

@@ -59,6 +59,15 @@ class Caller:
         if not self.may_use(adapter):
             raise no_adapter(adapter)
 
+    def check_all(self) -> None:
+        """Check that all adapters may be used.
+
+        Raises:
+            RequestError: they may not (403).
+        """
+        if not self.admin and "*" not in self.adapters:
+            raise RequestError("metrics are about all adapters; use a key that is not for some of them alone", 403)
+
     def check_admin(self) -> None:
         """Check that the catalogue may be changed.
 

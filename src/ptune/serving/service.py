@@ -165,6 +165,19 @@ class Service:
             )
         return self.catalogue[check_name(name)]
 
+    def check_rows(self, rows: int) -> None:
+        """Check that a request has not too many rows.
+
+        Raises:
+            RequestError: it has (413).
+        """
+        if rows > self.settings.max_rows:
+            raise RequestError(
+                f"the request has {rows} rows; at most {self.settings.max_rows} are taken at a time",
+                413,
+                field="inputs",
+            )
+
     async def classify(
         self,
         names: Sequence[str | None],
@@ -190,12 +203,7 @@ class Service:
             PtuneError: an adapter cannot be loaded or computed, or a text cannot be used.
         """
         rows = len(names) * len(texts)
-        if rows > self.settings.max_rows:
-            raise RequestError(
-                f"the request has {rows} rows; at most {self.settings.max_rows} are taken at a time",
-                413,
-                field="inputs",
-            )
+        self.check_rows(rows)
         firsts, seconds_of = unzip(texts)
         for name in names:
             self.entry(name)

@@ -6,6 +6,9 @@ from fastapi import FastAPI
 
 from ptune.errors import ConfigError
 
+# Whole paths of probes, as regular expressions over URLs, separated by commas. Adapters may have such words in names.
+UNTRACED = "^[^/]+//[^/]+/(health|ready|ping|metrics)$,^[^/]+//[^/]+/v2/health/[a-z]+$"
+
 
 def instrument(app: FastAPI) -> None:
     """Let OpenTelemetry trace the requests of an application.
@@ -28,4 +31,4 @@ def instrument(app: FastAPI) -> None:
         provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "ptune"}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         trace.set_tracer_provider(provider)
-    FastAPIInstrumentor.instrument_app(app, excluded_urls="health,ready,ping,metrics")
+    FastAPIInstrumentor.instrument_app(app, excluded_urls=UNTRACED)

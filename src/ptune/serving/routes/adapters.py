@@ -21,12 +21,12 @@ router = APIRouter(tags=["Adapters"])
 async def adapters(request: Request) -> Response:
     """List the adapters that the caller may use."""
     service, caller = service_of(request), caller_of(request)
-    catalogue = service.catalogue
+    catalogue, default = service.catalogue, service.default_adapter
     return JSONResponse(
         {
             "adapters": [describe(service, entry) for name, entry in catalogue.entries.items() if caller.may_use(name)],
-            "default": service.default_adapter,
-            "broken": {name: reason for name, reason in catalogue.broken.items() if caller.may_use(name)},
+            "default": default if default is not None and caller.may_use(default) else None,
+            "broken": {name: reason for name, reason in dict(catalogue.broken).items() if caller.may_use(name)},
         }
     )
 

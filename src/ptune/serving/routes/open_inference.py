@@ -47,8 +47,15 @@ async def model_ready(request: Request, name: str, version: str = VERSION) -> Re
     """Answer 200 if an adapter can be asked, otherwise 503."""
     _check_version(version)
     service = service_of(request)
-    service.catalogue[named(request, None, name)]
-    return JSONResponse({"name": name, "ready": service.ready}, 200 if service.ready else 503)
+    name = named(request, None, name)
+    try:
+        service.catalogue[name]
+        usable = service.ready
+    except RequestError as err:
+        if err.status != 424:
+            raise
+        usable = False  # its files cannot be used
+    return JSONResponse({"name": name, "ready": usable}, 200 if usable else 503)
 
 
 @router.get("/models/{name}", **schemas.V2_MODEL)

@@ -7,17 +7,21 @@ flat list of two texts is: a pair for the first, two texts for the second.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from ptune.data.template import Side
 from ptune.data.texts import Text
 from ptune.errors import RequestError
 from ptune.serving.page import page, wants_page
 from ptune.serving.parsing import cut_side, one_of, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
-from ptune.serving.routes.common import ask, facts_of, named, scored, scores_reply, service_of
+from ptune.serving.routes.common import ask, caller_of, facts_of, named, scored, scores_reply, service_of
 from ptune.serving.service import Answer
 from ptune.version import __version__
 
@@ -30,11 +34,11 @@ async def predict(request: Request, name: str | None = None) -> Response:
     """Classify one text, one pair, or a batch of both."""
     started = time.perf_counter()
     body = await read_object(request)
-    texts, batch = sequences(body.get("inputs"))
+    asked = _Sequences.of(body)
     adapter = named(request, body, name)
-    answer, function = await _predict(request, adapter, texts, body)
-    timings = _timings(request, texts, answer, started)
-    return await scores_reply([answer], lambda: _batch(answer, function, batch), timings)
+    (answer,) = await ask(request, [adapter], asked.texts, "predict", asked.truncate, asked.side)
+    timings = _timings(request, asked.texts, answer, started)
+    return await scores_reply([answer], lambda: _batch(answer, asked.function, asked.batch), timings)
 
 
 @router.post("/vertex", tags=["Text Embeddings Inference"], **schemas.VERTEX)
@@ -45,25 +49,60 @@ async def vertex(request: Request) -> Response:
     if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
         raise wrong("instances", instances, "a list of objects with inputs")
     adapter = named(request, body)
-    found = []
-    for instance in instances:
-        texts, batch = sequences(instance.get("inputs"))
-        found.append((*await _predict(request, adapter, texts, instance), batch))
-    return await scores_reply(
-        [answer for answer, _, _ in found], lambda: {"predictions": [_batch(*instance) for instance in found]}
-    )
+    service_of(request).entry(adapter)  # with no instance, nothing else looks for it
+    asked = [_Sequences.of(instance) for instance in instances]
+    service_of(request).check_rows(sum(len(each.texts) for each in asked))
+    found: list[tuple[Answer, slice, _Sequences] | None] = [None] * len(asked)
+    for way, numbers in _alike(asked).items():  # those that are read in the same way are computed together
+        texts = [text for number in numbers for text in asked[number].texts]
+        (answer,) = await ask(request, [adapter], texts, "predict", *way)
+        start = 0
+        for number in numbers:
+            stop = start + len(asked[number].texts)
+            found[number] = (answer, slice(start, stop), asked[number])
+            start = stop
+
+    def content() -> dict[str, Any]:
+        predictions = []
+        for answer, rows, each in filter(None, found):
+            own = replace(answer, logits=answer.logits[rows], tokens=answer.tokens[rows])
+            predictions.append(_batch(own, each.function, each.batch))
+        return {"predictions": predictions}
+
+    return await scores_reply(list({id(each[0]): each[0] for each in found if each}.values()), content)
 
 
-async def _predict(
-    request: Request, adapter: str, texts: list[Text], body: dict[str, Any]
-) -> tuple[Answer, str | None]:
-    """Return the answer to one body, and the function that gives its scores."""
-    truncate = optional(body, "truncate", bool, "true or false")
-    raw = optional(body, "raw_scores", bool, "true or false", False)
-    if any("" in (text if isinstance(text, tuple) else (text,)) for text in texts):
-        raise RequestError("`inputs` cannot be empty", 422, field="inputs")
-    (answer,) = await ask(request, [adapter], texts, "predict", truncate, cut_side(body))
-    return answer, "none" if raw else None
+@dataclass(frozen=True)
+class _Sequences:
+    """What a body of TEI's protocol asks: texts or pairs, how they are read, and the function that gives the scores."""
+
+    texts: list[Text]
+    batch: bool
+    truncate: bool | None
+    side: Side
+    function: str | None
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> _Sequences:
+        """Return what a body asks.
+
+        Raises:
+            RequestError: a value has another form (400, 422).
+        """
+        texts, batch = sequences(body.get("inputs"))
+        truncate = optional(body, "truncate", bool, "true or false")
+        raw = optional(body, "raw_scores", bool, "true or false", False)
+        if any("" in (text if isinstance(text, tuple) else (text,)) for text in texts):
+            raise RequestError("`inputs` cannot be empty", 422, field="inputs")
+        return cls(texts, batch, truncate, cut_side(body), "none" if raw else None)
+
+
+def _alike(asked: Sequence[_Sequences]) -> dict[tuple[bool | None, Side], list[int]]:
+    """Return the numbers of those that are read in the same way."""
+    groups: dict[tuple[bool | None, Side], list[int]] = defaultdict(list)
+    for number, each in enumerate(asked):
+        groups[each.truncate, each.side].append(number)
+    return groups
 
 
 def _batch(answer: Answer, function: str | None, batch: bool) -> Any:
@@ -192,6 +231,7 @@ async def info(request: Request, name: str | None = None) -> Response:
 
 @router.get("/metrics", tags=["Server"], **schemas.METRICS)
 async def metrics(request: Request) -> Response:
-    """Return metrics in Prometheus' text format."""
+    """Return metrics in Prometheus' text format. They name adapters, so a key for some adapters is not enough."""
+    caller_of(request).check_all()
     text = request.app.state.metrics.text(service_of(request))
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -88,10 +88,12 @@ def accuracies(shares: Sequence[float]) -> Cell:
 
 
 def peft_model(backbone: Any, classes: int, kind: str = "guide") -> torch.nn.Module:
-    """PEFT's model: P_TUNING as the guide has it (20 virtual tokens, MLP of width 128), or PREFIX_TUNING ("prefix")."""
+    """PEFT's model: P_TUNING as the guide has it (20 virtual tokens, MLP of width 128), PREFIX_TUNING ("prefix"), or
+    LoRA of rank 8 on queries and values ("lora")."""
     import warnings
 
-    from peft import PrefixTuningConfig, PromptEncoderConfig, get_peft_model
+    from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, get_peft_model
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
 
@@ -108,6 +110,13 @@ def peft_model(backbone: Any, classes: int, kind: str = "guide") -> torch.nn.Mod
     configs = {
         "guide": PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=20, encoder_hidden_size=128),
         "prefix": PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=20),
+        "lora": LoraConfig(
+            task_type="SEQ_CLS",
+            r=8,
+            lora_alpha=16,
+            lora_dropout=0.1,
+            target_modules=TARGETS.get(base.config.model_type, ["q", "v"]),  # MPNet has these names
+        ),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

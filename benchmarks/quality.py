@@ -8,6 +8,7 @@ Methods:
              rates; the best on validation is the rate of the other seeds.
     guide    P_TUNING through PEFT as its guide has it: 20 virtual tokens, MLP of width 128, 1e-3, batch 32, 2 epochs
     prefix   PREFIX_TUNING through PEFT: 20 virtual tokens, 1e-2, batch 32, 10 epochs
+    lora     LoRA through PEFT: rank 8 on queries and values, alpha 16, dropout 0.1, 5e-4, batch 32, 10 epochs
     default  ptune, nothing chosen
     ensemble ptune, --seeds 5 --ensemble; seed S stands for the seeds from 5 * S on
     p-tuning, prompt-tuning, deep   ptune with that method, the rest by default
@@ -50,7 +51,7 @@ from ptune.inference.engine import run_logits
 
 FULL_RATES = (5e-5, 1e-4, 2e-4)
 PTUNE = ("default", "ensemble", "deep", "p-tuning", "prompt-tuning")
-METHODS = ("full", "guide", "prefix", *PTUNE)
+METHODS = ("full", "guide", "prefix", "lora", *PTUNE)
 
 
 @dataclass
@@ -178,6 +179,9 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
     elif cell["method"] == "prefix":
         torch.manual_seed(seed)
         done = _train_peer(_peft(task, "prefix"), task, seed, Recipe(1e-2, epochs=10))
+    elif cell["method"] == "lora":
+        torch.manual_seed(seed)
+        done = _train_peer(_peft(task, "lora"), task, seed, Recipe(5e-4, epochs=10))
     else:
         done = _ptune(task, cell["method"], seed)
     where = facts()

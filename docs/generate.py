@@ -33,6 +33,7 @@ METHODS = {
     "full": "full fine-tuning",
     "guide": "PEFT, the guide's recipe",
     "prefix": "PEFT, prefix tuning",
+    "lora": "PEFT, LoRA of rank 8",
     "p-tuning": "ptune, `p-tuning`",
     "default": "**ptune, defaults**",
     "ensemble": "ptune, `--seeds 5 --ensemble`",
@@ -41,6 +42,7 @@ METHODS_ZH = {
     "full": "全量微调",
     "guide": "PEFT，按指南的做法",
     "prefix": "PEFT，prefix tuning",
+    "lora": "PEFT，秩为 8 的 LoRA",
     "p-tuning": "ptune，`p-tuning`",
     "default": "**ptune，默认设置**",
     "ensemble": "ptune，`--seeds 5 --ensemble`",
@@ -114,6 +116,13 @@ def sizing_tables() -> str:
         ),
         "",
         "PEFT calls `set_adapter` for each request, in one process and without HTTP.",
+        "",
+        "| the same adapters served by | requests per second | memory |",
+        "|---|---|---|",
+        *(
+            _row((name, f"{cell['requests_per_second']:.0f}", f"{cell['mb']:,} MB"))
+            for name, cell in tables["processes"].items()
+        ),
         "",
         "| one text through 50 adapters | time | times one call |",
         "|---|---|---|",

@@ -221,5 +221,12 @@ def test_the_trainer_distributes_a_classifier(places, tmp_path) -> None:
     for count in (1, 2):
         output, batch = str(tmp_path / str(count)), str(12 // count)
         _finish(_launch(count, [places[1], places[3], output, batch], [str(script)]))
-    one, two = (ptune.load(tmp_path / str(count), dtype="float32").predict("a good film")[0] for count in (1, 2))
+    output = str(tmp_path / "accelerate")
+    options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, str(script), places[1], places[3]]
+    subprocess.run([*command, output, "6"], check=True, capture_output=True, timeout=180)
+    one, two, three = (
+        ptune.load(tmp_path / name, dtype="float32").predict("a good film")[0] for name in ("1", "2", "accelerate")
+    )
     assert one["score"] == pytest.approx(two["score"], abs=1e-4)
+    assert three["score"] == pytest.approx(two["score"], abs=1e-4)

@@ -97,7 +97,11 @@ def test_an_adapter_goes_to_peft_with_the_same_logits(backbone, backbone_folder,
         "the backbone's fingerprint",
     ]
     names = sorted(path.name for path in (tmp_path / "for-peft").iterdir())
-    assert names == ["adapter_config.json", "adapter_model.safetensors"]
+    assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    notes = (tmp_path / "for-peft" / "README.md").read_text(encoding="utf-8")
+    assert 'PeftModel.from_pretrained(model, "for-peft")' in notes
+    assert "Divide logits by 1.5 before the softmax" in notes
+    assert "| 1 | " in notes
     base = AutoModelForSequenceClassification.from_pretrained(backbone_folder("roberta"), num_labels=2)
     theirs = PeftModel.from_pretrained(base, tmp_path / "for-peft").eval()
     ours = ptune.load(adapter, backbone("roberta"))

@@ -63,6 +63,19 @@ def write_card(file: AdapterFile, repository: str) -> str:
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n".join(sections)))
 
 
+def write_peft_notes(file: AdapterFile, name: str) -> str:
+    """Return how to use an adapter that was exported for PEFT, as Markdown.
+
+    Args:
+        file: the adapter.
+        name: of the folder that it is exported to.
+    """
+    record = file.record
+    backbone = _public_name(record.backbone, _locate_backbone(record.backbone))
+    title = f"# {name}\n\nA prompt for `{backbone}`, trained and exported by ptune. The files are PEFT's.\n"
+    return "\n".join([title, _use_in_peft(record, name, backbone), _labels(record)])
+
+
 def _locate_backbone(note: BackboneNote) -> Location | None:
     """Return where the backbone is, or None if the adapter does not say or the backbone is gone."""
     try:
@@ -166,7 +179,7 @@ ptune predict {repository}{option} {options}
 def _use_in_peft(record: Record, repository: str, backbone: str) -> str:
     template = " Put the texts into the template below yourself." if record.prompt.template else ""
     temperature = f" Divide logits by {record.temperature:.4g} before the softmax." if record.temperature != 1 else ""
-    return f"""PEFT can load it too.{template}{temperature}
+    return f"""PEFT can load it.{template}{temperature}
 
 ```python
 from peft import PeftModel

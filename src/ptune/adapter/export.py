@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ptune.adapter.card import CARD_FILE, write_peft_notes
 from ptune.adapter.folder import AdapterFile
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_FILE
 from ptune.adapter.peft_reasons import describe_reasons, not_carried, why_not_peft
@@ -22,7 +23,7 @@ def copy_adapter(file: AdapterFile, folder: Place) -> None:
 
 
 def export_to_peft(file: AdapterFile, folder: Place) -> list[str]:
-    """Write the two files that PEFT reads.
+    """Write the two files that PEFT reads, and a README with the labels and lines that load them, if there is none.
 
     Returns:
         A sentence for each thing that they cannot carry.
@@ -34,5 +35,7 @@ def export_to_peft(file: AdapterFile, folder: Place) -> list[str]:
     if not file.peft:
         raise AdapterError(f"PEFT cannot load adapter '{file.folder}': {describe_reasons(why_not_peft(file))}")
     contents = {name: (file.folder / name).read_bytes() for name in (WEIGHTS_FILE, PEFT_FILE)}
+    if not (folder / CARD_FILE).exists():
+        contents[CARD_FILE] = write_peft_notes(file, folder.name).encode()
     write_files(folder, contents, remove=[RECORD_FILE])
     return not_carried(file)

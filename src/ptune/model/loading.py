@@ -372,6 +372,14 @@ def multiplies_bfloat16() -> bool:
     return has_amx() or _capable("avx512_bf16")
 
 
+def adds_int8_exactly() -> bool:
+    """Return whether the CPU has instructions (VNNI) that add products of int8 in 32 bits.
+
+    Without them products of two pairs are added in 16 bits, which are too few for large ones.
+    """
+    return any(map(_capable, ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "arm_i8mm")))
+
+
 def _capable(feature: str) -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get(feature))

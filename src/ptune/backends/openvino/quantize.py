@@ -4,6 +4,8 @@ With AMX, the layers that bring the feed-forward networks back to the model's
 width stay in floating point as well: their inputs have few large values and many
 small ones, and they are as fast in bfloat16 there.
 
+Without VNNI, sums of two products have 16 bits, so weights use half of the range of int8.
+
 Weights have one scale per output, and activations have one range per layer. The
 ranges are measured on random tokens with prompts of random tokens, so a graph
 depends neither on data nor on an adapter (docs/log.md says what that costs).
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from ptune.backends.export import Variant, input_names, require
 from ptune.model.backbone import Backbone
-from ptune.model.loading import has_amx
+from ptune.model.loading import adds_int8_exactly, has_amx
 from ptune.model.tokenizer import tokenizer_of
 
 # Calibration inputs: number of rows, shortest and longest text in tokens; number of prompts and their length.
@@ -52,6 +54,7 @@ def quantize_graph(graph: Any, backbone: Backbone, variant: Variant) -> Any:
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=_unquantized(graph)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=None if adds_int8_exactly() else nncf.OverflowFix.ENABLE,
                 disable_bias_correction=True,
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),  # off
             ),

@@ -21,7 +21,7 @@ from ptune.atomic import make_folder
 from ptune.backends.export import Variant, require
 from ptune.cache import cache_folder
 from ptune.model.backbone import Backbone
-from ptune.model.loading import has_amx
+from ptune.model.loading import adds_int8_exactly, has_amx
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class GraphStore:
         """
         config = self.backbone.config.to_json_string(use_diff=False)
         versions = [f"{library} {version(library)}" for library in _LIBRARIES[self.kind]]
-        digest = hashlib.sha256("\n".join([config, *versions, f"amx {has_amx()}"]).encode())
+        digest = hashlib.sha256("\n".join([config, *versions, f"amx {has_amx()}, vnni {adds_int8_exactly()}"]).encode())
         for module in SOURCES:
             digest.update(Path(import_module(module).__file__ or "").read_bytes())
         for name, tensor in self.backbone.base.state_dict().items():

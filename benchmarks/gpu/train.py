@@ -89,7 +89,7 @@ def measure(path: Path, device: torch.device, options: argparse.Namespace) -> No
         "facts": facts(),
         "model": options.model,
         "short": options.short,
-        "peak_tflops": round(peak_tflops(device, size), 2),
+        "peak_tflops": float(f"{peak_tflops(device, size):.3g}"),
         "copy_gb_per_second": round(copied_gigabytes(device, size**2), 1),
         "table": {},
         "profiles": {},

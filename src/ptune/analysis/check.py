@@ -109,9 +109,9 @@ def check_data(
     read = partial(read_rows, source, text=text, text_pair=text_pair, label=label, trained=trained, revision=revision)
     rows = read(problem_type=problem_type, label_separator=label_separator)
     if classifier is not None and not rows.labelled and any(row.problem and not row.lacking for row in rows.all):
-        from ptune.analysis.model_checks import check_task
+        from ptune.analysis.model_checks import check_same_task
 
-        check_task(read(), classifier)  # raises an error if they are for something else
+        check_same_task(read(), classifier)  # raises an error if they are for something else
     findings = check_rows(rows, ignore)
     if classifier is not None or backbone is not None:
         from ptune.analysis.model_checks import check_lengths, check_with_classifier

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from ptune.analysis.suggest import Suggestion
 from ptune.atomic import written_file
 from ptune.data.columns import kept_names
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
-from ptune.data.writers import check_output, open_writer, with_nulls
+from ptune.data.writers import check_output, open_writer, to_json
 from ptune.errors import ConfigError
 from ptune.places import Place
 
@@ -64,7 +63,7 @@ def write_for_labelling(suggestions: Sequence[Suggestion], path: Place, form: Fo
     make = label_studio_task if form == "label-studio" else argilla_record
     content = [make(suggestion, problem_type) for suggestion in suggestions]
     with written_file(path) as file:
-        file.write(json.dumps(with_nulls(content), ensure_ascii=True, indent=2, default=str) + "\n")  # type: ignore[call-overload]
+        file.write(to_json(content, ensure_ascii=True, indent=2) + "\n")  # type: ignore[call-overload]
 
 
 def label_studio_task(suggestion: Suggestion, problem_type: ProblemType) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def check_with_classifier(rows: Rows, classifier: TextClassifier, ignore: Collec
         DataError: the extra `check` is not installed.
     """
     check_pairs(rows.columns.text_pair is not None, classifier.task.columns, f"data '{rows.source}', {rows.columns}: ")
-    check_task(rows, classifier)
+    check_same_task(rows, classifier)
     if not rows.usable:
         return []
     vectors = unit_vectors(classifier, *_texts(rows.usable))
@@ -83,7 +83,7 @@ def check_with_classifier(rows: Rows, classifier: TextClassifier, ignore: Collec
     return found
 
 
-def check_task(rows: Rows, classifier: TextClassifier) -> None:
+def check_same_task(rows: Rows, classifier: TextClassifier) -> None:
     """Check that data are for the task of a classifier.
 
     Raises:

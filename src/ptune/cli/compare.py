@@ -74,7 +74,7 @@ def compare(
         check_page(html)
     if data is None:
         for run, file in zip(runs, files, strict=True):
-            if split == "validation" and (file.record.training or {}).get("folds"):
+            if split == "validation" and file.record.training.get("folds"):
                 raise ConfigError(
                     f"'{run}' was trained on all rows and measured by cross-validation, so it has seen the validation "
                     "rows; name rows that no run has seen with --data"

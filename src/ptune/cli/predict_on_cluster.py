@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ptune.cli.progress import rows_progress
@@ -54,9 +54,10 @@ def predict_on_cluster(
     if PurePath(output.name).suffix.lower() in {*SUFFIXES} - {".parquet"}:
         raise ConfigError(f"output '{output}': with --scale ray this is a folder of Parquet files; give its name")
     source = absolute(source)  # workers run in another folder
-    _check_outside(source, output)
+    folder = output.resolve()
+    _check_outside(source, folder)
     next(read_rows(list_files(source)[0]), None)  # because starting a cluster takes longer
-    files, shards = list_files(source), Shards(output.resolve() if isinstance(output, Path) else output)
+    files, shards = list_files(source), Shards(folder)
     facts = {"text": columns.text, "text_pair": columns.text_pair, "on_empty": on_empty, **_facts(load, files)}
     shards.begin(facts, overwrite)
     finished = frozenset(path.name for path in shards.finished())
@@ -81,7 +82,7 @@ def _check_outside(source: str, output: Place) -> None:
     Raises:
         ConfigError: it is.
     """
-    folder, target = source.rstrip("/"), str(output.resolve() if isinstance(output, Path) else output).rstrip("/")
+    folder, target = source.rstrip("/"), str(output).rstrip("/")
     if target == folder or target.startswith(f"{folder}/"):
         raise ConfigError(f"output '{output}' is inside the input '{source}'; give another folder")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from ptune.cli.options import ClusterOptions
 from ptune.cli.recorded import absolute
@@ -79,7 +78,4 @@ def _absolute(place: str) -> str:
     from ptune.serving.catalogue import split_place
 
     name, path = split_place(place)
-    local = Path(path).expanduser()
-    if not local.exists():
-        return place
-    return f"{name}={local.resolve()}" if name else str(local.resolve())
+    return f"{name}={absolute(path)}" if name else absolute(path)

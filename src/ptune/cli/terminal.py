@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -43,9 +42,9 @@ class Terminal:
     def answer(self, content: Mapping[str, Any]) -> None:
         """Print the result as one line of JSON, if `as_json` is set."""
         if self.as_json and not self.silent:
-            from ptune.data.writers import with_nulls
+            from ptune.data.writers import to_json
 
-            print(printable(json.dumps(with_nulls(dict(content)), ensure_ascii=False, default=str)), flush=True)
+            print(printable(to_json(content)), flush=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Print rows as a table for people, with the first column aligned left and the others right."""

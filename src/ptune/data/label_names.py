@@ -100,11 +100,12 @@ def check_names(train: RawSplit, may_be_joined: bool) -> None:
         parts = [part.strip() for name in joined for part in name.split(separator)]
         alone = {*counts} | {part for part, count in Counter(parts).items() if count > 1}
         if joined and (all(part in alone for part in parts) or all(part.isdigit() for part in parts)):
-            numbers = all(is_decimal_comma(name) or is_number(name) for name in counts)
-            numbers_too = f"if they are numbers with a decimal comma, `problem_type='{REGRESSION}'`, or, " * numbers
+            otherwise = "or, "
+            if all(is_decimal_comma(name) or is_number(name) for name in counts):
+                otherwise = f"if they are numbers with a decimal comma, `problem_type='{REGRESSION}'`, or, "
             raise DataError(
                 f"{train.where}: labels such as '{joined[0]}' look like several labels in a row; set "
-                f"`label_separator='{separator}'` to learn several, {numbers_too or 'or, '}if these are names, "
+                f"`label_separator='{separator}'` to learn several, {otherwise}if these are names, "
                 f"`problem_type='{SINGLE}'`"
             )
 

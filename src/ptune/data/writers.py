@@ -77,22 +77,27 @@ def print_json_lines(rows: Iterable[Row], file: IO[Any]) -> None:
     a terminal, are written as JSON escapes.
     """
     for row in rows:
-        try:
-            line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
-        except ValueError:
-            line = json.dumps(with_nulls(row), ensure_ascii=False, default=str)
+        line = to_json(row)
         try:
             file.write(printable(line) + "\n")
         except UnicodeEncodeError:
             file.write(json.dumps(json.loads(line)) + "\n")
 
 
-def with_nulls(value: Any) -> Any:
+def to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
+    """Return a value as JSON, with null for every NaN and infinity."""
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_with_nulls(value), ensure_ascii=ensure_ascii, indent=indent, default=str)
+
+
+def _with_nulls(value: Any) -> Any:
     """Return a JSON value with None for every NaN and infinity."""
     if isinstance(value, dict):
-        return {key: with_nulls(item) for key, item in value.items()}
+        return {key: _with_nulls(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [with_nulls(item) for item in value]
+        return [_with_nulls(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -46,8 +46,10 @@ def repair(rows: Rows) -> tuple[Rows, dict[str, int]]:
     kept = []
     for row in rows.all:
         if row.problem is not None:
-            counts["missing"] += row.lacking
-            kept += [] if row.lacking else [row]
+            if row.lacking:
+                counts["missing"] += 1
+            else:
+                kept.append(row)
             continue
         new = _with_texts(_with_label(row, spelling, rows), rows)
         counts["label_spellings"] += new.label != row.label

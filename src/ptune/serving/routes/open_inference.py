@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from ptune.data.targets import MULTI, REGRESSION
 from ptune.data.texts import Text
 from ptune.errors import RequestError
+from ptune.serving.bank import Loaded
 from ptune.serving.parsing import optional, read_object, wrong
 from ptune.serving.routes import schemas
 from ptune.serving.routes.common import ask, named, scores_reply, service_of
@@ -67,7 +68,7 @@ async def model(request: Request, name: str, version: str = VERSION) -> Response
     names = [TEXT, PAIR] if adapter.task.columns.get("text_pair") else [TEXT]
     classes = len(adapter.labels)
     outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, classes], "parameters": {"labels": adapter.labels}}]
-    if adapter.problem_type not in (MULTI, REGRESSION):
+    if _has_label(adapter):
         outputs.insert(0, {"name": "label", "datatype": "BYTES", "shape": [-1]})
     return JSONResponse(
         {
@@ -93,8 +94,7 @@ async def infer(request: Request, name: str, version: str = VERSION) -> Response
     texts = _texts(_tensors(body))
     wanted = _wanted(body)
     (answer,) = await ask(request, [adapter], texts, "infer")
-    names = ["scores"] if answer.adapter.problem_type in (MULTI, REGRESSION) else ["label", "scores"]
-    missing = wanted - {*names}
+    missing = wanted - {"scores", *(["label"] if _has_label(answer.adapter) else [])}
     if missing:
         raise RequestError(f"there is no output {sorted(missing)[0]!r:.100}; GET /v2/models/{adapter} lists them", 422)
 
@@ -171,11 +171,16 @@ def _wanted(body: dict[str, Any]) -> set[str]:
     return {output["name"] for output in outputs}
 
 
+def _has_label(adapter: Loaded) -> bool:
+    """Return whether an adapter gives each row one label."""
+    return adapter.problem_type not in (MULTI, REGRESSION)
+
+
 def _outputs(answer: Answer, function: str | None) -> list[dict[str, Any]]:
     scores, labels = answer.scores(function), answer.adapter.labels
     flat = list(chain.from_iterable(scores.tolist()))
     outputs: list[dict[str, Any]] = []
-    if answer.adapter.problem_type not in (MULTI, REGRESSION):
+    if _has_label(answer.adapter):
         best = [labels[index] for index in (scores.argmax(dim=1).tolist() if len(scores) else [])]
         outputs.append({"name": "label", "datatype": "BYTES", "shape": [len(best)], "data": best})
     outputs.append(

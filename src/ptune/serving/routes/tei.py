@@ -52,24 +52,27 @@ async def vertex(request: Request) -> Response:
     service_of(request).entry(adapter)  # with no instance, nothing else looks for it
     asked = [_Sequences.of(instance) for instance in instances]
     service_of(request).check_rows(sum(len(each.texts) for each in asked))
-    found: list[tuple[Answer, slice, _Sequences] | None] = [None] * len(asked)
+    answers: list[Answer] = []
+    places: dict[int, tuple[Answer, slice]] = {}
     for way, numbers in _alike(asked).items():  # those that are read in the same way are computed together
         texts = [text for number in numbers for text in asked[number].texts]
         (answer,) = await ask(request, [adapter], texts, "predict", *way)
+        answers.append(answer)
         start = 0
         for number in numbers:
             stop = start + len(asked[number].texts)
-            found[number] = (answer, slice(start, stop), asked[number])
+            places[number] = (answer, slice(start, stop))
             start = stop
 
     def content() -> dict[str, Any]:
         predictions = []
-        for answer, rows, each in filter(None, found):
+        for number, each in enumerate(asked):
+            answer, rows = places[number]
             own = replace(answer, logits=answer.logits[rows], tokens=answer.tokens[rows])
             predictions.append(_batch(own, each.function, each.batch))
         return {"predictions": predictions}
 
-    return await scores_reply(list({id(each[0]): each[0] for each in found if each}.values()), content)
+    return await scores_reply(answers, content)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptune.cli import main, progress
-from ptune.cli.progress import Progress, rows_progress, training_progress
+from ptune.cli.progress import Progress, folds_progress, rows_progress, training_progress
 from ptune.inference.classifier import TextClassifier
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
@@ -43,6 +43,20 @@ def test_training_counts_all_epochs_and_says_the_time_left(clock, capsys) -> Non
             on_step(step % 20 + 1, 20, step // 20 + 1, 0.5)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["ptune: epoch 2/10, loss 0.500, 16%, at most 3 min left"]
+
+
+def test_a_cross_validation_counts_its_folds(clock, capsys) -> None:
+    with folds_progress(4) as on_fold:
+        for fold in (2, 3, 4):  # the first was measured before the run was stopped
+            for step in range(1, 11):
+                clock.now += 4
+                on_fold(fold, step / 10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "ptune: cross-validation, fold 2 of 4, 48%, 1 min left",
+        "ptune: cross-validation, fold 3 of 4, 68%, 52 s left",
+        "ptune: cross-validation, fold 4 of 4, 88%, 20 s left",
+    ]
 
 
 def test_a_resumed_run_measures_its_own_speed(clock, capsys) -> None:

@@ -122,6 +122,28 @@ def test_a_damaged_record_is_named(finished, tmp_path, capsys) -> None:
     assert f"{OPTIONS_FILE}' is not valid JSON" in error(capsys, "train", "--resume", "--output", tmp_path)
 
 
+def test_a_run_that_was_stopped_in_its_cross_validation_goes_on_with_its_own_options(
+    backbone_folder, reviews, tmp_path, monkeypatch, capsys
+) -> None:
+    options = ["--backbone", str(backbone_folder()), "--data", str(reviews / "train.jsonl"), "--virtual-tokens", "4"]
+    folder, begin = str(tmp_path / "run"), Run._train_epoch
+    folds: list[int] = []
+
+    def interrupted(run) -> None:
+        folds.append(len(run.train_rows.labels))
+        if len(folds) == 2:
+            raise KeyboardInterrupt
+        begin(run)
+
+    monkeypatch.setattr(Run, "_train_epoch", interrupted)
+    with pytest.raises(SystemExit):
+        main(["train", *options, "--folds", "2", "--epochs", "1", "--output", folder])
+    assert "stopped during the cross-validation; continue with --resume" in capsys.readouterr().err
+    main(["train", "--resume", "--output", folder, "--json"])
+    assert len(folds) == 4  # the second fold again, and the training on all rows
+    assert last_json(capsys)["epochs"] == 1
+
+
 def test_a_configuration_file_may_ask_to_resume(finished, tmp_path, capsys) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"output: {finished}\nresume: true\n")

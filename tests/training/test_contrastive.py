@@ -8,19 +8,31 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ptune
 from ptune.data.batch import class_batches
 from ptune.data.columns import Columns
 from ptune.data.splits import Split, TextData, fold, give_back, hold_back
-from ptune.errors import ConfigError
+from ptune.errors import AdapterError, ConfigError
 from ptune.model.config import PromptConfig
 from ptune.model.contrast import PairLoss, fit_head
-from ptune.training.checkpoint import CHECKPOINT_FILE
+from ptune.processes import Processes
+from ptune.training.checkpoint import (
+    CHECKPOINT_FILE,
+    FOLDS_FILE,
+    FoldResult,
+    has_run,
+    load_folds,
+    recorded_settings,
+    save_folds,
+)
 from ptune.training.config import TrainConfig
 from ptune.training.defaults import CONTRASTIVE_RATE, FOLDS, MUON_RATE, WHOLE_RATE, Task
+from ptune.training.run import Run
 from ptune.training.settle import settle
 from ptune.training.steps import Steps
+from ptune.training.validation import Measured
 
 DEEP = PromptConfig(method="deep", softmax="separate", encoder="none", head="linear", pooling="mean")
 FEW = Task(rows=44, validation_rows=4, classes=6, width=384, held_back=True)
@@ -152,7 +164,7 @@ def test_with_folds_there_are_no_epochs_to_choose_from(settings) -> None:
     assert settled.best == "accuracy"
 
 
-def test_a_stopped_cross_validation_says_that_nothing_is_saved(backbone, few, tmp_path, monkeypatch, caplog) -> None:
+def test_a_stopped_cross_validation_says_how_to_go_on(backbone, few, tmp_path, monkeypatch, caplog) -> None:
     calls = []
 
     def stop(self: Steps, *args) -> None:
@@ -166,9 +178,72 @@ def test_a_stopped_cross_validation_says_that_nothing_is_saved(backbone, few, tm
     model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
     with pytest.raises(KeyboardInterrupt):
         ptune.train(model, few, output=tmp_path / "run")
-    assert "stopped during the cross-validation, so nothing is saved yet" in caplog.text
-    assert "resume" not in caplog.text
-    assert not (tmp_path / "run" / CHECKPOINT_FILE).exists()
+    assert "stopped during the cross-validation; continue with `resume=True`" in caplog.text
+
+
+def test_a_run_goes_on_after_the_folds_that_are_finished(backbone, few, tmp_path, monkeypatch, caplog) -> None:
+    folder, measure = tmp_path / "run", Run.measure
+    measured: list[Run] = []
+
+    def train(data: TextData = few, **settings) -> ptune.TrainResult:
+        model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+        return ptune.train(model, data, TrainConfig(**settings), output=folder, resume=bool(measured))
+
+    def count(self: Run, limit: float | None) -> Measured:
+        measured.append(self)
+        if len(measured) == stop:
+            raise KeyboardInterrupt
+        return measure(self, limit)
+
+    caplog.set_level("INFO")
+    stop = 0
+    whole = train()
+    assert (folder / CHECKPOINT_FILE).exists()
+    monkeypatch.setattr(Run, "measure", count)
+    for stop in (2, 4):  # noqa: B007 (`count` reads it)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        assert not (folder / CHECKPOINT_FILE).exists()  # that of the earlier run
+    assert f"1 of {FOLDS} folds were measured" in caplog.text
+    with pytest.raises(ConfigError, match=r"folds.safetensors' belongs to another run: `lr` was"):
+        train(lr=0.001)
+    with pytest.raises(ConfigError, match="the training or validation rows are not the same"):
+        train(replace(few, splits={**few.splits, "train": few.train.select(range(8))}))
+    stop = 0
+    result = train()
+    assert len(measured) == 1 + 2 + 1 + (FOLDS - 2)
+    assert torch.equal(result.logits, whole.logits)
+    assert result.metrics == whole.metrics
+    assert result.seconds > sum(result.seconds for result in load_folds(folder, measured[0].identity)) > 0
+    assert torch.equal(train().logits, whole.logits)  # of a run that is finished
+    assert len(measured) == 1 + 2 + 1 + (FOLDS - 2)
+    assert "nothing to resume" not in caplog.text
+
+
+def test_a_run_without_folds_leaves_no_results_of_an_earlier_one(backbone, few, tmp_path) -> None:
+    def train(**settings) -> None:
+        model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+        ptune.train(model, few, TrainConfig(**settings), output=tmp_path)
+
+    train(folds=2)
+    assert (tmp_path / FOLDS_FILE).exists()
+    train(objective="labels", epochs=1)
+    assert has_run(tmp_path)
+    assert not (tmp_path / FOLDS_FILE).exists()
+
+
+@pytest.mark.parametrize("damage", ["junk", "cut", "metadata"])
+def test_damaged_results_of_folds_are_refused(damage, tmp_path) -> None:
+    results = [FoldResult(torch.zeros(1, 4, 2), 0.5)]
+    save_folds(tmp_path, results, {"training": {"folds": 3}}, Processes())
+    path = tmp_path / FOLDS_FILE
+    if damage == "metadata":
+        save_file({"0": torch.zeros(1)}, path, metadata={"ptune": "[]"})
+    else:
+        path.write_bytes(b"junk" if damage == "junk" else path.read_bytes()[:-3])
+    with pytest.raises(AdapterError, match=r"folds.safetensors' is damaged.*train without `resume`"):
+        load_folds(tmp_path, {"training": {"folds": 3}})
+    assert recorded_settings(tmp_path) is None or damage == "cut"
 
 
 def test_the_time_limit_is_that_of_all_folds_and_the_training(backbone, few, tmp_path, caplog) -> None:

@@ -343,11 +343,11 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(full_after, backbone, 
     """It is written in the background, but the error still ends the run, and the previous checkpoint stays whole."""
     written, original = [], checkpoint.write_files
 
-    def full(folder, files, *args):
+    def full(folder, files, remove=()):
         written.append(files)
         if len(written) == full_after:
             raise OutputError("cannot write: No space left on device")
-        original(folder, files, *args)
+        original(folder, files, remove)
 
     monkeypatch.setattr(checkpoint, "write_files", full)
     with pytest.raises(OutputError, match="No space left"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from ptune.training.events import OnStep
+    from ptune.training.events import OnFold, OnStep
 
 # Seconds until a bar appears, between its updates, and between lines.
 BAR_AFTER, BAR_EVERY, LINE_EVERY = 1.0, 0.1, 30.0
@@ -93,6 +93,34 @@ def training_progress(epochs: int) -> Iterator[OnStep]:
 
     try:
         yield on_step
+    finally:
+        progress.end()
+
+
+@contextmanager
+def folds_progress(folds: int | None) -> Iterator[OnFold]:
+    """Show the progress of a cross-validation, if there is one.
+
+    Yields:
+        The function to call with the number of the fold, from 1, and the share of it that is done.
+    """
+    count = folds or 1
+    progress = Progress()
+    begun = False
+
+    def on_fold(number: int, share: float) -> None:
+        nonlocal begun
+        done = round((number - 1 + share) / count * 1000)
+        if not begun:
+            progress.begin(done)
+            begun = True
+        if done >= 1000:
+            progress.end()
+        elif progress.is_due():
+            progress.show(done, 1000, f"cross-validation, fold {number} of {count}")
+
+    try:
+        yield on_fold
     finally:
         progress.end()
 

@@ -80,18 +80,21 @@ def _check(output: RemotePath, overwrite: bool) -> None:
 
 
 def _has_run(folder: Path) -> bool:
-    from ptune.training.checkpoint import CHECKPOINT_FILE
+    from ptune.training.checkpoint import has_run
 
-    return (folder / CHECKPOINT_FILE).exists()
+    return has_run(folder)
 
 
 def _copy(folder: Path, output: RemotePath) -> None:
-    """Copy a run without its checkpoint. The adapter's files go first, in the order in which they make it complete."""
+    """Copy a run without the files that it would go on from.
+
+    The adapter's files go first, in the order in which they make it complete.
+    """
     from ptune.adapter.layout import ADAPTER_FILES
     from ptune.atomic import write_files
-    from ptune.training.checkpoint import CHECKPOINT_FILE
+    from ptune.training.checkpoint import RUN_FILES
 
-    paths = [path for path in sorted(folder.iterdir()) if path.name != CHECKPOINT_FILE]
+    paths = [path for path in sorted(folder.iterdir()) if path.name not in RUN_FILES]
     files = {path.name: path for path in paths if path.is_file() and not path.name.startswith(".")}
     names = sorted(files, key=lambda name: ADAPTER_FILES.index(name) if name in ADAPTER_FILES else len(ADAPTER_FILES))
     stale = [name for name in ADAPTER_FILES if name not in files]

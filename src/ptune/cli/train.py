@@ -26,7 +26,7 @@ from ptune.cli.options import (
     TrainOptions,
     TrainSettings,
 )
-from ptune.cli.progress import training_progress
+from ptune.cli.progress import folds_progress, training_progress
 from ptune.cli.recorded import check_unchanged, options_of, write_options
 from ptune.cli.report import report_training
 from ptune.cli.staging import check_resume, local_folder
@@ -246,11 +246,18 @@ def run(
         )
     terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))
     waiting = [begun] if begun is not None else []
-    with training_progress(training.epochs) as show:
+    with folds_progress(training.folds) as show_fold, training_progress(training.epochs) as show:
 
-        def on_step(done: int, total: int, epoch: int, loss: float) -> None:
+        def tell_begun() -> None:
             while waiting:
                 waiting.pop()()
+
+        def on_fold(number: int, share: float) -> None:
+            tell_begun()
+            show_fold(number, share)
+
+        def on_step(done: int, total: int, epoch: int, loss: float) -> None:
+            tell_begun()
             show(done, total, epoch, loss)
 
         result = train_model(
@@ -261,6 +268,7 @@ def run(
             max_length=options.max_length,
             resume=resume,
             on_step=on_step,
+            on_fold=on_fold,
             on_epoch=lambda line: terminal.say(_epoch_line(line, training.epochs, data)),
             callbacks=callbacks,
         )

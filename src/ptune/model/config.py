@@ -60,9 +60,9 @@ class PromptConfig(SettingsModel):
         20,
         ge=1,
         le=MAX_VIRTUAL_TOKENS,
-        description="Number of virtual tokens. With init text, the default is the number of tokens in the text. With "
-        f"softmax separate it is {SEPARATE_TOKENS}, reduced to no less than {FEWEST_TOKENS} if the trained parameters "
-        "would exceed 1 % of the backbone's.",
+        description="Number of virtual tokens. If it is not given: with init text, the number of tokens in the text; "
+        f"with softmax separate, {SEPARATE_TOKENS}, reduced to no less than {FEWEST_TOKENS} if the trained parameters "
+        f"would exceed 1 % of the backbone's; otherwise {FEWEST_TOKENS}.",
     )
     encoder: EncoderKind | None = Field(
         None,

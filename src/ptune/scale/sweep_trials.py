@@ -146,13 +146,13 @@ def run_trial(trial: Trial, task: Task, backbone: Backbone, data: TextData, repo
 
 def _train(trial: Trial, task: Task, backbone: Backbone, data: TextData, report: Report) -> None:
     from ptune.model.classifier import PromptClassifier
-    from ptune.training.checkpoint import CHECKPOINT_FILE
+    from ptune.training.checkpoint import has_run
     from ptune.training.settle import settle
     from ptune.training.train import train
 
     prompt, training, max_length = configs(task.base, trial.values)
     folder = trial.folder(task.output)
-    resume = (folder / CHECKPOINT_FILE).exists()
+    resume = has_run(folder)
     model = PromptClassifier.for_data(backbone, data, prompt, seed=training.seed)
     config = settle(training, model, data, folder if resume else None)
 
@@ -177,7 +177,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 def _read_best(trial: Trial, task: Task) -> None:
     """Note the metrics of a trial's best epoch, which are in the record of its adapter."""
     from ptune.adapter.folder import read_adapter
-    from ptune.training.checkpoint import CHECKPOINT_FILE
+    from ptune.training.checkpoint import RUN_FILES
 
     folder = trial.folder(task.output)
     record = read_adapter(folder).record
@@ -186,7 +186,8 @@ def _read_best(trial: Trial, task: Task) -> None:
     trial.value = trial.metrics[task.metric]
     if not math.isfinite(trial.value):
         trial.state, trial.error, trial.value = "failed", f"{task.metric} is {trial.value}", None
-    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)  # nothing is left to resume
+    for name in RUN_FILES:  # nothing is left to resume
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,17 +1,24 @@
-"""The checkpoint of a run: everything that an exact resume needs, in one file, `checkpoint.safetensors`.
+"""What a run needs to go on: its checkpoint, and what the folds of its cross-validation have measured.
+
+The checkpoint, `checkpoint.safetensors`, is everything that an exact resume needs, in one file.
 
 The tensors of each seed are the current and the averaged state of the prompt
 encoder (not folded) and the head, the optimizers' state, and the generator's.
 The state of the best epoch is stored once. Everything else (position in the
 data, metrics so far, settings) is JSON in the file's metadata. It is a single
 file, so that a crash cannot leave two files of different steps.
+
+A cross-validation comes before the first step, so it has a file of its own,
+`folds.safetensors`, with the logits of the folds that are finished.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +35,8 @@ from ptune.training.member import Member
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+FOLDS_FILE = "folds.safetensors"
+RUN_FILES = (CHECKPOINT_FILE, FOLDS_FILE)
 FORMAT_VERSION = 5
 # What has changed if a fact of a run that is a hash has another value.
 _HASHES = {
@@ -60,6 +69,18 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     rows_seen: int = 0
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What a finished fold of a cross-validation has measured.
+
+    logits: [M, N, C], of the fold's rows under every prompt.
+    seconds: time of its training and evaluation.
+    """
+
+    logits: Tensor
+    seconds: float
 
 
 @dataclass
@@ -124,7 +145,8 @@ class CheckpointWriter:
             "identity": identity,
             "processes": self.processes.count,
         }
-        self._last = self._thread.submit(_write, self.folder, tensors, json.dumps(content))
+        stale = () if identity["training"]["folds"] else (FOLDS_FILE,)  # of an earlier run
+        self._last = self._thread.submit(_write, self.folder, tensors, json.dumps(content), stale)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is written.
@@ -152,26 +174,79 @@ def _tensors(state: RunState) -> dict[str, Tensor]:
     return tensors
 
 
-def _write(folder: Path, tensors: dict[str, Tensor], content: str) -> None:
+def _write(folder: Path, tensors: dict[str, Tensor], content: str, stale: Sequence[str]) -> None:
     from safetensors.torch import save
 
-    write_files(folder, {CHECKPOINT_FILE: save(tensors, metadata={"ptune": content})})
+    write_files(folder, {CHECKPOINT_FILE: save(tensors, metadata={"ptune": content})}, remove=stale)
 
 
 def recorded_settings(folder: Path) -> tuple[dict[str, Any], int] | None:
-    """Return the settled settings of the run that left a checkpoint in a folder, and its number of processes.
+    """Return the settled settings of the run that left its files in a folder, and its number of processes.
 
     Returns:
-        None if there is no checkpoint, or if it cannot be read.
+        None if there is no such file, or if none can be read.
     """
     from safetensors import SafetensorError, safe_open
 
+    for name in RUN_FILES:
+        with suppress(SafetensorError, OSError, KeyError, TypeError, ValueError):
+            with safe_open(folder / name, framework="pt") as file:
+                content = json.loads((file.metadata() or {})["ptune"])
+            return dict(content["identity"]["training"]), int(content["processes"])
+    return None
+
+
+def has_run(folder: Path) -> bool:
+    """Return whether a folder holds something that a run can go on from."""
+    return any((folder / name).exists() for name in RUN_FILES)
+
+
+def save_folds(folder: Path, results: Sequence[FoldResult], identity: dict[str, Any], processes: Processes) -> None:
+    """Write what the finished folds have measured.
+
+    Args:
+        folder: of the run.
+        results: of the first folds, in their order. Without any, a run begins: the checkpoint of an earlier one goes.
+        identity: facts of the first fold, which a run must share to use the results.
+        processes: those that train together. Only the first writes.
+
+    Raises:
+        OutputError: the file cannot be written; the previous one is unchanged.
+    """
+    from safetensors.torch import save
+
+    if not processes.first:
+        return
+    content = {
+        "format_version": FORMAT_VERSION,
+        "seconds": [result.seconds for result in results],
+        "identity": identity,
+        "processes": processes.count,
+    }
+    tensors = {str(number): result.logits.cpu().contiguous() for number, result in enumerate(results)}
+    stale = () if results else (CHECKPOINT_FILE,)
+    write_files(folder, {FOLDS_FILE: save(tensors, metadata={"ptune": json.dumps(content)})}, remove=stale)
+
+
+def load_folds(folder: Path, identity: dict[str, Any]) -> list[FoldResult]:
+    """Return what the finished folds of a run have measured; nothing if there is no file.
+
+    Args:
+        folder: of the run.
+        identity: facts of this run's first fold, which must equal those that were saved.
+
+    Raises:
+        AdapterError: the file is damaged, or has another format version.
+        ConfigError: it belongs to a run with other settings or data.
+    """
+    path = folder / FOLDS_FILE
+    if not path.exists():
+        return []
+    content, tensors = _read(path, identity)
     try:
-        with safe_open(folder / CHECKPOINT_FILE, framework="pt") as file:
-            content = json.loads((file.metadata() or {})["ptune"])
-        return dict(content["identity"]["training"]), int(content["processes"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        return None
+        return [FoldResult(tensors[str(number)], float(each)) for number, each in enumerate(content["seconds"])]
+    except (KeyError, TypeError, ValueError) as err:
+        raise _damaged(path, err) from err
 
 
 def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> None:
@@ -186,9 +261,23 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
         AdapterError: the file is damaged, or has another format version.
         ConfigError: the checkpoint belongs to a run with other settings or data.
     """
+    path = folder / CHECKPOINT_FILE
+    content, tensors = _read(path, identity)
+    try:
+        _restore(state, content["progress"], tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as err:
+        raise _damaged(path, err) from err
+
+
+def _read(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what is in the metadata of a run's file, and its tensors, after checking that it is this run's.
+
+    Raises:
+        AdapterError: the file is damaged, or has another format version.
+        ConfigError: it belongs to a run with other settings or data.
+    """
     from safetensors import SafetensorError, safe_open
 
-    path = folder / CHECKPOINT_FILE
     try:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["ptune"])
@@ -198,12 +287,15 @@ def load_checkpoint(folder: Path, state: RunState, identity: dict[str, Any]) -> 
                     f"reads {FORMAT_VERSION}; train without `resume`"
                 )
             _check_same_run(content["identity"], identity, path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        _restore(state, content["progress"], tensors)
+            return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except ConfigError:
         raise
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as err:
-        raise AdapterError(f"checkpoint '{path}' is damaged ({err}); train without `resume`") from err
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as err:
+        raise _damaged(path, err) from err
+
+
+def _damaged(path: Path, err: Exception) -> AdapterError:
+    return AdapterError(f"checkpoint '{path}' is damaged ({err}); train without `resume`")
 
 
 def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:

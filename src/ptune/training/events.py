@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OnStep = Callable[[int, int, int, float], None]
 # Called after every epoch with the epoch's line of the metrics file.
 OnEpoch = Callable[[dict[str, Any]], None]
+# Called after steps of a cross-validation, with the number of the fold, from 1, and the share of it that is done.
+OnFold = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from ptune.data.splits import Split, TextData, fold
+from ptune.training.checkpoint import FoldResult, load_folds, save_folds
 from ptune.training.run import Run
 from ptune.training.steps import Rows
 from ptune.training.validation import Measured, Validation
 
-# Returns a run on some data, which has not begun and writes nothing.
-NewRun = Callable[[TextData], Run]
+logger = logging.getLogger(__name__)
+
+# Returns the run of a fold, given its data and its number, from 0. The run has not begun and writes nothing.
+NewRun = Callable[[TextData, int], Run]
 
 
 def measured_rows(data: TextData, folds: int, seed: int) -> Split:
@@ -28,7 +33,16 @@ def measured_rows(data: TextData, folds: int, seed: int) -> Split:
     )
 
 
-def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun, time_limit: float | None = None) -> Measured:
+def cross_validate(
+    data: TextData,
+    folds: int,
+    seed: int,
+    new_run: NewRun,
+    folder: Path,
+    *,
+    time_limit: float | None = None,
+    resume: bool = False,
+) -> Measured:
     """Train once for each fold, on the rows of the others, and measure the last epochs' logits for all rows together.
 
     Args:
@@ -36,13 +50,30 @@ def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun, time_
         folds: number of folds.
         seed: of the division.
         new_run: makes the run of a fold.
+        folder: where the results of finished folds are kept, for a run that goes on later.
         time_limit: seconds for all folds and the training afterwards, in equal shares; None: there is no limit.
+        resume: take the results of finished folds from the folder.
+
+    Raises:
+        ConfigError: the results in the folder belong to another run.
+        AdapterError: they are damaged.
+        OutputError: the results cannot be written.
     """
     started = time.perf_counter()
     share = None if time_limit is None else time_limit / (folds + 1)
-    runs = [new_run(fold(data, number, folds, seed)) for number in range(folds)]
-    logits = torch.cat([run.measure(share).logits for run in runs], dim=1)
+    runs = [new_run(fold(data, number, folds, seed), number) for number in range(folds)]
     first = runs[0]
+    results = load_folds(folder, first.identity) if resume else []
+    if results:
+        logger.info("%d of %d folds were measured before the run was stopped", len(results), folds)
+    save_folds(folder, results, first.identity, first.processes)
+    for run in runs[len(results) :]:
+        measured = run.measure(share)
+        now = time.perf_counter()
+        results.append(FoldResult(measured.logits, now - started))
+        started = now
+        save_folds(folder, results, first.identity, first.processes)
+    logits = torch.cat([result.logits for result in results], dim=1)
     rows = Rows(
         [row for run in runs for row in run.validation_rows.encoded],
         torch.cat([run.validation_rows.labels for run in runs]),
@@ -50,4 +81,4 @@ def cross_validate(data: TextData, folds: int, seed: int, new_run: NewRun, time_
     joined = Validation(
         first.validation.models, rows, first.classifier.pad_id, first.config, rows, first.validation.metrics
     )
-    return replace(joined.measure_logits(logits), seconds=time.perf_counter() - started)
+    return replace(joined.measure_logits(logits), seconds=sum(result.seconds for result in results))

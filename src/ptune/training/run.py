@@ -177,15 +177,12 @@ class Run:
         """
         assert self.folder is not None
         if not (self.folder / CHECKPOINT_FILE).exists():
-            logger.warning(
-                "nothing to resume in '%s': there is no %s; training starts from the beginning",
-                self.folder,
-                CHECKPOINT_FILE,
-            )
             return
         load_checkpoint(self.folder, self.state, self.identity)
         if self.contrastive:  # the model may come with a trained prompt, under which its vectors have another length
             self.steps.objective = self.objective = PairLoss(self.progress.vector_length)
+        if self.known is not None and self.state.best:  # the same for every epoch
+            self.best_logits = self.known.kept_logits(self.kept.problem_type)
         if self.ended:
             logger.info("the run in '%s' is already finished; nothing is left to train", self.folder)
         else:
@@ -258,10 +255,8 @@ class Run:
             if self.between_steps:  # otherwise a second Ctrl-C interrupted a step, and the previous checkpoint counts
                 self._checkpoint()
             self.checkpoints.wait()
-            if self.folder is None:
-                logger.warning("stopped during the cross-validation, so nothing is saved yet")
-            else:
-                logger.warning("stopped; continue with `resume=True`")
+            during = " during the cross-validation" if self.folder is None else ""
+            logger.warning("stopped%s; continue with `resume=True`", during)
             raise
 
     def _say_left_out(self) -> None:

@@ -30,9 +30,9 @@ from ptune.model.locate import Location
 from ptune.places import RemotePath, as_place
 from ptune.processes import Processes
 from ptune.training.callbacks import TrainerCallbacks
-from ptune.training.checkpoint import CHECKPOINT_FILE
+from ptune.training.checkpoint import CHECKPOINT_FILE, has_run
 from ptune.training.config import SettledConfig, TrainConfig
-from ptune.training.events import Events, Listeners, OnEpoch, OnStep
+from ptune.training.events import Events, Listeners, OnEpoch, OnFold, OnStep
 from ptune.training.folds import cross_validate, measured_rows
 from ptune.training.run import Run
 from ptune.training.settle import settle
@@ -92,6 +92,7 @@ def train(
     overwrite: bool = True,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    on_fold: OnFold | None = None,
     callbacks: Sequence[Any] = (),
     metrics: OwnMetrics | None = None,
     best: str | None = None,
@@ -115,6 +116,7 @@ def train(
         overwrite: whether an adapter in `output` may be replaced. To `resume` the run that left it needs no permission.
         on_step: called after each step; see `ptune.training.events`.
         on_epoch: called after each epoch with its line of metrics.jsonl.
+        on_fold: called after steps of a cross-validation, of which the other functions hear nothing.
         metrics: more metrics to measure after each epoch, by name. They are functions (truth, predicted) that return a
             number, higher being better, such as those of scikit-learn; see `ptune.evaluation.own_metrics` for what they
             are called with.
@@ -149,6 +151,10 @@ def train(
     if best is not None and config.objective is None:  # there are epochs to choose from
         config = config.model_copy(update={"objective": "labels"})
     folder = _run_folder(output)
+    if resume and not has_run(folder):
+        logger.warning(
+            "nothing to resume in '%s': there is no %s; training starts from the beginning", folder, CHECKPOINT_FILE
+        )
     config = _with_best(settle(config, model, data, folder if resume else None), best, metrics, model.problem_type)
     processes = Processes.launched()
     # Rates are measured on the backbone, and other machines may round otherwise.
@@ -159,10 +165,11 @@ def train(
     if folds := config.folds:
         data = give_back(data)
 
-        def fold_run(part: TextData) -> Run:
-            return _new_run(_new_model_like(model, config.seed), part, config, None, max_length, metrics)
+        def fold_run(part: TextData, number: int) -> Run:
+            listeners = Listeners(_fold_steps(on_fold, number + 1, config.epochs) if on_fold else None)
+            return _new_run(_new_model_like(model, config.seed), part, config, None, max_length, metrics, listeners)
 
-        known = cross_validate(data, folds, config.seed, fold_run, config.time_limit)
+        known = cross_validate(data, folds, config.seed, fold_run, folder, time_limit=config.time_limit, resume=resume)
     run = _new_run(model, data, config, folder, max_length, metrics, Listeners(on_step, on_epoch, events), known)
     encoded = [*run.train_rows.encoded, *run.validation_rows.encoded]
     warn_of_cuts(sum(row.cut for row in encoded), len(encoded), run.classifier.encoder.max_length)
@@ -211,7 +218,7 @@ def check_output(folder: Path, backbone: str | Location, overwrite: bool, resume
         ConfigError: the folder is that of a model, or holds an adapter that is not to be replaced.
         OutputError: the folder cannot be written to.
     """
-    started = (folder / CHECKPOINT_FILE).exists()
+    started = has_run(folder)
     instead = [REPLACE, "`resume=True` to go on with its run"] if started else [REPLACE]
     check_target(folder, overwrite or (resume and started), backbone, instead)
     try_folder(folder)
@@ -234,6 +241,15 @@ def _new_run(
     train_rows, validation_rows = (_encode(classifier, data, name) for name in ("train", "validation"))
     try_metrics(metrics, validation_rows.labels, len(model.labels), model.problem_type)
     return Run(classifier, models, train_rows, validation_rows, config, folder, listeners, metrics, known)
+
+
+def _fold_steps(on_fold: OnFold, number: int, epochs: int) -> OnStep:
+    """Return the function that hears of the steps of a fold and tells `on_fold` what share of them is done."""
+
+    def on_step(done: int, total: int, epoch: int, _loss: float) -> None:
+        on_fold(number, (epoch - 1 + done / total) / epochs)
+
+    return on_step
 
 
 def _with_best(

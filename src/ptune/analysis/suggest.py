@@ -25,7 +25,7 @@ from ptune.data.texts import Text, unzip
 from ptune.errors import ConfigError, DataError
 from ptune.inference.answers import Prediction
 from ptune.inference.classifier import TextClassifier
-from ptune.inference.engine import run_logits
+from ptune.inference.engine import OnRows, run_logits
 
 CANDIDATES = 5  # rows that are taken by their margin, for each row that is wanted
 MOST_CLUSTERED = 20_000
@@ -65,6 +65,7 @@ def suggest(
     text_pair: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
+    on_rows: OnRows | None = None,
 ) -> list[Suggestion]:
     """Return the rows that are most worth labelling next, the least certain first.
 
@@ -78,6 +79,7 @@ def suggest(
         text, text_pair: columns of the texts. Default: as in training, or guessed.
         batch_size: rows per forward pass. Default: as many as suit the device.
         seed: of the clustering.
+        on_rows: called after each batch with the number of texts that are predicted.
 
     Raises:
         ConfigError: `count` is less than 1.
@@ -89,7 +91,8 @@ def suggest(
     if not texts:
         raise DataError("there are no texts to choose from")
     first, second = unzip(texts)
-    logits = run_logits(classifier.model, classifier.encode(first, second), classifier.pad_id, batch_size)
+    encoded = classifier.encode(first, second)
+    logits = run_logits(classifier.model, encoded, classifier.pad_id, batch_size, on_rows=on_rows)
     predictions = list(classifier.answers(logits))
     margins = None if classifier.model.problem_type == REGRESSION else _margins(classifier, predictions)
     candidates = _candidates(margins, len(texts), count, seed)

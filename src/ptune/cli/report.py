@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, validators
 
 from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json, Place, Target
+from ptune.cli.progress import rows_progress
 from ptune.cli.recorded import data_options
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
@@ -98,6 +99,9 @@ def report(
         source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
         found = load_evaluation_data(file.record, data, split, **source)
     classifier = load(file, backbone, **(device or DeviceOptions()).model_dump())
+    rows = found.split(split)
+    with rows_progress(lambda: len(rows), bar=True) as on_rows:
+        logits = classifier.split_logits(rows, batch_size, on_rows)
     gathered = gather_report(
         classifier,
         found,
@@ -105,7 +109,7 @@ def report(
         history=_history(folder),
         name=folder.resolve().name if folder.is_dir() else str(run),
         notices=notices,
-        batch_size=batch_size,
+        logits=logits,
         prompt_seconds=prompt_seconds,
     )
     written = write(terminal, gathered, page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
@@ -18,6 +19,7 @@ from ptune.cli.options import (
     Target,
 )
 from ptune.cli.peft_task import read_with_task
+from ptune.cli.progress import rows_progress
 from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError, DataError
@@ -95,8 +97,10 @@ def suggest(
         check_other_file(source, output)
     file = read_with_task(adapter, backbone, labels, problem_type)
     classifier = load(file, backbone, **(device or DeviceOptions()).model_dump())
+    choose = partial(suggest, classifier, source, count, text=text_column, text_pair=text_pair_column)
     try:
-        found = suggest(classifier, source, count, text=text_column, text_pair=text_pair_column, batch_size=batch_size)
+        with rows_progress(lambda: None, bar=True) as on_rows:
+            found = choose(batch_size=batch_size, on_rows=on_rows)
     except DataError as err:  # this command has other names for the options of columns
         raise DataError(spell(str(err), (), _COLUMN_OPTIONS)) from err
     _print(terminal, found)

@@ -14,6 +14,7 @@ import torch
 
 import ptune
 from ptune.data.targets import REGRESSION
+from ptune.serving.encoding import Encoding
 from ptune.serving.routes.common import scores_reply
 from tests.serving.conftest import TEXTS, running, settings_of
 
@@ -104,6 +105,39 @@ def test_ten_thousand_rows_are_checked_fast_and_answered(server) -> None:
 
 
 @pytest.mark.long  # OpenVINO compiles two graphs
+def test_long_requests_are_tokenized_in_turn_and_not_for_those_who_have_gone(classifiers) -> None:
+    encoder, turns = classifiers["reviews"].encoder, []
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(encoder, name)
+
+        def encode(self, texts, pairs, side):
+            turns.append((texts[0], len(texts)))
+            return encoder.encode(texts, pairs, side)
+
+    async def ask() -> list:
+        encoding, watched = Encoding(), Watched()
+        jobs = [
+            asyncio.create_task(encoding.encode(watched, [text] * rows, None, most=most))
+            for text, rows, most in (("a", 600, None), ("bad", 600, None), ("good", 300, None), ("film", 600, 300))
+        ]
+        while len(turns) < 2:
+            await asyncio.sleep(0.001)
+        jobs[1].cancel()
+        found = await asyncio.gather(*jobs, return_exceptions=True)
+        encoding.close()
+        return found
+
+    a, bad, good, film = asyncio.run(ask())
+    assert [row.ids for row in a] == [encoder.encode(["a"])[0].ids] * 600
+    assert isinstance(bad, asyncio.CancelledError)
+    assert len(good) == 300
+    assert len(film) < 600
+    assert turns.index(("good", 256)) < turns.index(("a", 88))
+    assert ("bad", 88) not in turns
+
+
 def test_a_compiled_backbone_answers_too(adapters, classifiers) -> None:
     pytest.importorskip("openvino")
     settings = settings_of(f"reviews={adapters / 'reviews'}", f"spam={adapters / 'spam'}", precision="fp32")

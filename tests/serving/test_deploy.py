@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,25 @@ def documents(path: Path) -> list[Any]:
 
 def text_of(name: str) -> str:
     return (DEPLOY / name).read_text(encoding="utf-8")
+
+
+def test_the_key_of_prometheus_reads_metrics_and_no_adapter(backbone, backbone_folder, tmp_path) -> None:
+    folder = save_kinds(tmp_path / "served", backbone("bert"), ["reviews"])
+    settings = {"api_keys_file": DEPLOY / "keys.example.yaml", "backbone": [str(backbone_folder("bert"))]}
+    keys = {key["name"]: key.get("key") for key in documents(DEPLOY / "keys.example.yaml")[0]["keys"]}
+    with RunningServer(adapters=[str(folder)], **settings) as running:
+
+        def ask(path: str, name: str) -> int:
+            request = urllib.request.Request(running.url + path, headers={"Authorization": f"Bearer {keys[name]}"})
+            try:
+                with urllib.request.urlopen(request) as reply:
+                    return int(reply.status)
+            except urllib.error.HTTPError as err:
+                return err.code
+
+        assert ask("/metrics", "prometheus") == 200
+        assert ask("/adapters/reviews", "prometheus") == 404
+        assert ask("/metrics", "customer-42") == 403
 
 
 @pytest.fixture(scope="module")

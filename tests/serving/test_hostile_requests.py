@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -514,6 +515,38 @@ def test_long_bodies_and_many_requests_are_no_long_heads(target) -> None:
         for _ in range(10):
             sock.sendall(request)
             assert read_reply(sock).status == 200
+
+
+def test_a_client_that_reads_nothing_of_its_answer_is_dropped(target) -> None:
+    service = target.server.app.state.service
+    body = json.dumps({"inputs": ["good"] * 50, "adapters": "*"}).encode()
+    request = b"POST /predict-many HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", target.server.port))
+        with contextlib.suppress(OSError):
+            for _ in range(2000):  # answers of 20 kilobytes each
+                sock.sendall(request)
+        end = time.monotonic() + 20
+        while service.batcher.rows and time.monotonic() < end:
+            time.sleep(0.05)
+        with contextlib.suppress(ConnectionResetError):
+            received = 0
+            while part := sock.recv(65536):
+                received += len(part)
+            assert received < 2000 * 20_000
+    assert target.post("/predict", GOOD).status == 200
+
+
+def test_half_a_character_is_not_repeated(target) -> None:
+    for path, body in (
+        ("/predict", {"inputs": "my secret \ud800 text"}),
+        ("/v2/models/reviews/infer", {"id": "\ud800", "inputs": []}),
+        ("/classify", {"model": "\ud800", "input": "good"}),
+    ):
+        said = refused(target.post(path, json.dumps(body).encode()), 400, 404, 422)
+        assert "secret" not in said
 
 
 def test_clients_that_leave_early_leave_nothing_behind(target) -> None:

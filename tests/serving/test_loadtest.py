@@ -320,7 +320,7 @@ async def other_protocol(asked):
             ["--route", "classify", "--adapters", "default"],
             "--route classify names its adapters; use --adapters all or their names",
         ),
-        (lists_and_answers, ["--rate", "0"], "--rate: Input should be greater than 0 (given: '0')"),
+        (lists_and_answers, ["--rate", "0"], "--rate: expected more than 0 (given: '0')"),
         (lists_and_answers, ["--text-column", "x"], "name columns of a file; give it with --texts"),
         (lists_and_answers, ["--texts", "none.csv"], "'none.csv': there is no such file"),
         (not_ours, [], "is not `ptune serve`: GET /adapters gives status 200 and"),

@@ -97,6 +97,19 @@ def test_the_default_adapter_is_shown_to_those_who_may_use_it(adapters, tmp_path
     assert found == ["reviews", None]
 
 
+def test_the_name_of_the_default_adapter_is_not_told_to_others(adapters, tmp_path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(yaml.safe_dump({"keys": [{"name": "a", "key": USER, "adapters": ["spam"]}]}), encoding="utf-8")
+    places = [f"{name}={adapters / name}" for name in ("reviews", "spam")]
+    with running(settings_of(*places, api_keys_file=path, default_adapter="reviews")) as server:
+        client = Client(server.port, USER)
+        for method, where in (("POST", "/predict"), ("POST", "/"), ("GET", "/info")):
+            status, content = client(method, where, BODY if method == "POST" else None)
+            assert status == 400
+            assert "name an adapter" in content["error"]
+            assert "reviews" not in content["error"]
+
+
 def test_probes_alone_are_not_traced() -> None:
     http = pytest.importorskip("opentelemetry.util.http")
     excluded = http.parse_excluded_urls(UNTRACED)
@@ -107,7 +120,7 @@ def test_probes_alone_are_not_traced() -> None:
         assert not excluded.url_disabled(f"{address}{path}")
 
 
-def test_the_gauges_of_a_worker_that_died_are_dropped(tmp_path, monkeypatch) -> None:
+def test_the_gauges_of_a_worker_that_died_are_dropped(tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     for name in ("gauge_livesum_11.db", "gauge_livesum_12.db"):
         (tmp_path / name).touch()
@@ -119,6 +132,7 @@ def test_the_gauges_of_a_worker_that_died_are_dropped(tmp_path, monkeypatch) -> 
     workers = object.__new__(Workers)
     workers.processes = [SimpleNamespace(pid=11), SimpleNamespace(pid=12)]
     workers.keep_subprocess_alive()
+    assert "worker 11 has ended" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["gauge_livesum_12.db"]
 
 
@@ -433,6 +447,22 @@ def test_garbage_collection_does_not_look_through_what_was_loaded_at_the_start(a
         asyncio.run(app.state.service.close())
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_end_the_command(adapters) -> None:
+    command = [sys.executable, "-m", "ptune", "serve", "--port", "0", str(adapters), "--workers", "2"]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    options = {"capture_output": True, "text": True, "env": variables, "timeout": 120}
+    found = subprocess.run([*command, "--default-adapter", "nosuch"], **options)
+    assert found.returncode == 2
+    assert found.stderr.startswith("ptune: error: --default-adapter nosuch is not one of the adapters; there are ")
+    assert found.stdout == ""
+    found = subprocess.run([*command, "--device", "cuda:99"], **options)
+    assert found.returncode == 2
+    assert "cuda:99" in found.stderr
+    assert found.stderr.splitlines()[-1] == "ptune: error: no worker could start; its message is above"
+    assert "Traceback" not in found.stderr
 
 
 @pytest.mark.long

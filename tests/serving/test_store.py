@@ -6,8 +6,10 @@ import asyncio
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
@@ -24,6 +26,7 @@ from ptune.inference.mixed import mixed_logits
 from ptune.serving.app import create_app
 from ptune.serving.catalogue import Catalogue
 from ptune.serving.compute import Compute
+from ptune.serving.settings import ServeSettings
 from tests.serving.conftest import ADMIN, TEXTS, USER, Client, put_adapter, running, settings_of, wait_for
 
 
@@ -112,6 +115,62 @@ def test_adapters_of_another_backbone_are_refused_by_name_or_get_theirs(folder, 
         answers = client.post("/predict-many", {"inputs": "a good film", "adapters": "*"})
     for name in ("one", "causal"):
         assert scores(answers[name]) == offline(folder / name, "a good film")
+
+
+def test_an_adapter_of_another_fine_tune_is_refused_by_name(folder, backbone, tmp_path) -> None:
+    from transformers import AutoModel
+
+    tuned = tmp_path / "fine-tuned"
+    shutil.copytree(backbone("bert").location.path, tuned)
+    model = AutoModel.from_pretrained(tuned)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "word_embeddings" not in name:
+                weight += 0.01 * torch.randn_like(weight)
+    model.save_pretrained(tuned)
+    moved = tmp_path / "moved"
+    shutil.copytree(backbone("bert").location.path, moved)
+    with running(settings_of(folder, backbone=[str(moved)])) as client:
+        assert scores(client.post("/adapters/one/predict", {"inputs": "bad"})) == offline(folder / "one", "bad")
+    with pytest.raises(ConfigError, match=r"trained on backbone .*, but the server has .*fine-tuned"):
+        create_app(settings_of(f"one={folder / 'one'}", backbone=[str(tuned)]))
+    with running(settings_of(folder, backbone=[str(moved), str(tuned)])) as client:
+        assert scores(client.post("/adapters/one/predict", {"inputs": "bad"})) == offline(folder / "one", "bad")
+
+
+def test_new_files_with_the_size_and_time_of_the_old_ones_are_noticed(folder, other) -> None:
+    with running(settings_of(folder)) as client:
+        for name in ADAPTER_FILES:
+            if not (other / name).exists():
+                continue
+            before, target = (folder / "one" / name).stat(), folder / "one" / name
+            content = (other / name).read_bytes()
+            if name == RECORD_FILE:
+                content = content.ljust(before.st_size)
+            target.write_bytes(content)
+            os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        asyncio.run(client.service.follow())
+        assert scores(client.post("/adapters/one/predict", {"inputs": "bad"})) == offline(other, "bad")
+
+
+def test_a_path_may_have_a_comma(folder, tmp_path) -> None:
+    shutil.copytree(folder, tmp_path / "a,b")
+    assert settings_of(tmp_path / "a,b").adapters == [str(tmp_path / "a,b")]
+    assert ServeSettings(adapters="a,b=c").adapters == ["a", "b=c"]  # as in the environment
+    assert "one" in Catalogue([str(tmp_path / "a,b")]).look().new[0].name
+
+
+def test_a_folder_that_cannot_be_written_changes_nothing(folder, other, monkeypatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/where/it/is")
+
+    with running(settings_of(folder, admin_keys=[ADMIN])) as client:
+        monkeypatch.setattr(tempfile, "TemporaryDirectory", denied)
+        for method, path, body in (("PUT", "/adapters/new", zipped(other)), ("DELETE", "/adapters/one", None)):
+            status, content = client(method, path, body, Content_Type="application/zip")
+            assert status == 409
+            assert content["error"] == "the server cannot write to its folder of adapters; its log says why"
+        assert client.post("/adapters/one/predict", {"inputs": "bad"})
 
 
 def test_the_longest_unused_adapter_makes_room(adapters) -> None:
@@ -314,7 +373,7 @@ def test_hostile_uploads_change_nothing(folder, other) -> None:
         for name, body in hostile_archives(other).items():
             kind = "application/x-tar" if name in ("link", "header of a tar") else "application/zip"
             status, content = client("PUT", "/adapters/one", body, Content_Type=kind)
-            assert status == 400, (name, content)
+            assert status == 422, (name, content)
             assert str(folder) not in content["error"]
         assert client("PUT", "/adapters/one", b"x", Content_Type="text/plain")[0] == 415
         assert client("PUT", "/adapters/%2e%2e%2fone", zipped(other), Content_Type="application/zip")[0] == 404

@@ -131,7 +131,7 @@ def _check_backbone(file: AdapterFile, backbone: Backbone) -> None:
                 f"adapter '{folder}' needs a backbone with {phrase.format(noted)}, but backbone '{backbone.name}' has "
                 f"{phrase.format(actual)}; use the backbone that it was trained on{trained_on}, or train it again"
             )
-    if note.fingerprint not in (None, backbone.fingerprint()) and backbone.dtype != torch.float16:
+    if not note.has_weights_of(backbone) and backbone.dtype != torch.float16:
         logger.warning(
             "adapter '%s' was trained on other weights than those of backbone '%s'; its answers may be wrong",
             folder,

@@ -73,6 +73,17 @@ class BackboneNote(BaseModel):
     layers: int | None = Field(None, ge=0, le=MOST_LAYERS, description="L, layers.")
     width: int | None = Field(None, ge=1, le=MOST_WIDTH, description="H, width of the hidden states.")
     fingerprint: Name | None = Field(None, description="See Backbone.fingerprint.")
+    layers_fingerprint: Name | None = Field(None, description="See Backbone.layers_fingerprint.")
+
+    def has_weights_of(self, backbone: Backbone) -> bool:
+        """Return whether the weights that are noted are those of a backbone. What is not noted is not compared."""
+        return all(
+            noted is None or own is None or noted == own
+            for noted, own in (
+                (self.fingerprint, backbone.fingerprint()),
+                (self.layers_fingerprint, backbone.layers_fingerprint()),
+            )
+        )
 
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneNote:

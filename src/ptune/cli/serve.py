@@ -11,14 +11,39 @@ from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
+from pydantic import SecretStr
 
 from ptune.cli.options import Cluster, ClusterOptions, Place, Target
 from ptune.cli.serve_settings import merge
 from ptune.cli.terminal import one_line
 from ptune.errors import ConfigError
-from ptune.serving.settings import ServeOptions, ServeSettings
+from ptune.serving.settings import ServeOptions, ServeSettings, Size
 
-Serving = Annotated[ServeOptions | None, Parameter(name="*", group="Server")]
+
+def _in_words(size: int) -> str:
+    """Return a size as it is typed, such as 256MB."""
+    unit, name = (2**30, "GB") if size % 2**30 == 0 else (2**20, "MB")
+    return f"{size // unit}{name}"
+
+
+_Size = Annotated[Size, Parameter(show_default=_in_words)]
+_Keys = Annotated[list[SecretStr] | None, Parameter(negative=())]
+
+
+class _Options(ServeOptions):
+    """The settings in the form in which they are shown on the command line."""
+
+    adapter_memory: _Size = ServeOptions.model_fields["adapter_memory"]  # type: ignore[assignment]
+    max_body: _Size = ServeOptions.model_fields["max_body"]  # type: ignore[assignment]
+    max_upload: _Size = ServeOptions.model_fields["max_upload"]  # type: ignore[assignment]
+    api_keys: _Keys = ServeOptions.model_fields["api_keys"]  # type: ignore[assignment]
+    admin_keys: _Keys = ServeOptions.model_fields["admin_keys"]  # type: ignore[assignment]
+    cors_origins: Annotated[list[str] | None, Parameter(negative=())] = ServeOptions.model_fields[  # type: ignore[assignment]
+        "cors_origins"
+    ]
+
+
+Serving = Annotated[_Options | None, Parameter(name="*", group="Server")]
 
 
 def serve(
@@ -112,7 +137,8 @@ def _run(settings: ServeSettings) -> None:
 def _run_workers(settings: ServeSettings) -> None:
     """Serve in several processes, each of which loads everything itself."""
     from ptune.cli.serve_workers import Workers
-    from ptune.serving.app import SETTINGS_VARIABLE, check_reach
+    from ptune.model.locate import locate
+    from ptune.serving.app import SETTINGS_VARIABLE, check_default, check_reach
     from ptune.serving.catalogue import Catalogue
     from ptune.serving.keys import Keys
     from ptune.serving.logs import log_to_stderr
@@ -120,6 +146,9 @@ def _run_workers(settings: ServeSettings) -> None:
 
     check_reach(settings, Keys(settings))
     found = Catalogue(settings.adapters).look().new
+    check_default(settings, [entry.name for entry in found])
+    for backbone in settings.backbone:
+        locate(backbone)
     # Backbones are not loaded here, so their names have to do.
     fitting = [entry for entry in found if entry.file.record.backbone.name in settings.backbone]
     names = [entry.name for entry in fitting or found]
@@ -131,7 +160,10 @@ def _run_workers(settings: ServeSettings) -> None:
     with tempfile.TemporaryDirectory(prefix="ptune-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         os.environ[SETTINGS_VARIABLE] = settings.worker_json()
-        Workers(config, sockets=[listening]).run()
+        workers = Workers(config, sockets=[listening])
+        workers.run()
+    if workers.failed:
+        raise ConfigError("no worker could start; its message is above")
 
 
 def _server_options(settings: ServeSettings) -> dict[str, Any]:
@@ -142,6 +174,8 @@ def _server_options(settings: ServeSettings) -> dict[str, Any]:
         "server_header": False,
         "timeout_graceful_shutdown": math.ceil(settings.stop_seconds),
         "timeout_keep_alive": 30,
+        # A worker that does not answer its supervisor is replaced, with all requests that it has.
+        "timeout_worker_healthcheck": 60,
     }
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+
+logger = logging.getLogger(__name__)
 
 
 class Workers(Multiprocess):
@@ -13,6 +17,11 @@ class Workers(Multiprocess):
 
     When they end, the first process closes the socket first. Otherwise connections would wait at it for nobody.
     """
+
+    @property
+    def failed(self) -> bool:
+        """True if they have ended because one of them could not start."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
 
     def terminate_all(self) -> None:
         """Ask all processes to end."""
@@ -34,4 +43,5 @@ class Workers(Multiprocess):
         replace()
         for pid in before - {process.pid for process in self.processes}:
             if pid is not None:
+                logger.warning("worker %d has ended; another one takes its place", pid)
                 mark_process_dead(pid)

@@ -33,7 +33,7 @@ def unzip(texts: Sequence[Text], seen: int = 0) -> tuple[list[str], list[str] | 
         if not all(isinstance(member, str) for member in members):
             raise DataError(f"text {number} is not text: {row!r:.200}")
         if not all(map(whole_characters, members)):
-            raise DataError(f"text {number} contains half a character; is its encoding not UTF-8? {row!a}")
+            raise DataError(f"text {number} contains half a character; is its encoding not UTF-8?")
     if not paired:
         return [str(text) for text in texts], None
     return [row[0] for row in texts], [row[1] for row in texts]

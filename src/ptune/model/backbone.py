@@ -10,6 +10,7 @@ batch.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 
 
 Prompt = Tensor | RowPrompts
+
+
+# The name of a parameter that belongs to one of several layers, such as encoder.layer.3.output.LayerNorm.weight. Others
+# may be missing in a checkpoint and random in memory, such as a pooler's.
+_OF_A_LAYER = re.compile(r"\.\d+\.")
 
 
 class Backbone(nn.Module):
@@ -90,6 +96,7 @@ class Backbone(nn.Module):
         self.head_weights = head_weights or {}
         self.pooler_missing = pooler_missing
         self._parameter_count: int | None = None
+        self._layers_fingerprint: str | None = None
         self.shards: Shards | None = None  # set if the layers are spread over several processes
         self._read_language_head = read_language_head
         self._language_head: LanguageHead | None = None
@@ -226,8 +233,31 @@ class Backbone(nn.Module):
         sizes = [] if self.observed else [self.layers, self.width, self.kv_width]
         shape = [self.config.model_type, *sizes, self.word_embeddings.weight.shape[0]]
         digest = hashlib.sha256(repr(shape).encode())
-        digest.update(self.word_embeddings.weight[:16].bfloat16().cpu().view(torch.int16).numpy().tobytes())
+        digest.update(_rounded_bytes(self.word_embeddings.weight[:16]))
         return digest.hexdigest()[:16]
+
+    def layers_fingerprint(self) -> str | None:
+        """Return a short hash of the norms and biases of the layers.
+
+        They differ between models that were fine-tuned from the same one. The embeddings that `fingerprint` reads may
+        not. Matrices are left out, because
+        loading in 8 or 4 bits changes them. Weights are rounded to bfloat16 first.
+
+        Returns:
+            None if the layers are spread over processes, or not all in memory.
+        """
+        if self._layers_fingerprint is None and self.shards is None:
+            vectors = [
+                parameter
+                for name, parameter in self.base.named_parameters()
+                if parameter.dim() == 1 and parameter.is_floating_point() and _OF_A_LAYER.search(name)
+            ]
+            if not vectors or any(vector.device.type == "meta" for vector in vectors):
+                return None
+            # Another version of transformers may list them in another order.
+            parts = sorted(_rounded_bytes(vector) for vector in vectors)
+            self._layers_fingerprint = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+        return self._layers_fingerprint
 
     def facts(self) -> dict[str, Any]:
         """Return what an adapter records about its backbone, to be recognised by."""
@@ -238,6 +268,7 @@ class Backbone(nn.Module):
             "layers": self.layers,
             "width": self.width,
             "fingerprint": self.fingerprint(),
+            "layers_fingerprint": self.layers_fingerprint(),
         }
 
     def language_head(self) -> LanguageHead:
@@ -482,3 +513,7 @@ class Backbone(nn.Module):
         if prompt.dim() == 4:
             prompt = prompt[:, :, None]
         return prompt.unflatten(-1, (self.kv_heads, self.head_width)).transpose(3, 4)
+
+
+def _rounded_bytes(weights: Tensor) -> bytes:
+    return weights.detach().bfloat16().cpu().view(torch.int16).numpy().tobytes()

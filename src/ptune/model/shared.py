@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 T = TypeVar("T")
-Stamp = tuple[str, int, int]
+Stamp = tuple[str, int, int, int]
 
 
 class Shared(Generic[T]):
@@ -46,7 +46,9 @@ class Shared(Generic[T]):
 
 
 def stamps(folder: str, patterns: Iterable[str]) -> tuple[Stamp, ...]:
-    """Return name, size and time of change of the files in a folder that match any of the patterns.
+    """Return name, size and times of change of the files in a folder that match any of the patterns.
+
+    Besides the time that programs may set, as `tar` and `cp -p` do, there is the one that the file system keeps.
 
     Files that were replaced since an object was made from them have other stamps, so the object is not used for them.
     """
@@ -58,5 +60,5 @@ def stamps(folder: str, patterns: Iterable[str]) -> tuple[Stamp, ...]:
             with suppress(FileNotFoundError, NotADirectoryError):
                 status = os.stat(f"{folder}/{path}")  # noqa: PTH116 (three times as fast as a Path)
                 if S_ISREG(status.st_mode):
-                    found[path] = (path.rpartition("/")[2], status.st_size, status.st_mtime_ns)
+                    found[path] = (path.rpartition("/")[2], status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return tuple(found[path] for path in sorted(found))

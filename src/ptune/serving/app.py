@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from uvicorn.config import STARTUP_FAILURE
 
 from ptune.errors import ConfigError, PtuneError, RequestError
 from ptune.serving.backbones import Backbones, load_backbones
@@ -53,6 +55,8 @@ def make_service(settings: ServeSettings) -> Service:
     """
     catalogue = Catalogue(settings.adapters)
     found = catalogue.look().new
+    if not found and catalogue.broken:
+        raise ConfigError(f"there is no adapter to serve: {next(iter(catalogue.broken.values()))}")
     backbones = load_backbones(
         settings.backbone,
         [entry.file for entry in found],
@@ -62,13 +66,22 @@ def make_service(settings: ServeSettings) -> Service:
         settings.quantize,
     )
     _fill(catalogue, found, backbones)
-    if settings.default_adapter is not None and settings.default_adapter not in catalogue.entries:
+    check_default(settings, list(catalogue.entries))
+    return Service(settings, catalogue, backbones)
+
+
+def check_default(settings: ServeSettings, names: Sequence[str]) -> None:
+    """Check that the default adapter is one of the adapters with these names.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if settings.default_adapter is not None and settings.default_adapter not in names:
         raise ConfigError(
             f"`default_adapter='{settings.default_adapter}'` is not one of the adapters; there are "
-            f"{', '.join(list(catalogue.entries)[:20])}",
+            f"{', '.join(names[:20])}",
             field="default_adapter",
         )
-    return Service(settings, catalogue, backbones)
 
 
 def _fill(catalogue: Catalogue, found: Sequence[Entry], backbones: Backbones) -> None:
@@ -162,7 +175,11 @@ def from_environment() -> FastAPI:
     """Return the application of a worker process, whose settings the first process left in the environment."""
     settings = ServeSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     log_to_stderr(settings.log_format)
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except PtuneError as err:
+        logger.error("%s", err)
+        sys.exit(STARTUP_FAILURE)  # the first process ends too, because another worker would fail in the same way
     exempt_from_collection()
     return app
 
@@ -193,10 +210,10 @@ async def _warm_up(service: Service) -> None:
 async def _refuse(request: Request, error: Exception) -> Response:
     """Answer a request that failed, in the form of its protocol."""
     if isinstance(error, PtuneError):
-        return error_reply(request.url.path, as_request_error(error))
+        return error_reply(request.url.path, request.method, as_request_error(error))
     assert isinstance(error, HTTPException)
     message = {404: "there is no such path; GET /docs lists all", 405: "this path does not take this method"}
     found = RequestError(message.get(error.status_code, str(error.detail)), error.status_code)
-    reply = error_reply(request.url.path, found)
+    reply = error_reply(request.url.path, request.method, found)
     reply.headers.update(error.headers or {})
     return reply

@@ -24,20 +24,18 @@ class Backbones:
         self.all = list(backbones)
         # An adapter that is loaded finds its tokenizer here, also where no other adapter is in memory.
         self._tokenizers = [tokenizer_of(backbone) for backbone in self.all]
-        self._prints = [backbone.fingerprint() for backbone in self.all]
 
     def of(self, file: AdapterFile) -> Backbone:
         """Return the backbone of an adapter.
 
         An adapter knows its backbone by the name and by some of its weights. Weights count more, because a folder may
-        have been moved. Models that were fine-tuned from the same one may have these weights in common; then the name
-        decides.
+        have been moved. If several backbones have these weights, the name decides.
 
         Raises:
             AdapterError: none of them is the adapter's, or it may be one or another.
         """
         note = file.record.backbone
-        alike = [backbone for backbone, own in zip(self.all, self._prints, strict=True) if own == note.fingerprint]
+        alike = [backbone for backbone in self.all if note.fingerprint and note.has_weights_of(backbone)]
         named = [backbone for backbone in self.all if note.name in (backbone.location.reference, backbone.name)]
         both = [backbone for backbone in alike if backbone in named]
         if both or len(alike) == 1:

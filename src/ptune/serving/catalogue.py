@@ -225,4 +225,6 @@ def stamp_of(folder: Path) -> tuple[Stamp, ...]:
 
 def _holds_adapter(folder: Path) -> bool:
     place = str(folder)
+    if not os.access(place, os.X_OK):
+        return folder.is_dir()  # reading it says that it cannot be read
     return any(os.path.exists(f"{place}/{name}") for name in (RECORD_FILE, PEFT_FILE, *ADAPTER_FILES))  # noqa: PTH110

@@ -9,13 +9,16 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ptune.data.encode import Encoded, TextEncoder
 from ptune.data.template import Side
 
 # Requests with more rows or characters have a thread of their own, so that they hold up no others.
 MANY, LONG = 32, 20_000
+# Rows and characters of such a request that are tokenized before the next one has its turn, and before it is seen that
+# nobody waits for the answer any more.
+TURN_ROWS, TURN_LENGTH = 256, 200_000
 
 
 @dataclass(eq=False)
@@ -24,7 +27,10 @@ class _Job:
     texts: list[str]
     pairs: list[str] | None
     side: Side
+    most: int | None  # tokens after which the rest is left out
     answer: asyncio.Future[list[Encoded]]
+    rows: list[Encoded] = field(default_factory=list)  # so far
+    tokens: int = 0  # of these
 
     @property
     def key(self) -> Hashable:
@@ -42,19 +48,31 @@ class Encoding:
     """Two threads that tokenize: one for short requests and one for long ones."""
 
     def __init__(self) -> None:
-        self._lanes = (_Lane("short"), _Lane("long"))
+        self._lanes = (_Lane("short"), _LongLane("long"))
 
     async def encode(
-        self, encoder: TextEncoder, texts: list[str], pairs: list[str] | None, side: Side = "right"
+        self,
+        encoder: TextEncoder,
+        texts: list[str],
+        pairs: list[str] | None,
+        side: Side = "right",
+        most: int | None = None,
     ) -> list[Encoded]:
         """Return the token ids of texts, or of pairs.
+
+        Args:
+            encoder: tokenizes them.
+            texts: the texts.
+            pairs: the second texts.
+            side: the end at which long texts are cut.
+            most: tokens after which rows may be left out, because the request is refused anyway.
 
         Raises:
             DataError: see `TextEncoder.encode`.
         """
         answer = asyncio.get_running_loop().create_future()
         is_long = len(texts) > MANY or sum(map(len, texts)) + sum(map(len, pairs or ())) > LONG
-        self._lanes[is_long].add(_Job(encoder, texts, pairs, side, answer))
+        self._lanes[is_long].add(_Job(encoder, texts, pairs, side, most, answer))
         return await answer
 
     def close(self) -> None:
@@ -99,6 +117,51 @@ class _Lane:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+class _LongLane(_Lane):
+    """A thread that tokenizes a part of each job in turn."""
+
+    def _start(self) -> None:
+        self._waiting = [job for job in self._waiting if not job.answer.done()]
+        if not self._waiting:
+            return
+        job = self._waiting.pop(0)
+        self._busy = True
+        future = asyncio.get_running_loop().run_in_executor(self._pool, _encode_part, job)
+        future.add_done_callback(lambda done: self._go_on(done, job))
+
+    def _go_on(self, done: asyncio.Future[list[Encoded] | Exception], job: _Job) -> None:
+        self._busy = False
+        if done.cancelled():
+            return
+        result = done.result()
+        if job.answer.done():
+            pass  # nobody waits for it any more
+        elif isinstance(result, Exception):
+            job.answer.set_exception(result)
+        else:
+            job.rows += result
+            job.tokens += sum(map(len, result))
+            if len(job.rows) == len(job.texts) or (job.most is not None and job.tokens > job.most):
+                job.answer.set_result(job.rows)
+            else:
+                self._waiting.append(job)
+        self._start()
+
+
+def _encode_part(job: _Job) -> list[Encoded] | Exception:
+    """Return the next rows of a job, or the error that they cause."""
+    first = last = len(job.rows)
+    length = 0
+    while last < len(job.texts) and last - first < TURN_ROWS and length < TURN_LENGTH:
+        length += len(job.texts[last]) + (0 if job.pairs is None else len(job.pairs[last]))
+        last += 1
+    pairs = None if job.pairs is None else job.pairs[first:last]
+    try:
+        return job.encoder.encode(job.texts[first:last], pairs, job.side)
+    except Exception as err:
+        return err
 
 
 def _encode_all(jobs: Sequence[_Job]) -> list[list[Encoded] | Exception]:

@@ -240,7 +240,7 @@ class Gate:
     async def _refuse(self, scope: MutableMapping[str, Any], answer: _Answer, err: RequestError) -> None:
         if answer.status == 0:
             answer.close = answer.close or err.status in (408, 413)  # the rest of the body is not read
-            await error_reply(scope["path"], err)(scope, _nothing, answer)  # type: ignore[arg-type]
+            await error_reply(scope["path"], scope["method"], err)(scope, _nothing, answer)  # type: ignore[arg-type]
 
     def _note(self, scope: MutableMapping[str, Any], facts: Facts, status: int, seconds: float) -> None:
         """Write the request into the log and count it."""

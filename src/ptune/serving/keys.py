@@ -30,6 +30,7 @@ class KeyEntry(BaseModel):
     sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$", description="The key's SHA-256 in place of the key.")
     adapters: list[str] = Field(["*"], description="Adapters that the key may use; * stands for any characters.")
     admin: bool = Field(False, description="Whether the key may add, replace and remove adapters.")
+    metrics: bool = Field(False, description="Whether the key may read /metrics, which names adapters.")
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Caller:
         name: for logs.
         adapters: patterns of the adapters that may be used.
         admin: whether adapters may be added, replaced and removed.
+        metrics: whether metrics may be read that name adapters.
     """
 
     name: str
     adapters: tuple[str, ...] = ("*",)
     admin: bool = False
+    metrics: bool = False
 
     def may_use(self, adapter: str) -> bool:
         """Return whether an adapter may be used."""
@@ -59,14 +62,18 @@ class Caller:
         if not self.may_use(adapter):
             raise no_adapter(adapter)
 
-    def check_all(self) -> None:
-        """Check that all adapters may be used.
+    def check_metrics(self) -> None:
+        """Check that the metrics of all adapters may be read.
 
         Raises:
             RequestError: they may not (403).
         """
-        if not self.admin and "*" not in self.adapters:
-            raise RequestError("metrics are about all adapters; use a key that is not for some of them alone", 403)
+        if not (self.admin or self.metrics or "*" in self.adapters):
+            raise RequestError(
+                "metrics are about all adapters; use a key for all of them, or one with `metrics: true` in the file of "
+                "keys",
+                403,
+            )
 
     def check_admin(self) -> None:
         """Check that the catalogue may be changed.
@@ -99,7 +106,7 @@ class Keys:
                 self._add(secret, Caller(f"{field}[{number}]", admin=admin), f"`{field}`")
         if settings.api_keys_file is not None:
             for entry in _read_keys(settings.api_keys_file):
-                caller = Caller(entry.name, tuple(entry.adapters), entry.admin)
+                caller = Caller(entry.name, tuple(entry.adapters), entry.admin, entry.metrics)
                 where = f"file of keys '{settings.api_keys_file}', key '{entry.name}'"
                 if entry.sha256 is not None:
                     self._callers.append((bytes.fromhex(entry.sha256), caller))

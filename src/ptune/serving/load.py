@@ -56,7 +56,9 @@ class LoadConfig(SettingsModel):
         description="Connections, each with one request at a time. If a rate is given, a request that finds none free "
         "is counted and not sent. Default: 8, or 1,000 if a rate is given.",
     )
-    duration: float = Field(10.0, gt=0, le=1_000_000, allow_inf_nan=False, description="Seconds that are measured.")
+    duration: float = Field(
+        10.0, gt=0, le=1_000_000, allow_inf_nan=False, description="Length of the measurement in seconds."
+    )
     warmup: float = Field(
         1.0,
         ge=0,

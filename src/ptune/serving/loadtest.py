@@ -1,4 +1,4 @@
-"""Drive a running server and measure how it answers.
+"""Send load to a running server and measure how it answers.
 
 With a rate, requests are sent at random times (a Poisson process) whether or not earlier ones have been answered: an
 open loop. A slow server is then asked as often as a fast one, and the wait for its answers counts from the moment at

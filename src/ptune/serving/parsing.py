@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
+from ptune.data.columns import whole_characters
 from ptune.data.template import Side
 from ptune.data.texts import Text
 from ptune.errors import RequestError, short
@@ -64,6 +65,8 @@ def optional(body: dict[str, Any], field: str, kind: type, expected: str, defaul
         return default
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise wrong(field, value, expected)
+    if isinstance(value, str) and not whole_characters(value):
+        raise RequestError(f"`{field}` contains half a character", 422, field=field)
     return value
 
 

@@ -23,7 +23,7 @@ class LimitedConfig(Config):
 
     Args:
         app: the application, or its name.
-        head_seconds: how long the head of a request may take.
+        head_seconds: how long the head of a request may take, and how long a client may read nothing of its answer.
         options: see `uvicorn.Config`.
     """
 
@@ -45,11 +45,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._reading_head = True
         self._status = 400
         self._timer: TimerHandle | None = None
+        self._reading: TimerHandle | None = None
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_timer()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -92,6 +94,33 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no valid request, and close the connection."""
         self._refuse(self._status, msg)
+
+    def pause_writing(self) -> None:
+        """Begin to watch whether the client reads its answer."""
+        super().pause_writing()
+        self._watch(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Stop watching: the client has read."""
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch(self, unread: int) -> None:
+        self._stop_watching()
+        self._reading = self.loop.call_later(self.config.head_seconds, self._check_reading, unread)
+
+    def _check_reading(self, before: int) -> None:
+        """Drop a client that has read nothing. What is left for it would stay in memory."""
+        unread = self.transport.get_write_buffer_size()
+        if unread >= before:
+            self.transport.abort()
+        else:
+            self._watch(unread)
+
+    def _stop_watching(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _start_timer(self) -> None:
         if self._timer is None:

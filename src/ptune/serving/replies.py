@@ -44,19 +44,20 @@ def as_request_error(error: PtuneError) -> RequestError:
     return RequestError(str(error), 500)
 
 
-def _protocol(path: str) -> str:
-    """Return which protocol a path belongs to: v2, openai, hugging_face or tei."""
+def _protocol(path: str, method: str) -> str:
+    """Return which protocol a request belongs to: v2, openai, hugging_face or tei."""
     if path == "/v2" or path.startswith("/v2/"):
         return "v2"
     if path.startswith("/v1/") or path == "/classify":
         return "openai"
     parts = path.split("/")
-    return "hugging_face" if path == "/" or (parts[1] == "adapters" and len(parts) == 3) else "tei"
+    asked = method == "POST" and parts[1] == "adapters" and len(parts) == 3  # other methods change the catalogue
+    return "hugging_face" if path == "/" or asked else "tei"
 
 
-def error_reply(path: str, error: RequestError) -> JSONResponse:
-    """Return the answer to a request that failed, in the form that the path's protocol has."""
-    protocol = _protocol(path)
+def error_reply(path: str, method: str, error: RequestError) -> JSONResponse:
+    """Return the answer to a request that failed, in the form that its protocol has."""
+    protocol = _protocol(path, method)
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)

@@ -242,7 +242,8 @@ class Service:
             key = encoder_key(encoder)
             if key not in starts:
                 starts[key] = len(rows)
-                rows += await self.encoding.encode(encoder, texts, pairs, side)
+                left = self.settings.max_tokens - tokens
+                rows += await self.encoding.encode(encoder, texts, pairs, side, left)
             start = starts[key]
             tokens += sum(len(row) for row in rows[start : start + len(texts)])
             if tokens > self.settings.max_tokens:
@@ -327,7 +328,7 @@ class Service:
             try:
                 await self.follow()
             except (PtuneError, OSError) as err:
-                logger.warning("looking for new adapters: %s", err)
+                logger.warning("scanning for new adapters failed: %s", err)
             except Exception:  # whatever it is, later looks may succeed
                 logger.exception("looking for new adapters failed")
 

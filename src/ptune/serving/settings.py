@@ -89,14 +89,16 @@ class ServeOptions(SettingsModel):
         2.0,
         ge=0,
         le=3600,
-        description="Seconds between two looks at the folder for new adapters; 0: only at the start.",
+        description="Seconds between two scans of the folder for new adapters; 0: only at the start.",
     )
 
     max_batch_tokens: int | None = Field(
         None, ge=16, description="Most tokens in a forward pass, padding included. Default: what suits the device."
     )
     max_batch_rows: int = Field(128, ge=1, le=65536, description="Most rows that are computed together.")
-    max_queue_rows: int = Field(20_000, ge=1, description="Most rows that wait. Further requests get status 429.")
+    max_queue_rows: int = Field(
+        20_000, ge=1, description="Maximum number of waiting rows. Beyond it, requests get 429."
+    )
     max_wait: float = Field(
         0.3,
         gt=0,
@@ -116,7 +118,7 @@ class ServeOptions(SettingsModel):
     max_body: Size = Field(8 * 2**20, ge=64, description="Largest body of a request, such as 8MB.")
     max_upload: Size = Field(256 * 2**20, ge=64, description="Largest adapter that may be uploaded, such as 256MB.")
     max_rows: int = Field(
-        10_000, ge=1, description="Most rows of a request: texts or pairs, times the adapters that they are asked of."
+        10_000, ge=1, description="Most rows of a request: texts or pairs, times the number of adapters."
     )
     max_tokens: int = Field(1_000_000, ge=1, description="Most tokens of a request, over all of its rows.")
     truncate: bool = Field(
@@ -141,7 +143,10 @@ class ServeOptions(SettingsModel):
     log_format: Literal["json", "text"] = Field("json", description="Form of the log on stderr.")
     log_requests: bool = Field(True, description="Log each request, without its texts.")
     metrics_adapters: int = Field(
-        50, ge=0, le=10_000, description="Adapters with metrics of their own. Further ones are counted together."
+        50,
+        ge=0,
+        le=10_000,
+        description="Number of adapters that metrics count separately. All others are counted together.",
     )
     telemetry: bool = Field(
         False, description="Send traces by OpenTelemetry. Needs pip install 'ptune[telemetry]' and OTEL_ variables."
@@ -177,7 +182,7 @@ class ServeSettings(ServeOptions):
     @field_validator("adapters", "backbone", mode="before")
     @classmethod
     def _listed_names(cls, value: Any) -> Any:
-        return _split(value)
+        return _split(value) if isinstance(value, str) else value  # a path in a list may have a comma
 
     @property
     def has_keys(self) -> bool:

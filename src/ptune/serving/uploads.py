@@ -6,12 +6,14 @@ import asyncio
 import gzip
 import io
 import json
+import logging
 import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
@@ -22,6 +24,8 @@ from ptune.errors import AdapterError, ConfigError, RequestError
 from ptune.hub import parse_hub_id
 from ptune.serving.bank import Bank, Loaded
 from ptune.serving.catalogue import Catalogue, Entry, check_name, read_entry
+
+logger = logging.getLogger(__name__)
 
 # What the standard library raises for archives that are damaged, encrypted or compressed in an unknown way.
 _BAD_ARCHIVE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
@@ -69,7 +73,8 @@ class Uploads:
     async def _put(self, name: str, folder: Path, body: bytes, kind: str) -> tuple[Entry, bool]:
         async with self.changing:
             is_new = name not in self.catalogue.entries
-            loaded = await asyncio.to_thread(self._store, name, folder, body, kind)
+            with _writing():
+                loaded = await asyncio.to_thread(self._store, name, folder, body, kind)
             self.bank.keep(loaded)
             self.catalogue.put(loaded.entry)
         return loaded.entry, is_new
@@ -89,9 +94,10 @@ class Uploads:
             folder = self._folder(name)
             if not (folder / name).is_dir():
                 raise RequestError(f"adapter '{name}' is not in '{folder}', so its files are not removed", 409)
+            with _writing():
+                await asyncio.to_thread(_remove, folder, name)
             self.catalogue.drop(name)
             self.bank.drop(name)
-            await asyncio.to_thread(_remove, folder, name)
 
     def _folder(self, name: str) -> Path:
         catalogue = self.catalogue
@@ -157,7 +163,9 @@ class Uploads:
         try:
             source = json.loads(body).get("source")
         except (ValueError, AttributeError, RecursionError) as err:
-            raise RequestError('expected JSON such as {"source": "owner/name@revision"}', 400) from err
+            raise RequestError(
+                'expected JSON such as {"source": "owner/name@revision"}', 400, kind="Validation"
+            ) from err
         if not isinstance(source, str) or parse_hub_id(source) is None or Path(source).exists():
             raise RequestError("`source` is not a Hub id; expected owner/name or owner/name@revision", 422)
         folder = locate_adapter(source, self.most)
@@ -165,6 +173,20 @@ class Uploads:
         if sum(path.stat().st_size for path in paths.values()) > self.most:
             raise RequestError(f"adapter '{source}' has more than `max_upload` bytes", 422)
         return {name: path.read_bytes() for name, path in paths.items()}
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say that files cannot be written, without the path, which is the operator's.
+
+    Raises:
+        RequestError: they cannot (409).
+    """
+    try:
+        yield
+    except OSError as err:
+        logger.warning("an adapter cannot be written or removed: %s", err)
+        raise RequestError("the server cannot write to its folder of adapters; its log says why", 409) from err
 
 
 async def _to_the_end(change: Coroutine[Any, Any, T]) -> T:

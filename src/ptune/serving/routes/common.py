@@ -55,7 +55,10 @@ def named(request: Request, body: dict[str, Any] | None = None, path: str | None
         RequestError: none is named and there is no default (400), or the caller may not use it (404).
     """
     name = path or optional(body or {}, field, str, "the name of an adapter") or request.headers.get("x-adapter")
-    name = name or service_of(request).default_adapter
+    if name is None:
+        name = service_of(request).default_adapter
+        if name is not None and not caller_of(request).may_use(name):
+            name = None  # it would tell its name
     if name is None:
         raise RequestError(
             "name an adapter: in the path, as /adapters/NAME, or in the header X-Adapter; GET /adapters lists them",

@@ -87,6 +87,7 @@ async def infer(request: Request, name: str, version: str = VERSION) -> Response
     """Classify the texts in the tensor `text`, with those in `text_pair` if the adapter takes pairs."""
     _check_version(version)
     adapter = named(request, None, name)
+    service_of(request).entry(adapter)  # a name that there is not comes before what is wrong with the body
     body = await read_object(request)
     identifier = optional(body, "id", str, "a text")
     options = optional(body, "parameters", dict, "an object", {})

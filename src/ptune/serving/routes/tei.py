@@ -235,6 +235,6 @@ async def info(request: Request, name: str | None = None) -> Response:
 @router.get("/metrics", tags=["Server"], **schemas.METRICS)
 async def metrics(request: Request) -> Response:
     """Return metrics in Prometheus' text format. They name adapters, so a key for some adapters is not enough."""
-    caller_of(request).check_all()
+    caller_of(request).check_metrics()
     text = request.app.state.metrics.text(service_of(request))
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -11,18 +11,59 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from ptune.errors import TrainingError
+from ptune.errors import PtuneError, TrainingError
 from ptune.launched import is_launched
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _together(exchange: Callable[P, T]) -> Callable[P, T]:
+    """Decorate what all processes do together, so that it says in ptune's words that one of them is gone."""
+
+    @wraps(exchange)
+    def exchanged(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return exchange(*args, **kwargs)
+        except RuntimeError as err:
+            if not dist.is_initialized():
+                raise
+            raise TrainingError(
+                "another process of the run has ended; its message says why. Go on from the last checkpoint with "
+                "`resume=True`"
+            ) from err
+
+    return exchanged
+
+
+@contextmanager
+def errors_of_first() -> Iterator[None]:
+    """End all processes if the block raises an error in the first one, which alone prints it.
+
+    Raises:
+        PtuneError: in the first process, the error of the block.
+        SystemExit: in the others.
+    """
+    failed: PtuneError | None = None
+    try:
+        yield
+    except PtuneError as err:
+        failed = err
+    said = Processes.launched().text_of_first("passed" if failed is None else "failed") if is_launched() else "passed"
+    if failed is not None:
+        raise failed
+    if said == "failed":
+        raise SystemExit(2)
 
 
 @dataclass(frozen=True)
@@ -69,6 +110,7 @@ class Processes:
         """Return this process's share of rows: every `count`-th one, so that all shares have rows of all lengths."""
         return rows[self.rank :: self.count]
 
+    @_together
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one device by their sums over all processes, in one exchange."""
         if self.count == 1:
@@ -78,12 +120,14 @@ class Processes:
         for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
+    @_together
     def from_first(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by those of the first process."""
         if self.count > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
+    @_together
     def text_of_first(self, text: str) -> str:
         """Return the text that the first process has."""
         if self.count == 1:
@@ -96,6 +140,7 @@ class Processes:
         dist.broadcast(content, src=0)
         return bytes(content.tolist()).decode()
 
+    @_together
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process. All processes have to ask."""
         if self.count == 1:
@@ -104,6 +149,7 @@ class Processes:
         dist.all_reduce(flags)
         return bool(flags)
 
+    @_together
     def join(self, shares: Tensor, total: int) -> Tensor:
         """Return the results of all rows [M, N, ...], joined from those of each process's share.
 
@@ -120,6 +166,7 @@ class Processes:
         # Row n is the n // count-th row of process n % count.
         return torch.stack(parts, dim=2).flatten(1, 2)[:, :total]
 
+    @_together
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.count > 1:

@@ -94,6 +94,19 @@ def test_parquet_keeps_numbers_as_numbers(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("whole", "fraction"),
+    [(3, 3.7), ([1, 2], [1, 2.5]), ({"stars": 3}, {"stars": 3.5})],
+    ids=["cell", "list", "object"],
+)
+def test_fractions_after_whole_numbers_are_not_cut_off(whole, fraction, tmp_path: Path) -> None:
+    rows = [answer(id=whole)] * 1050
+    write(tmp_path / "a.parquet", rows)
+    with pytest.raises(DataError, match=r"column 'id' began with whole numbers and now holds"):
+        write(tmp_path / "b.parquet", [*rows, answer(id=fraction)])
+    assert not (tmp_path / "b.parquet").exists()
+
+
 def test_parquet_is_written_in_parts(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", (answer(id=number) for number in range(2500)))
     assert [row["id"] for row in read_rows(tmp_path / "a.parquet")] == list(range(2500))

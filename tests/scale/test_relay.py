@@ -1,4 +1,4 @@
-"""A request that is answered elsewhere: the same answer, the adapter it names, another try when a replica is gone."""
+"""A request that is answered elsewhere: the same answer, the adapter it names, another try if a replica has failed."""
 
 from __future__ import annotations
 

@@ -218,6 +218,7 @@ def test_a_sweep_on_a_cluster_survives_a_lost_worker_and_a_killed_driver(setting
 def test_what_is_wrong_with_the_backbone_on_a_cluster_is_said_in_one_line(settings_file, tmp_path, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(settings_file({"backbone": str(tmp_path / "nothing")}))
+    assert not (tmp_path / "out").exists()
     assert stopped.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("ptune: error: backbone")
 

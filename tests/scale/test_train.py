@@ -74,5 +74,9 @@ def test_two_workers_of_a_cluster_equal_one_process(backbone_folder, reviews, tm
     command = [sys.executable, "-W", "ignore", "-m", "ptune", "train", *arguments, "--scale", "ray", "--workers", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["adapter"] == str(tmp_path / "two")
+    lines = done.stdout.splitlines()
+    assert json.loads(lines[-1])["adapter"] == str(tmp_path / "two")
+    said = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    assert len(said) == len(set(said)) == 2
+    assert lines[-1] not in done.stderr
     _same(tmp_path / "one", tmp_path / "two")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 
 import ptune
 from ptune.cli import main
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, TrainingError
 from ptune.processes import Processes, gradients
 
 OPTIONS = [
@@ -162,6 +163,51 @@ def test_killed_and_resumed_with_one(places, alone, tmp_path) -> None:
         process.communicate()
     main(["train", "--resume", "--output", str(tmp_path)])
     _same(alone, tmp_path)
+
+
+@pytest.mark.slow
+def test_processes_that_read_other_rows_end_with_an_error(places, reviews, tmp_path) -> None:
+    """As on two machines, one of which has an old copy of the data."""
+    shutil.copytree(reviews, tmp_path / "old")
+    path = tmp_path / "old" / "train.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    code = "import os, sys; os.chdir(sys.argv[1] + os.environ['RANK']); from ptune.cli import main; main(sys.argv[2:])"
+    for rank, data in (("0", reviews), ("1", tmp_path / "old")):
+        (tmp_path / f"at{rank}").mkdir()
+        (tmp_path / f"at{rank}" / "data").symlink_to(data)
+    arguments = [*places[:2], "--data", "data", "--output", str(tmp_path / "run"), *OPTIONS, "--epochs", "1"]
+    running = _launch(2, [str(tmp_path / "at"), "train", *arguments], ("-c", code))
+    errors = [process.communicate(timeout=180)[1] for process in running]
+    assert [process.returncode for process in running] == [2, 2], errors
+    assert "process 1 does not train the same as the first process: the training or validation rows" in errors[1]
+    assert not (tmp_path / "run" / "ptune.json").exists()
+
+
+@pytest.mark.slow
+def test_what_the_first_process_refuses_ends_all(places, alone) -> None:
+    running = _launch(2, [*places, "--output", str(alone), *OPTIONS])
+    errors = [process.communicate(timeout=180)[1] for process in running]
+    assert [process.returncode for process in running] == [2, 2], errors
+    assert "--overwrite" in errors[0]
+    assert errors[1] == ""
+
+
+def test_standard_input_is_for_one_process(places, tmp_path, monkeypatch, capsys) -> None:
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main(["train", *places[:2], "--data=-", "--output", str(tmp_path / "run")])
+    assert "--data - is standard input, which only one of several processes can read" in capsys.readouterr().err
+
+
+def test_a_process_that_is_gone_is_told_in_plain_words(monkeypatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer")
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "barrier", closed)
+    with pytest.raises(TrainingError, match="another process of the run has ended"):
+        Processes(2, 0).wait()
 
 
 @pytest.mark.long

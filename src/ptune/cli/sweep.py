@@ -28,7 +28,7 @@ from ptune.cli.spelling import option
 from ptune.cli.sweep_table import describe_values, show_trials
 from ptune.cli.terminal import Terminal
 from ptune.cli.train import load
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, PtuneError
 from ptune.places import Place, is_url
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def sweep(
     overwrite
         Delete a sweep that is in the output folder already.
     """
+    from ptune.scale.sweep import forget
     from ptune.scale.sweep_search import best_trial
 
     terminal = Terminal(json)
@@ -105,7 +106,11 @@ def sweep(
     plan.begin(task, resume or plan.resume, overwrite or plan.overwrite)
     started = time.perf_counter()
     with _hint(terminal, config), show_trials(terminal, task.metric, plan.settings.count) as on_change:
-        done = _run(plan.settings, task, data, on_change, cluster, workers)
+        try:
+            done = _run(plan.settings, task, data, on_change, cluster, workers)
+        except PtuneError:
+            forget(task.output)
+            raise
     best = best_trial(done, task.metric)
     assert best is not None  # otherwise it was an error
     answer = _results(plan, task, done, best)

@@ -35,7 +35,7 @@ from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
 from ptune.errors import ConfigError
 from ptune.evaluation.chance import describe_interval
-from ptune.launched import is_first
+from ptune.launched import is_first, is_launched
 from ptune.model.config import PromptConfig
 from ptune.training.callbacks import Report, reporting_callbacks
 from ptune.training.config import TrainConfig
@@ -96,7 +96,7 @@ def train(
         temporary folder, and its files are copied at the end, without the checkpoint.
     resume
         Continue an interrupted run from the checkpoint in the output folder.
-        The result is the same as without the interruption. The options are those that the run was begun with.
+        The result is the same as without the interruption. The run's own options are used.
     overwrite
         Replace an adapter that is in the output folder already.
     report_to
@@ -106,8 +106,8 @@ def train(
     config
         YAML, TOML or JSON file with any of these options; also a URL. Options on the command line take precedence.
     workers
-        Processes that train together, with --scale ray; each takes --batch-size rows of a step. Default: one for each
-        GPU, without GPUs one for each CPU.
+        Processes that train together, with --scale ray; each trains on --batch-size rows per step. Default: one per
+        GPU, or one per CPU without GPUs.
     """
     given = locals().copy()
     cluster = cluster or ClusterOptions()
@@ -119,6 +119,7 @@ def train(
         return
     if workers is not None or cluster.ray_address is not None:
         raise ConfigError("--workers and --ray-address are for --scale ray; add it, or leave them out")
+    from ptune.processes import errors_of_first
     from ptune.training.train import check_output
 
     terminal = Terminal(json)
@@ -129,12 +130,15 @@ def train(
     options = options_of(backbone, data, report_to, report, (data_options, backbone_options, prompt, training))
     if resume:
         check_resume(output)
+    if data == "-" and is_launched():
+        raise ConfigError("--data - is standard input, which only one of several processes can read; name a file")
     first = is_first()
     with local_folder(terminal, output, overwrite) as folder:
         if resume:
             check_unchanged(folder, options)
-        if first:
-            check_output(folder, backbone, overwrite, resume)  # early, because reading data may take long
+        with errors_of_first():
+            if first:
+                check_output(folder, backbone, overwrite, resume)  # early, because reading data may take long
         callbacks = reporting_callbacks(report_to)
         rows = load(terminal, data, data_options, training.seed)
         result = run(
@@ -241,7 +245,7 @@ def run(
     if training.folds:
         rows = len(data.train) + len(data.validation)
         terminal.say(
-            f"measured by {training.folds}-fold cross-validation, then trained on all {rows} rows"
+            f"to be measured by {training.folds}-fold cross-validation, and then trained on all {rows} rows"
             f"{' by comparing them' if training.objective == 'contrastive' else ''}"
         )
     terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ptune.atomic import try_folder, written_file
 from ptune.data.columns import kept_names
 from ptune.data.readers import Row
-from ptune.errors import ConfigError, DataError, printable
+from ptune.errors import ConfigError, DataError, printable, short
 from ptune.places import Place
 
 if TYPE_CHECKING:
@@ -155,13 +156,19 @@ def _join_labels(row: Row, path: Place) -> Row:
 
 
 def write_parquet(
-    rows: Iterable[Row], path: Place, labels: Sequence[str], blank: Blank, schema: pyarrow.Schema | None = None
+    rows: Iterable[Row],
+    path: Place,
+    labels: Sequence[str],
+    blank: Blank,
+    schema: pyarrow.Schema | None = None,
+    source: Source | None = None,
 ) -> None:
     """Write rows to a Parquet file.
 
     Args:
         rows, path, labels, blank: as for every `Writer`.
         schema: the columns and their types. None: those of the first rows.
+        source: where the rows come from, if they are a part of a larger table with this schema.
 
     Raises:
         DataError: a value does not go with the others of its column, or a row has a column that others do not have.
@@ -170,15 +177,16 @@ def write_parquet(
     import pyarrow
     import pyarrow.parquet as parquet
 
-    flat = _flatten(rows, path, labels, None if schema is None else set(schema.names))
+    flat = _flatten(rows, path, labels, None if schema is None else set(schema.names), source)
     with _open_table(path, "wb") as file, ExitStack() as stack:
         writer = None
         while group := list(islice(flat, _PARQUET_ROWS)):
             try:
                 schema = schema or _schema_of(group, list(_flatten([blank()], path, labels)))
+                _check_fractions(group, schema)  # pyarrow would cut them off without an error
                 table = pyarrow.Table.from_pylist(group, schema=schema)
             except (pyarrow.ArrowException, TypeError, OverflowError) as err:
-                raise _not_in_a_column(path, err) from err
+                raise _not_in_a_column(path, err, source) from err
             # The stack closes the writer in any case, while its file is still open.
             writer = writer or stack.enter_context(parquet.ParquetWriter(file, schema))
             writer.write_table(table)
@@ -208,12 +216,41 @@ def _schema_of(rows: list[Row], empty: list[Row]) -> pyarrow.Schema:
     return _settle_schema(pyarrow.Table.from_pylist(rows).schema, pyarrow.Table.from_pylist(empty).schema)
 
 
-def _not_in_a_column(path: Place, err: Exception) -> DataError:
+def _not_in_a_column(path: Place, err: Exception, source: Source | None = None) -> DataError:
     reason = " ".join(str(err).split())
+    if source is not None:
+        return DataError(
+            f"{source.where}: a column has values of another type than in the first file ({reason}); give all files "
+            "the same types"
+        )
     return DataError(
         f"output '{path}': a column has values of several types, or a value that Parquet cannot hold ({reason}); write "
         ".jsonl"
     )
+
+
+def _check_fractions(rows: Sequence[Row], schema: Any) -> None:
+    """Check that columns of whole numbers hold no fractions.
+
+    Raises:
+        TypeError: one does.
+    """
+    import pyarrow
+
+    def loses(value: Any, data_type: Any) -> bool:
+        if isinstance(value, float):
+            return bool(pyarrow.types.is_integer(data_type)) and not value.is_integer()
+        if isinstance(value, list) and pyarrow.types.is_list(data_type):
+            return any(loses(item, data_type.value_type) for item in value)
+        if isinstance(value, dict) and pyarrow.types.is_struct(data_type):
+            return any(loses(value.get(inner.name), inner.type) for inner in data_type)
+        return False
+
+    for field in schema:
+        for row in rows:
+            value = row.get(field.name)
+            if not isinstance(value, str) and loses(value, field.type):
+                raise TypeError(f"column '{field.name}' began with whole numbers and now holds {short(value, 50)}")
 
 
 def _settle_schema(schema: Any, empty: Any) -> Any:
@@ -235,12 +272,31 @@ def _settle_schema(schema: Any, empty: Any) -> Any:
     return pyarrow.schema([field.with_type(settle(known(field))) for field in schema])
 
 
-def _flatten(rows: Iterable[Row], path: Place, labels: Sequence[str], columns: set[str] | None = None) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a part of a table come from.
+
+    where: the file, in words.
+    before: number of its rows before these.
+    """
+
+    where: str
+    before: int
+
+
+def _flatten(
+    rows: Iterable[Row],
+    path: Place,
+    labels: Sequence[str],
+    columns: set[str] | None = None,
+    source: Source | None = None,
+) -> Iterator[Row]:
     """Yield rows for a table, with one column per label instead of `scores`, if there are labels.
 
     Args:
         rows, path, labels: as for every `Writer`.
         columns: the columns that the table has. None: those of the first row.
+        source: see `write_parquet`.
 
     Raises:
         DataError: a row has a column that the table does not have.
@@ -251,7 +307,13 @@ def _flatten(rows: Iterable[Row], path: Place, labels: Sequence[str], columns: s
         flat = {new: row[name] for name, new in kept_names(row, scores).items() if not (scores and name == "scores")}
         flat |= scores
         columns = columns or set(flat)
-        if unknown := [name for name in flat if name not in columns]:
+        unknown = [name for name in flat if name not in columns]
+        if unknown and source is not None:
+            raise DataError(
+                f"{source.where}, row {source.before + number} has column '{unknown[0]}', but the first file does not; "
+                "give all files the same columns"
+            )
+        if unknown:
             raise DataError(
                 f"output '{path}': row {number} has column '{unknown[0]}', but the first row does not, so the table "
                 "cannot hold it; write .jsonl"

@@ -19,6 +19,7 @@ from ptune.errors import ConfigError, PtuneError
 # Ray's own settings. Those of the user's environment take precedence.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would send what a worker prints to the log too
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns of a change in its future versions
 }
 # Starts a cluster even where another one runs on the machine.

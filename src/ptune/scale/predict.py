@@ -16,7 +16,7 @@ from ptune.data.columns import kept_names
 from ptune.data.files import DataFile
 from ptune.data.readers import Row
 from ptune.data.targets import REGRESSION, ProblemType
-from ptune.data.writers import parquet_schema, write_parquet
+from ptune.data.writers import Source, parquet_schema, write_parquet
 from ptune.errors import PtuneError
 from ptune.inference.answers import PREDICTION_KEYS
 from ptune.inference.tally import Tally
@@ -71,7 +71,7 @@ def predict_on_ray(
         job: what to predict.
         on_rows: called with the number of rows so far.
         address: of an existing cluster; see `cluster`.
-        workers: how many workers load the classifier. Default: one for each GPU, without GPUs one for each CPU.
+        workers: how many workers load the classifier. Default: one per GPU, or one per CPU without GPUs.
 
     Raises:
         ConfigError: Ray is not installed, there is no cluster at the address, or it is too small.
@@ -183,10 +183,11 @@ class Predictor:
         """Write the shard of a block, and return its counts as JSON."""
         number, block, rows = int(batch["file"][0]), int(batch["block"][0]), batch["rows"][0]
         file, tally = self.job.files[number], Tally(self.problem_type)
-        answered = [tally.add(row) for row in self._answered(file, rows, block * self.job.block_rows)]
+        source = Source(file.where, block * self.job.block_rows)
+        answered = [tally.add(row) for row in self._answered(file, rows, source.before)]
         path, counts = self.job.shards.path(number, block), tally.to_json()
         schema = self.schema.with_metadata({TALLY_KEY: counts})
-        write_parquet(answered, path, self.labels, partial(self.classifier.blank_row, file), schema)
+        write_parquet(answered, path, self.labels, partial(self.classifier.blank_row, file), schema, source)
         return counts
 
     def _answered(self, file: DataFile, rows: list[Row], before: int) -> Iterator[Row]:

@@ -140,12 +140,12 @@ class Shards:
 
 
 def facts_of(files: list[DataFile]) -> list[list[Any]]:
-    """Return the name and, on disk, size and time of each file, by which a changed one is noticed."""
+    """Return the name, the size, and the time or version of each file, by which a changed one is noticed."""
     return [[file.name, *_stat(file.place)] for file in files]
 
 
-def _stat(place: Place) -> list[int]:
+def _stat(place: Place) -> list[int | str]:
     if not isinstance(place, Path):
-        return []
+        return [*place.parent.sizes([place.name]).get(place.name, ())]
     status = place.stat()
     return [status.st_size, status.st_mtime_ns]

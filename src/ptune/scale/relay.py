@@ -165,7 +165,7 @@ class Front:
     Args:
         settings: of the server.
         send: gives a call to a replica, preferably to one that holds the adapter.
-        lost: errors that say that a replica is gone, and not that the request is wrong.
+        lost: errors that say that a replica has failed, and not that the request is wrong.
     """
 
     def __init__(self, settings: ServeSettings, send: Send, lost: tuple[type[BaseException], ...]) -> None:
@@ -183,9 +183,10 @@ class Front:
         except GoneError:
             return Response(status_code=GONE)
         except RequestError as err:
-            return error_reply(request.url.path, err)
+            return error_reply(request.url.path, request.method, err)
         except TimeoutError:
-            return error_reply(request.url.path, RequestError("no replica has answered in time; try again", 504))
+            late = RequestError("no replica has answered in time; try again", 504)
+            return error_reply(request.url.path, request.method, late)
         response = Response(reply.body, reply.status)
         response.raw_headers = reply.headers
         return response
@@ -217,6 +218,6 @@ class Front:
                     raise RequestError(
                         "the replica that changed the adapter is gone; look with GET /adapters, and try again", 503
                     ) from err
-                logger.warning("a replica is gone after %.3f s; another one is asked", time.monotonic() - started)
+                logger.warning("a replica has failed after %.3f s; another one is tried", time.monotonic() - started)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

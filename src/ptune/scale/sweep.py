@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,7 +58,9 @@ def begin(output: Path, facts: dict[str, Any], resume: bool, overwrite: bool) ->
     path = output / SWEEP_FILE
     if not path.exists():
         if resume:
-            logger.warning("nothing to resume in '%s': there is no %s; the sweep begins anew", output, SWEEP_FILE)
+            logger.warning(
+                "nothing to resume in '%s': there is no %s; the sweep starts from the beginning", output, SWEEP_FILE
+            )
     elif resume:
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = sorted(name for name in before.keys() | facts.keys() if before.get(name) != facts.get(name))
@@ -79,6 +82,14 @@ def begin(output: Path, facts: dict[str, Any], resume: bool, overwrite: bool) ->
             value=str(output),
         )
     write_files(output, {SWEEP_FILE: (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()})
+
+
+def forget(output: Path) -> None:
+    """Remove the note of a sweep that could not start, so that a corrected one can begin in the folder."""
+    if not (output / TRIALS_FOLDER).exists():
+        with suppress(OSError):
+            (output / SWEEP_FILE).unlink(missing_ok=True)
+            output.rmdir()  # if it is empty
 
 
 def sweep_here(settings: SweepSettings, task: Task, data: TextData, on_change: OnChange) -> list[Trial]:
@@ -122,7 +133,7 @@ def sweep_on_ray(
         settings, task, data: as for `sweep_here`.
         on_change: called about twice a second.
         address: of an existing cluster; see `cluster`.
-        workers: how many trials run at a time. Default: one for each GPU, without GPUs one for each CPU.
+        workers: how many trials run at a time. Default: one per GPU, or one per CPU without GPUs.
 
     Raises:
         ConfigError: Ray is not installed, there is no cluster at the address, or it is too small.

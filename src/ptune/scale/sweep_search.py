@@ -111,7 +111,7 @@ class Search:
         number = len(self.trials)
         drawn = None
         if self.settings.search == "grid":
-            drawn = next(values for place, values in enumerate(self.settings.grid()) if place == number)
+            drawn = self.settings.combination(number)
         drawn = self._ask(number, drawn)
         return Trial(number, {name: space.value(drawn[name]) for name, space in self.settings.space.items()})
 

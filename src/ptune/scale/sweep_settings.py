@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
-from itertools import product
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ptune.errors import ConfigError, describe_problems, short
 from ptune.model.config import PromptConfig
@@ -22,7 +24,8 @@ MAX_LENGTH = "max_length"
 SEARCHED = tuple(
     name for name in (*PromptConfig.model_fields, *TrainConfig.model_fields, MAX_LENGTH) if name not in _NOT_SEARCHED
 )
-DEFAULT_TRIALS = 20
+DEFAULT_TRIALS, MOST_TRIALS = 20, 100_000
+_MOST_TRIED = 500  # combinations with other settings that are tried with a value that does not go alone
 
 
 class _Section(BaseModel):
@@ -71,11 +74,11 @@ class Dimension(_Section):
         return list(self.choice or self.uniform or self.log_uniform or self.whole or ())
 
     @property
-    def grid(self) -> list[Any] | None:
+    def grid(self) -> range | None:
         """All values, as Optuna knows them; None if there are too many to count."""
         if self.choice is not None:
-            return list(range(len(self.choice)))
-        return None if self.whole is None else list(range(self.whole[0], self.whole[1] + 1))
+            return range(len(self.choice))
+        return None if self.whole is None else range(self.whole[0], self.whole[1] + 1)
 
     def distribution(self) -> BaseDistribution:
         """Return what Optuna draws from. It draws the place of a choice, because choices may be of any type."""
@@ -110,7 +113,7 @@ class SweepSettings(_Section):
     """How a sweep searches."""
 
     space: dict[str, Dimension] = Field(min_length=1, description="The values that settings may have, by setting.")
-    trials: int | None = Field(None, ge=1, le=100_000, description="Number of trials. Default: 20; in a grid all.")
+    trials: int | None = Field(None, ge=1, le=MOST_TRIALS, description="Number of trials. Default: 20; in a grid all.")
     search: Literal["tpe", "random", "grid"] = Field("tpe", description="How the values of a trial are chosen.")
     metric: str | None = Field(None, description="What is compared. Default: the main metric of the task.")
     seed: int = Field(0, ge=0, lt=2**31, description="Random seed of the search.")
@@ -129,6 +132,11 @@ class SweepSettings(_Section):
             for name, dimension in self.space.items():
                 if dimension.grid is None:
                     raise ValueError(f"a grid needs choice or int for every setting, but '{name}' is a range")
+            if self.trials is None and self._combinations > MOST_TRIALS:
+                raise ValueError(
+                    f"the grid has {self._combinations:,} combinations; give `trials` to try the first of them, or "
+                    "another search"
+                )
         return self
 
     @property
@@ -136,15 +144,20 @@ class SweepSettings(_Section):
         """Number of trials."""
         if self.search != "grid":
             return self.trials or DEFAULT_TRIALS
-        size = 1
-        for dimension in self.space.values():
-            size *= len(dimension.grid or ())
-        return min(size, self.trials or size)
+        return min(self._combinations, self.trials or self._combinations)
 
-    def grid(self) -> Iterator[dict[str, Any]]:
-        """Yield every combination of the values as Optuna knows them."""
-        for drawn in product(*(dimension.grid or () for dimension in self.space.values())):
-            yield dict(zip(self.space, drawn, strict=True))
+    @property
+    def _combinations(self) -> int:
+        return math.prod(len(dimension.grid or ()) for dimension in self.space.values())
+
+    def combination(self, number: int) -> dict[str, Any]:
+        """Return a combination of a grid, as Optuna knows its values. The last setting changes fastest."""
+        drawn: dict[str, Any] = {}
+        for name, dimension in reversed(self.space.items()):
+            values = dimension.grid or range(1)
+            number, place = divmod(number, len(values))
+            drawn[name] = values[place]
+        return {name: drawn[name] for name in self.space}
 
 
 def read_settings(section: Any, base: Mapping[str, Any]) -> SweepSettings:
@@ -174,11 +187,28 @@ def read_settings(section: Any, base: Mapping[str, Any]) -> SweepSettings:
     problems = [
         problem
         for name, dimension in settings.space.items()
-        if (problem := _wrong_value(name, dimension, base)) is not None
+        if (problem := _wrong_value(name, dimension, base, settings.space)) is not None
     ]
     if problems:
         raise ConfigError("; ".join(problems), field="space")
-    return settings
+    space = {name: _as_read(name, dimension) for name, dimension in settings.space.items()}
+    return settings.model_copy(update={"space": space})
+
+
+def _as_read(name: str, dimension: Dimension) -> Dimension:
+    """Return a choice with its values as the setting reads them: YAML takes 1e-3 for a text."""
+    if dimension.choice is None or name == MAX_LENGTH:
+        return dimension
+    model = PromptConfig if name in PromptConfig.model_fields else TrainConfig
+    field: TypeAdapter[Any] = TypeAdapter(model.model_fields[name].annotation or Any)
+    values = []
+    for value in dimension.choice:
+        read = value
+        if isinstance(value, str):
+            with suppress(ValidationError):
+                read = field.validate_python(value)
+        values.append(read if isinstance(read, int | float) else value)
+    return dimension.model_copy(update={"choice": values})
 
 
 def configs(base: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[PromptConfig, TrainConfig, int | None]:
@@ -199,19 +229,33 @@ def configs(base: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[PromptC
     return prompt, training, chosen.get(MAX_LENGTH)  # type: ignore[return-value]
 
 
-def _wrong_value(name: str, dimension: Dimension, base: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the first of a setting's values that is wrong."""
+def _wrong_value(
+    name: str, dimension: Dimension, base: Mapping[str, Any], space: Mapping[str, Dimension]
+) -> str | None:
+    """Return what is wrong with the first of a setting's values that is wrong, whatever the other settings are."""
     if name == MAX_LENGTH:
         wrong = [value for value in dimension.examples if not isinstance(value, int) or value < 3]
         return f"sweep: space: {name}: expected whole numbers from 3, got {wrong[0]!r}" if wrong else None
     model = PromptConfig if name in PromptConfig.model_fields else TrainConfig
     shared = {key: value for key, value in base.items() if key in model.model_fields}
+    others = {key: other.examples for key, other in space.items() if key != name and key in model.model_fields}
     for value in dimension.examples:
         try:
             model.model_validate({**shared, name: value})
         except ValidationError as err:
-            return f"sweep: space: {describe_problems(err)}"
+            together = islice(product(*others.values()), _MOST_TRIED)
+            chosen = (dict(zip(others, each, strict=True)) for each in together)
+            if not any(_is_valid(model, {**shared, **each, name: value}) for each in chosen):
+                return f"sweep: space: {describe_problems(err)}"
     return None
+
+
+def _is_valid(model: type[BaseModel], settings: Mapping[str, Any]) -> bool:
+    try:
+        model.model_validate(settings)
+    except (ValidationError, ConfigError):
+        return False
+    return True
 
 
 def _unknown(name: str) -> str:

@@ -5,6 +5,7 @@ Each worker runs the local command. `ptune.processes` shares the rows among them
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from typing import Any, TextIO
 from ptune import errors
 from ptune.errors import PtuneError, TrainingError
 from ptune.scale.cluster import cluster, plan_workers
+
+logger = logging.getLogger(__name__)
 
 _OUTPUT, _ERROR, _END = "output", "error", "end"
 
@@ -56,6 +59,9 @@ def train_on_ray(work: Callable[[], None], ray_address: str | None, workers: int
         lost: Exception | None = None
         try:
             trainer.fit()
+        except SystemExit:  # Ray Train has a handler of its own for Ctrl-C, which ends the workers and the process
+            logger.warning("stopped; the last checkpoint is in the output folder, continue with `resume=True`")
+            raise KeyboardInterrupt from None
         except Exception as err:  # Ray raises errors of many kinds
             lost = err
         messages.put((_END, ""))

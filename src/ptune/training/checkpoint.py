@@ -315,17 +315,22 @@ def _restore(state: RunState, progress: dict[str, Any], tensors: dict[str, Tenso
 
 def _check_same_run(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
     """Check that two runs have the same identity, and name each setting that differs."""
-    before, now = _flatten(saved), _flatten(json.loads(json.dumps(identity)))  # as in JSON, tuples become lists
-    differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    if differing:
-        differences = ", ".join(
-            _HASHES.get(key) or f"`{key.split('.')[-1]}` was {before.get(key)!r} and is now {now.get(key)!r}"
-            for key in differing
-        )
+    differences = describe_differences(saved, identity)
+    if differences:
         raise ConfigError(
             f"checkpoint '{path}' belongs to another run: {differences}; give the same options, or train without "
             "`resume`"
         )
+
+
+def describe_differences(saved: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Return in words what differs between the facts of two runs; an empty text if nothing does."""
+    before, now = _flatten(saved), _flatten(json.loads(json.dumps(identity)))  # as in JSON, tuples become lists
+    return ", ".join(
+        _HASHES.get(key) or f"`{key.split('.')[-1]}` was {before.get(key)!r} and is now {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    )
 
 
 def _flatten(identity: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def out_of_patience(config: SettledConfig, progress: Progress) -> bool:
     """Return whether too many epochs have brought no improvement.
 
     The default patience counts from the first epoch that is better than chance: some tasks take several epochs to get
-    there. It begins anew when training goes back to the best epoch.
+    there. It starts from the beginning when training goes back to the best epoch.
     """
     done, best = progress.epoch - 1, progress.best_epoch
     if config.patience is not None:

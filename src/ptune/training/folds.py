@@ -63,6 +63,7 @@ def cross_validate(
     share = None if time_limit is None else time_limit / (folds + 1)
     runs = [new_run(fold(data, number, folds, seed), number) for number in range(folds)]
     first = runs[0]
+    first.check_processes()
     results = load_folds(folder, first.identity) if resume else []
     if results:
         logger.info("%d of %d folds were measured before the run was stopped", len(results), folds)

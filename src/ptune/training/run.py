@@ -7,6 +7,7 @@ each forward pass, but each prompt becomes what it would have become alone.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import time
@@ -22,7 +23,7 @@ from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record, TaskInfo
 from ptune.data.batch import class_batches, training_batches
 from ptune.data.targets import REGRESSION
-from ptune.errors import TrainingError
+from ptune.errors import ConfigError, TrainingError
 from ptune.evaluation.chance import is_chance
 from ptune.evaluation.own_metrics import OwnMetrics
 from ptune.inference.classifier import TextClassifier
@@ -31,7 +32,14 @@ from ptune.model.contrast import PairLoss
 from ptune.model.ensemble import PromptEnsemble
 from ptune.model.objective import Objective, balanced_weights
 from ptune.processes import Processes
-from ptune.training.checkpoint import CHECKPOINT_FILE, CheckpointWriter, Progress, RunState, load_checkpoint
+from ptune.training.checkpoint import (
+    CHECKPOINT_FILE,
+    CheckpointWriter,
+    Progress,
+    RunState,
+    describe_differences,
+    load_checkpoint,
+)
 from ptune.training.choice import out_of_patience, values_before
 from ptune.training.comparing import start_comparing
 from ptune.training.config import SettledConfig
@@ -167,6 +175,24 @@ class Run:
             "dtype": self.kept.backbone.dtype_name,
             "data": content.hexdigest()[:16],
         }
+
+    def check_processes(self) -> None:
+        """Check that all processes train the same.
+
+        Each of them has read the files itself, perhaps on another machine.
+
+        Raises:
+            ConfigError: they do not, in all of the processes.
+        """
+        if self.processes.count == 1:
+            return
+        first = json.loads(self.processes.text_of_first(json.dumps(self.identity)))
+        differences = describe_differences(first, self.identity)
+        if self.processes.any(bool(differences)):
+            raise ConfigError(
+                f"process {self.processes.rank} does not train the same as the first process: "
+                f"{differences or 'another process differs'}; give all processes the same files and the same versions"
+            )
 
     def resume(self) -> None:
         """Restore the state from the checkpoint in the folder, if there is one.

@@ -58,7 +58,7 @@ class TrainResult:
     examples_per_second: training rows per second, without cross-validation.
     adapter: folder of the adapter.
     majority: accuracy of always predicting the most frequent answer; None for a regression.
-    chance: True if the metrics of the best epoch could come from answers that have nothing to do with the texts.
+    chance: True if the metrics of the best epoch are no better than chance.
     history: the lines of the metrics file, one per epoch.
     classifier: the trained classifier, as loading the adapter would give it.
     measured: the rows that the metrics are of: the validation rows, or with `folds` all rows.
@@ -173,14 +173,16 @@ def train(
     run = _new_run(model, data, config, folder, max_length, metrics, Listeners(on_step, on_epoch, events), known)
     encoded = [*run.train_rows.encoded, *run.validation_rows.encoded]
     warn_of_cuts(sum(row.cut for row in encoded), len(encoded), run.classifier.encoder.max_length)
+    run.check_processes()
     if resume:
         run.resume()
     result = _result(run, run.go(), data)
     if result.chance and (result.metrics["count"] >= ENOUGH_ROWS or _below_majority(result)):
         logger.warning(
-            "the prompt has learned nothing that shows on the %d validation rows: %s. Try another `lr` (now %g), more "
-            "training rows, or another backbone",
+            "the prompt is no better than chance on the %d %s: %s. Try another `lr` (now %g), more training rows, or "
+            "another backbone",
             result.metrics["count"],
+            "rows of the cross-validation" if config.folds else "validation rows",
             _describe_chance(result),
             config.lr,
         )

@@ -26,6 +26,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+# What pydantic says, and how ptune says it.
+_PYDANTIC = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        ("^Input should be ", "expected "),
+        (", (unable to parse|got a number|but was not|unable to interpret).*$", ""),
+        (
+            r"^expected a valid dictionary or (instance of \w+|object to extract fields from)",
+            "expected settings by name",
+        ),
+        ("^expected a valid dictionary", "expected settings by name"),
+        ("^expected a valid integer", "expected a whole number"),
+        ("^expected a valid ", "expected a "),
+        ("^expected a boolean", "expected true or false"),
+        ("^expected greater than or equal to (.*)$", r"expected \1 or more"),
+        ("^expected less than or equal to (.*)$", r"expected \1 or less"),
+        ("^expected greater than ", "expected more than "),
+        ("^Extra inputs are not permitted$", "there is no such key"),
+        ("^Field required$", "it is missing"),
+    )
+]
 # Parts of pydantic's paths that are no fields: members of a union.
 _KINDS = ("str", "int", "float", "bool", "list", "dict", "tuple", "none")
 # Longest message in characters. Values inside a message are cut much earlier.
@@ -96,7 +117,7 @@ class TrainingError(PtuneError):
 
 
 class OutputError(PtuneError, OSError):
-    """A file cannot be written. What stood there before is still whole."""
+    """A file cannot be written. Files that were there are unchanged."""
 
 
 class HubError(PtuneError):
@@ -139,12 +160,19 @@ def describe_problems(err: ValidationError, spell: Callable[[str], str] = str) -
     problems = err.errors(include_url=False)
     for problem in problems[:_MOST_PROBLEMS]:
         name = ".".join(str(part) for part in problem["loc"] if _is_key(part))
-        reason = cut(problem["msg"].removeprefix("Value error, "), 1000)
+        reason = cut(_reason(problem["msg"].removeprefix("Value error, ")), 1000)
         given = f" (given: {short(problem['input'])})" if name else ""
         sentences.append((f"{cut(spell(name), 200)}: " if name else "") + reason + given)
     if len(problems) > _MOST_PROBLEMS:
         sentences.append(f"and {len(problems) - _MOST_PROBLEMS} more problems")
     return "; ".join(sentences)
+
+
+def _reason(message: str) -> str:
+    """Return pydantic's message in the words of ptune's own: 'expected 1 or more'."""
+    for pattern, words in _PYDANTIC:
+        message = pattern.sub(words, message)
+    return message
 
 
 def _is_key(part: str | int) -> bool:

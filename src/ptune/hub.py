@@ -107,7 +107,9 @@ def why(err: Exception) -> str:
         return _describe_status(http_error.response.status_code, http_error.server_message)
     missing = any(isinstance(error, (LocalEntryNotFoundError, RevisionResolutionError)) for error in chain)
     cached = f", and it is not in the cache {constants.HF_HUB_CACHE}" if missing else ""
-    if constants.is_offline_mode() and (missing or any(isinstance(error, OfflineModeIsEnabled) for error in chain)):
+    # The library `datasets` has the error's name in a text of its own.
+    refused = any(isinstance(error, OfflineModeIsEnabled) or "OfflineMode" in str(error) for error in chain)
+    if constants.is_offline_mode() and (missing or refused):
         return f"HF_HUB_OFFLINE is set{cached}"
     network_error = next((error for error in chain if isinstance(error, HTTPError)), None)
     if missing or network_error is not None:

@@ -35,7 +35,7 @@ def save(folder: Path, backbone, members: int = 1, **settings) -> Path:
         (
             "bert",
             {},
-            "its head is one linear layer that reads the mean of the text, and its prompt has a softmax of its own; "
+            "its head is one linear layer that reads the mean of the text, and its prompt uses a separate softmax; "
             "train with `pooling='peft'`",
         ),
         ("gpt2", {"softmax": "shared"}, "its head is one linear layer that reads the last token; train with"),
@@ -69,7 +69,7 @@ def test_inspect_says_why_and_which_options_would_do(backbone, reviews, tmp_path
     main(["inspect", adapter, "--json"])
     answer = json.loads(capsys.readouterr().out)
     assert answer["peft"] is False
-    assert answer["peft_reasons"][1] == "its prompt has a softmax of its own"
+    assert answer["peft_reasons"][1] == "its prompt uses a separate softmax"
 
     # The option works as it was shown.
     folder = backbone("bert").location.path

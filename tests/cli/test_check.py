@@ -25,7 +25,7 @@ def test_findings_name_their_rows(data, capsys) -> None:
     assert "repeats: 1 row repeats an earlier row of the same split, label included" in out
     assert f"  {data}, row 3\n" in out
     assert f"  {data}, rows 2 and 5\n" in out
-    assert "keep one row of each text; --fix does" in out
+    assert "keep one row of each text; --fix does this" in out
     assert out.endswith("2 findings, about 3 rows\n")
 
 

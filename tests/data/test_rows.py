@@ -51,7 +51,7 @@ class TestFlaws:
 
     def test_a_message_lists_twenty_rows_of_a_kind_and_counts_the_others(self, tmp_path: Path) -> None:
         said = message(table(tmp_path / "a.csv", *GOOD, *[",a"] * 50))
-        assert re.search(r"rows 11, 12, [\d, ]+29 and 30 and 30 more: column 'text' is empty", said)
+        assert re.search(r"rows 11, 12, [\d, ]+29, 30 and 30 more: column 'text' is empty", said)
         assert "In all, 50 of 60 rows" in said
         assert len(said) < 500
 

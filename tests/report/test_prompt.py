@@ -1,4 +1,4 @@
-"""What a prompt says: nearest words, and what each virtual token is worth."""
+"""What a prompt says: nearest words, and how important each virtual token is."""
 
 from __future__ import annotations
 

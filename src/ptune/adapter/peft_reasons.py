@@ -45,7 +45,7 @@ def why_not_peft(file: AdapterFile) -> list[Reason]:
         reasons.append(Reason(f"its head is one linear layer that reads {what}", "`pooling='peft'`"))
     if prompt.method == "deep" and prompt.softmax == "separate":
         # The pooling of PEFT's layout brings the shared softmax with it.
-        reasons.append(Reason("its prompt has a softmax of its own", "`pooling='peft'`"))
+        reasons.append(Reason("its prompt uses a separate softmax", "`pooling='peft'`"))
     if changes_text(prompt):
         reasons.append(Reason("it writes texts into a template, which PEFT does not know", "no `template`"))
     if reasons:
@@ -57,7 +57,7 @@ def why_not_peft(file: AdapterFile) -> list[Reason]:
     elif prompt.method == "deep" and family is not None and not family.peft_prefix:
         reasons.append(Reason(f"PEFT's prefix tuning does not work with {family.name}", "`method='p-tuning'`"))
     elif prompt.method == "deep" and not prompt.shift_text:
-        reasons.append(Reason("the text's positions begin at 0 and not behind the prompt", "`shift_text=True`"))
+        reasons.append(Reason("the text's positions begin at 0 and not after the prompt", "`shift_text=True`"))
     elif prompt.method == "deep":
         text = "the prompt and the longest text do not fit into the backbone's sliding window together"
         reasons.append(Reason(text, "a smaller `max_length`"))

@@ -59,11 +59,16 @@ def push(
         )
     _check(token, message)
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
         api = HfApi(token=token, library_name="ptune", library_version=__version__)
         page = _push(api, file, repository, private, revision or None, message)
+    except HFValidationError as err:
+        raise HubError(
+            f"adapter '{adapter}' could not be pushed to '{repository}': this is no name for a repository; expected "
+            "OWNER/NAME, or NAME, of letters, digits, '-', '_' and '.', with at most 96 characters"
+        ) from err
     except (HTTPError, OSError, ValueError, RuntimeError) as err:
         raise HubError(
             f"adapter '{adapter}' could not be pushed to '{repository}': {why(err)}. A push is a single commit, which "

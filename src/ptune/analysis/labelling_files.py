@@ -26,6 +26,14 @@ def check_labelling_output(path: Place, form: Form) -> None:
         OutputError: the folder cannot be created or written into.
     """
     if form == "csv":
+        if path.suffix.lower() == ".json":
+            raise ConfigError(
+                f"output '{path}': .json is for `to='label-studio'` and `to='argilla'`; add one of them, or write "
+                ".csv, .tsv, .jsonl or .parquet",
+                field="output",
+                value=str(path),
+                expected="a file that ends in .csv, .tsv, .jsonl or .parquet",
+            )
         check_output(path)
         return
     if path.suffix.lower() != ".json":

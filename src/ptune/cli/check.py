@@ -55,7 +55,7 @@ def check(
 
     --fix writes a copy of the data in which everything is repaired that needs no decision. Rows without text or label,
     repeats, and training rows whose text is also a validation or test row are left out. Labels get their most frequent
-    spelling, and characters that were read with the wrong encoding are mended.
+    spelling, and characters that were read with the wrong encoding are repaired.
 
     Examples:
       ptune check reviews.csv
@@ -153,7 +153,7 @@ def _print(terminal: Terminal, found: DataCheck) -> None:
         terminal.say(f"{finding.title}: {finding.message}")
         if finding.rows:
             terminal.say(f"  {describe_rows(finding.rows)}")
-        repair = "; --fix does" if finding.fixable else ""
+        repair = "; --fix does this" if finding.fixable else ""
         terminal.say(f"  {spell(finding.advice, SETTINGS)}{repair}")
     terminal.say()
     if not found.findings:

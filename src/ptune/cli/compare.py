@@ -109,7 +109,8 @@ def _recorded_data(runs: list[Target], split: str) -> TextData:
     options = [data_options(run) for run in runs]
     if options[0] is None:
         raise ConfigError(
-            f"'{runs[0]}' does not say which data it was trained on; name the rows to compare on with --data"
+            f"there is no options.json in '{runs[0]}' that says where its data are; name the rows to compare on with "
+            "--data"
         )
     data = load_data(**options[0])
     if data.held_back and split == "validation":

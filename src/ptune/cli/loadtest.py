@@ -35,7 +35,7 @@ def loadtest(
     json: Json = False,
     load: Annotated[LoadConfig | None, Parameter(name="*", group="Load")] = None,
 ) -> None:
-    """Drive a running server, and print its throughput and the latency of its answers.
+    """Send load to a running server, and print its throughput and the latency of its answers.
 
     With --rate, requests are sent at that rate even if the server is slower, and the latency counts from the moment at
     which each was due. Without it, every connection sends its next request as soon as it has an answer: this finds the

@@ -87,8 +87,7 @@ BatchSize = Annotated[
 Workers = Annotated[
     int | None,
     Parameter(
-        help="Processes of the cluster that work for this command. Default: one for each GPU, without GPUs one for "
-        "each CPU.",
+        help="Processes of the cluster that work for this command. Default: one per GPU, or one per CPU without GPUs.",
         group="Cluster",
         validator=validators.Number(gte=1),
     ),
@@ -237,6 +236,11 @@ def _seconds(_: Any, tokens: Sequence[Token]) -> float:
 
 class PromptOptions(PromptConfig):
     """PromptConfig in the form in which it is typed on the command line."""
+
+    # Its default depends on other settings, as its description says.
+    virtual_tokens: Annotated[int, Parameter(show_default=False)] = PromptConfig.model_fields[  # type: ignore[assignment]
+        "virtual_tokens"
+    ]
 
     verbalizer: Annotated[
         dict[str, list[str]] | None,

@@ -38,7 +38,7 @@ def push(
     adapter
         Folder of an adapter of ptune or PEFT.
     repository
-        The repository: OWNER/NAME, or NAME for one of the token's user.
+        The repository: OWNER/NAME, or NAME for a repository of the token's owner.
     private
         Create the repository as a private one. A repository that exists must be private already.
     revision

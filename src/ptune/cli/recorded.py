@@ -94,9 +94,11 @@ def check_given(folder: Place, missing: Sequence[str]) -> None:
     Raises:
         ConfigError: options are missing, and the folder does not hold them either.
     """
+    if missing and not folder.is_dir():
+        raise ConfigError(f"there is no folder '{folder}', so there is no run to resume; check the name")
     if missing and not (folder / OPTIONS_FILE).is_file():
         raise ConfigError(
-            f"there is no {OPTIONS_FILE} in '{folder}', so --resume does not know how the run there was begun; give "
+            f"there is no {OPTIONS_FILE} in '{folder}', so --resume does not know the options of the run; give "
             + " and ".join(map(option, missing))
             + " too, or check the folder's name"
         )

@@ -74,7 +74,7 @@ def report(
     output
         File for the page. Default: report.html in the folder of the run.
     prompt_seconds
-        Time limit in seconds for measuring what each virtual token is worth; 0: do not measure it.
+        Time limit in seconds for measuring how important each virtual token is; 0: do not measure it.
     """
     from ptune.adapter.folder import read_adapter
     from ptune.evaluation.evaluate import load_evaluation_data
@@ -171,7 +171,9 @@ def _recorded_data(folder: Target, training: dict[str, Any]) -> tuple[TextData, 
 
     options = data_options(folder) if folder.is_dir() else None
     if options is None:
-        raise ConfigError(f"'{folder}' does not say which data it was trained on; name labelled rows with --data")
+        raise ConfigError(
+            f"there is no options.json in '{folder}' that says where its data are; name labelled rows with --data"
+        )
     notices = []
     if training.get("folds"):
         notices.append(

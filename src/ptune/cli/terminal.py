@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from ptune.cli.options import SETTINGS
@@ -18,6 +19,10 @@ from ptune.launched import is_first
 
 if TYPE_CHECKING:
     from ptune.model.backbone import Backbone
+
+
+# cyclopts' message, with the option that may be meant.
+_UNKNOWN_OPTION = re.compile(r'^Unknown option: "?([^\s"]+?)"?\.(?: Did you mean "?([^\s"]+?)"?\?)?.*$')
 
 
 class Terminal:
@@ -91,7 +96,10 @@ def wrong_usage(err: CycloptsError) -> str:
     command = " ".join(["ptune", *(err.command_chain or ())])
     if isinstance(err, UnusedCliTokensError):
         left = ", ".join(err.unused_tokens or ())
-        return f"{command} does not know what to do with: {left}; put a text with spaces in quotes"
+        quotes = "; put a text with spaces in quotes" if command in ("ptune predict", "ptune explain") else ""
+        return f"{command} does not know what to do with: {left}{quotes or f'; `{command} --help` lists its options'}"
+    if isinstance(err, UnknownOptionError):
+        return _UNKNOWN_OPTION.sub(_no_option, str(err))
     if type(err) is not MissingArgumentError or err.argument is None:
         return str(err)
     given = err.keyword or next((token.keyword for token in err.argument.tokens if token.keyword), None)
@@ -102,7 +110,18 @@ def wrong_usage(err: CycloptsError) -> str:
     )
     if mistyped:
         return f"there is no option {mistyped[0]}; did you mean {err.argument.name}?"
+    tokens = err.root_input_tokens or ()
+    if "--resume" in tokens and not any(token.split("=")[0] == "--output" for token in tokens):
+        return "--output is missing; name the folder of the run: --resume --output FOLDER"
+    stray = [token for token in err.unused_tokens or () if not token.startswith("-")]
+    if stray and err.argument.name.startswith("--"):
+        return f"{command} takes no argument '{stray[0]}'; everything is given by options, such as --data FILE"
     return f"{err.argument.name} is missing; `{command} --help` says what it is"
+
+
+def _no_option(match: re.Match[str]) -> str:
+    meant = f"; did you mean {match[2]}?" if match[2] else ""
+    return f"there is no option {match[1]}{meant}"
 
 
 def unknown_error(err: Exception) -> str:

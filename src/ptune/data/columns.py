@@ -128,7 +128,7 @@ def choose_columns(
         if label is None:
             raise DataError(
                 f"{where}: no label column found among {_quoted(names)}; name it with `label`"
-                f"{missing_header(names, where)}",
+                f"{missing_header(names, where) or _perhaps_no_header(where)}",
                 field="label",
                 expected=_quoted(names),
             )
@@ -147,6 +147,13 @@ def label_columns(label: str, names: Collection[str]) -> list[str]:
         return [label]
     parts = [part.strip() for part in label.split(",")]
     return parts if all(part in names for part in parts) else []
+
+
+def _perhaps_no_header(where: str) -> str:
+    """Return a hint for a table whose names of columns may be its first row, though they do not look like one."""
+    if PurePath(where).suffix not in (".csv", ".tsv"):
+        return ""
+    return ". If these are the first row, put a line with the names of the columns in front of it"
 
 
 def missing_header(names: Sequence[str], where: str) -> str:

@@ -41,13 +41,18 @@ def describe_flaws(flaws: Sequence[Flaw], rows: int) -> str:
     kinds: dict[str, list[Flaw]] = {}
     for flaw in flaws:
         kinds.setdefault(_kind(flaw.reason), []).append(flaw)
-    message = ". Also ".join(f"{_places(kind)}: {kind[0].reason}" for kind in kinds.values())
+    message = ". Also ".join(f"{_places(kind)}: {kind[0].reason}{_of_the_first(kind)}" for kind in kinds.values())
     bad = len({flaw.row for flaw in flaws})
     if bad > 1:
         message += f". In all, {bad} of {rows} rows cannot be used"
     if any(flaw.lacking for flaw in flaws):
         message += "; `on_empty='skip'` leaves out rows without text or label"
     return message
+
+
+def _of_the_first(kind: Sequence[Flaw]) -> str:
+    """Return a remark if flaws of one kind differ in the values that the reason shows."""
+    return "" if len({flaw.reason for flaw in kind}) == 1 else " (these are the values of the first of these rows)"
 
 
 def count_reasons(flaws: Sequence[Flaw]) -> str:
@@ -69,9 +74,9 @@ def _places(flaws: Sequence[Flaw]) -> str:
     parts = []
     for file, group in groupby(listed, key=lambda flaw: flaw.file):
         numbers = [flaw.number for flaw in group]
-        parts.append(f"{file}, row{'s' if len(numbers) > 1 else ''} {_listed(numbers)}")
-    more = len(flaws) - len(listed)
-    return "; ".join(parts) + (f" and {more} more" if more else "")
+        more = [f"{len(flaws) - len(listed)} more"] if len(flaws) > len(listed) and listed[-1].file == file else []
+        parts.append(f"{file}, row{'s' if len(numbers) > 1 else ''} {_listed([*numbers, *more])}")
+    return "; ".join(parts)
 
 
 def _listed(numbers: Sequence[str]) -> str:

@@ -17,10 +17,10 @@ def read_json_lines(file: DataFile) -> Iterator[Row | DataError]:
     """Yield the rows of a JSON Lines file, and an error in the place of a line that is not an object."""
     number = 0
     with file.open_text() as content:
-        for line in content:
+        for line_number, line in enumerate(content, 1):
             if line.strip():
                 number += 1
-                yield _object(file, number, line)
+                yield _object(file, number, line_number, line)
 
 
 def read_json(file: DataFile) -> Iterator[Row | DataError]:
@@ -40,7 +40,7 @@ def read_json(file: DataFile) -> Iterator[Row | DataError]:
         if not text.lstrip().startswith("["):
             yield from read_json_lines(file)
             return
-        raise DataError(f"{file.where}: not JSON: {err}") from err
+        raise DataError(f"{file.where}: not JSON: {_why(err)}; correct it there") from err
     rows = loaded if isinstance(loaded, list) else _table_rows(loaded)
     if rows is None:
         raise DataError(
@@ -51,15 +51,25 @@ def read_json(file: DataFile) -> Iterator[Row | DataError]:
         yield row if isinstance(row, dict) else DataError(f"{file.where}, row {number}: expected {_ROW}")
 
 
-def _object(file: DataFile, number: int, line: str) -> Row | DataError:
+def _object(file: DataFile, number: int, line_number: int, line: str) -> Row | DataError:
+    where = f"{file.where}, row {number}" + ("" if number == line_number else f" (line {line_number})")
     try:
         row = json.loads(line)
+    except json.JSONDecodeError as err:
+        return DataError(f"{where}: not JSON: {err.msg} at character {err.pos + 1}; correct or remove the line")
     except (ValueError, RecursionError) as err:
-        return DataError(f"{file.where}, row {number}: not JSON: {err}")
+        return DataError(f"{where}: not JSON: {err}; correct or remove the line")
     if isinstance(row, dict):
         return row
     hint = "; a file that is one list has the ending .json" if line.lstrip().startswith("[{") else ""
-    return DataError(f"{file.where}, row {number}: expected {_ROW}, got {line.strip()[:40]}{hint}")
+    return DataError(f"{where}: expected {_ROW}, got {line.strip()[:40]}{hint}")
+
+
+def _why(err: Exception) -> str:
+    """Return why a text is not JSON, with the place."""
+    if isinstance(err, json.JSONDecodeError):
+        return f"{err.msg} in line {err.lineno}, column {err.colno}"
+    return str(err)
 
 
 def _table_rows(content: Any) -> list[Any] | None:

@@ -182,7 +182,7 @@ def _finish(raw: RawSplit, names: list[str], problem_type: ProblemType, on_empty
     bad = {flaw.row for flaw in flaws}
     kept = split.select([row for row in range(len(split)) if row not in bad])
     if not kept.texts:
-        raise DataError(f"{raw.where}: no row has both a text and a label")
+        raise DataError(f"{raw.where}: no row can be used; left out: {count_reasons(flaws)}")
     return kept, f"{len(bad)} of {len(split)}; {count_reasons(flaws)}"
 
 

@@ -98,18 +98,26 @@ def _rows(
                 more = 0  # spreadsheets write empty fields behind the last column
             if more > 0 or (more < 0 and not gaps):
                 yield DataError(
-                    f"{file.where}, row {number} (line {reader.line_num}): {len(fields)} fields, but the header has "
-                    f"{header.width} ({', '.join(header.names)}); "
-                    + (
-                        "remove tabs from fields"
-                        if reader.dialect.quoting == csv.QUOTE_NONE
-                        else "put fields with separators in quotation marks"
-                    )
+                    f"{file.where}, row {number} (line {reader.line_num}): {len(fields)} "
+                    f"{'field' if len(fields) == 1 else 'fields'}, but the header has {header.width} "
+                    f"({', '.join(header.names)}); {_way_out(reader, more)}"
                 )
             else:
                 yield header.row(fields)
     except csv.Error as err:
-        yield DataError(f"{file.where}, row {number + 1} (line {reader.line_num}): {err}")
+        reason = str(err)
+        if reason == "unexpected end of data":
+            reason = "a quotation mark is opened in this row, or before it, and never closed; close or remove it"
+        yield DataError(f"{file.where}, row {number + 1} (line {reader.line_num}): {reason}")
+
+
+def _way_out(reader: Any, more: int) -> str:
+    """Return what to do about a row that has `more` fields than the header, or fewer."""
+    if more < 0:
+        return "add what is missing, or leave the field empty"
+    if reader.dialect.quoting == csv.QUOTE_NONE:
+        return "remove tabs from fields"
+    return "put fields with separators in quotation marks"
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def describe_interval(share: float, rows: int) -> str:
 
 
 def is_chance(metrics: dict[str, float], problem_type: ProblemType) -> bool:
-    """Return whether metrics of `evaluate_logits` could come from answers that have nothing to do with the texts.
+    """Return whether metrics of `evaluate_logits` are no better than chance.
 
     For single labels and regressions a correlation of r on N rows is chance if N r² is below the 1 % quantile of
     chi-square. Several labels per row are chance if no label is predicted correctly.

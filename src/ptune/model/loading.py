@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from ptune.errors import BackboneError, ConfigError, unknown_choice
+from ptune.errors import BackboneError, ConfigError, cut, unknown_choice
 from ptune.extras import import_extra
 from ptune.model import attention
 from ptune.model.backbone import Backbone
@@ -285,7 +285,10 @@ def pick_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).item()  # fails here if the device cannot compute
     except (RuntimeError, AssertionError) as err:
-        reason = str(err).splitlines()[0]
+        known = device.partition(":")[0] in ("cuda", "mps", "cpu", "xpu", "meta")
+        reason = cut(str(err).splitlines()[0].split(". ")[0], 150) if known else "it is not a device that torch knows"
+        if isinstance(err, NotImplementedError):
+            reason = "this machine has no such device"
         raise BackboneError(
             f"`device='{device}'` cannot be used here: {reason}; use `device='cpu'` or `device='auto'`",
             field="device",

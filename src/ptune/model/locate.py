@@ -123,6 +123,8 @@ def _way_out(err: Exception) -> str:
         return "install what it needs, or use the model's original weights, which are not quantised"
     if _ADAPTER_ERROR in str(err):
         return f"it is an adapter of PEFT, or holds one; {_ADAPTER_HINT}"
+    if "model type" in str(err):
+        return "this version of transformers does not have it; update transformers, or use another backbone"
     return (
         "its files are damaged, or of a model that transformers cannot build; download them again, or use another one"
     )
@@ -172,6 +174,8 @@ def _locate(name: str) -> Location:
         return _in_folder(name, path)
     if path.exists():
         raise BackboneError(f"backbone '{name}' is a file; give the folder with config.json and *.safetensors")
+    if path.suffix == ".gguf":
+        raise BackboneError(f"backbone '{name}': there is no such file{hint(name)}")
     if path.is_absolute() or name.startswith((".", "~")) or name.endswith("/") or name.count("/") > 1:
         raise BackboneError(
             f"backbone '{name}': there is no such folder; "
@@ -209,7 +213,9 @@ def _in_package(name: str) -> Location:
     package = package.replace("-", "_")
     root = package_folder(package)
     if root is None:
-        raise BackboneError(f"backbone '{name}': package '{distribution}' is not installed; pip install {distribution}")
+        raise BackboneError(
+            f"backbone '{name}': package '{distribution}' is not installed; check its name, or install it with pip"
+        )
     if inner:
         path = root / inner
         if path.suffix == ".gguf" and path.is_file():

@@ -165,7 +165,7 @@ def worth(prompt: PromptContent) -> str:
     low, high = min(0.0, *values), max(0.0, *values)
     spread = (high - low) or 1.0
     plot = Plot(
-        "what each virtual token is worth",
+        "how important each virtual token is",
         (0.5, len(values) + 0.5),
         (low - 0.05 * spread * (low < 0), high + 0.05 * spread),
         "virtual token",

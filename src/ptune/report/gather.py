@@ -25,7 +25,7 @@ from ptune.report.contents import Lengths, Numbers, PromptContent, Report
 from ptune.report.prompt import MOST_ROWS, prompt_content
 from ptune.version import __version__
 
-PROMPT_SECONDS = 10.0  # for what each virtual token is worth
+PROMPT_SECONDS = 10.0  # for how important each virtual token is
 MOST_LENGTHS = 2000  # rows whose lengths are looked at
 MOST_NUMBERS = 2000  # rows of a regression that are shown
 FEW_ROWS = 200  # with fewer, the page says how uncertain the figures are
@@ -56,7 +56,7 @@ def gather_report(
         name: what the classifier is called. Default: its folder's name.
         notices: sentences that a reader has to see first.
         batch_size: rows per forward pass. Default: as many as suit the device.
-        prompt_seconds: time for measuring what each virtual token is worth; 0: this is not measured.
+        prompt_seconds: time for measuring how important each virtual token is; 0: this is not measured.
 
     Raises:
         DataError: there is no such split, or its rows have no labels.
@@ -143,7 +143,7 @@ def _notices(evaluation: Evaluation, logits: Tensor, targets: Tensor, classifier
     if collapse is not None:
         found.append(f"{collapse[0].upper()}{collapse[1:]}: the model has learned nothing that shows on these rows.")
     elif is_chance(metrics, problem_type):
-        found.append("These figures could come from answers that have nothing to do with the texts.")
+        found.append("These figures are no better than chance.")
     if count < FEW_ROWS:
         few = f": {describe_interval(metrics['accuracy'], count)} of the accuracy" if problem_type == SINGLE else ""
         found.append(f"There are only {count} rows, so all figures are uncertain{few}.")

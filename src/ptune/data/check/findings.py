@@ -32,7 +32,7 @@ KINDS: Final[dict[str, str]] = {
     "markup": "markup in texts",
     "language": "several languages",
     "label_errors": "likely label errors",
-    "outliers": "outlying texts, unlike all others",
+    "outliers": "outliers, unlike all others",
 }
 FIXABLE: Final = frozenset({"missing", "repeats", "leaks", "label_spellings", "encoding"})
 

@@ -90,7 +90,7 @@ def order(rows: Rows) -> Iterator[Finding]:
         if share >= expected + BLOCKS * (1 - expected):
             yield Finding(
                 "giveaways",
-                f"column '{column}' gives the label away: in its order, {share:.1%} of training rows have the label of "
+                f"column '{column}' gives the label away: sorted by it, {share:.1%} of training rows have the label of "
                 "the row before",
                 "rows of different labels may come from different sources; look whether anything else tells them apart",
                 details={"column": column, "how": "its order", "share": share, "majority": expected},

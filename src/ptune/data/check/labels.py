@@ -134,7 +134,7 @@ def imbalance(rows: Rows) -> Iterator[Finding]:
         yield Finding(
             "imbalance",
             f"label '{most}' has {rows_of_most:,} training rows ({share:.0%}) and '{least}' {rows_of_least:,}",
-            "look at the F1 of each label and not at the accuracy alone",
+            "check the F1 of each label, not only the accuracy",
             details={"rows": dict(ranked)},
         )
 

@@ -41,7 +41,7 @@ def near_copies(rows: Rows) -> Iterator[Finding]:
         yield Finding(
             "near_repeats",
             f"{count_rows(later)} {many(len(later), 'is', 'are')} nearly the same as an earlier row of the split",
-            "look whether they say anything new; labels that differ are likely errors",
+            "check whether they add anything; labels that differ are likely errors",
             later,
             inside,
             {"different_labels": sum(len({row.label for row in group}) > 1 for group in inside)},

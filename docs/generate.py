@@ -108,7 +108,7 @@ def sizing_tables() -> str:
             for name, cell in tables["precision"].items()
         ),
         "",
-        "| requests of one text, spread over | requests per second | times one adapter | p50 | p99 |",
+        "| requests of one text, spread over | requests per second | times one adapter (median of the rounds) | p50 | p99 |",
         "|---|---|---|---|---|",
         *(
             _row((name, f"{cell['requests_per_second']:.0f}", f"{cell['ratio']:.2f}", *_latencies(cell)))
@@ -545,7 +545,8 @@ def _by_date(path: Path) -> tuple[str, str]:
 
 
 def _conditions(facts: dict[str, Any], dtype: str) -> str:
-    where = facts["gpu"] or f"{facts['processor']}, {facts['threads']} threads"
+    threads = f"{facts['threads']} {'thread' if facts['threads'] == 1 else 'threads'}"
+    where = facts["gpu"] or f"{facts['processor']}, {threads}"
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "transformers", "peft"))
     return f"{dtype}, {where}, {versions}, {facts['date']}"
 

@@ -479,7 +479,7 @@ def gpu_section() -> str:
         if results["facts"].get("gpu") and not results["options"]["short"]:
             newest[results["facts"]["gpu"]] = results
     if not newest:
-        return "## On a GPU\n\nNothing has been measured yet. [benchmarks/gpu](../benchmarks/gpu/README.md) does it in one call.\n"
+        return "## On a GPU\n\nNothing has been measured yet. [benchmarks/gpu](../benchmarks/gpu/README.md) does it with one command.\n"
     parts = [_GPU_TEXT]
     for gpu, results in sorted(newest.items()):
         parts += _gpu_results(gpu, results)

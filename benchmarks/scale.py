@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(result, indent=2))
     if options.write:
         asked = {name: value for name, value in vars(options).items() if name not in ("part", "write", "name", "data")}
-        write_results(f"scale-{options.name}", {"facts": facts(), "options": asked, "tables": result})
+        # A run over another backbone is another measurement, and has a file of its own.
+        suffix = f"-{options.model}" if options.name == "predict" and options.model != "small" else ""
+        write_results(f"scale-{options.name}{suffix}", {"facts": facts(), "options": asked, "tables": result})
 
 
 def _parser() -> argparse.ArgumentParser:

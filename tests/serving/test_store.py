@@ -186,6 +186,16 @@ def test_the_longest_unused_adapter_makes_room(adapters) -> None:
         for name in names:
             assert scores(answers[name]) == offline(adapters / name, "bad")
         assert bank.bytes <= size
+        together = []
+        submit = client.service.batcher.submit
+
+        async def submitted(loaded, *rest):
+            together.append([adapter.name for adapter in loaded])
+            return await submit(loaded, *rest)
+
+        client.service.batcher.submit = submitted
+        assert client.post("/predict-many", {"inputs": "bad", "adapters": names}) == answers
+        assert together == [["reviews", "spam"], ["last"]]
     with running(settings_of(f"a={adapters / 'spam'}", adapter_memory=100)) as client:
         status, content = client("POST", "/predict", {"inputs": "bad"})
         assert status == 424

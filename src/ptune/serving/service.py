@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -71,6 +71,29 @@ class Answer:
         return probabilities(self.logits, SINGLE if function == "softmax" else kind, self.adapter.task.temperature)
 
 
+@dataclass
+class _Request:
+    """The texts of a request, and what is known of them so far.
+
+    texts, pairs: the texts, and the second ones of pairs.
+    side, most, truncate: see `Service.classify`.
+    deadline: when it has to be answered, in the time of the event loop.
+    rows: their tokens, for each way in which an adapter reads them.
+    starts: where the rows of each way begin.
+    tokens: over all adapters.
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    side: Side
+    most: int | None
+    truncate: bool | None
+    deadline: float
+    rows: list[Encoded] = field(default_factory=list)
+    starts: dict[Hashable, int] = field(default_factory=dict)
+    tokens: int = 0
+
+
 class Service:
     """Everything that a request needs, from the names of adapters to the threads that run the model.
 
@@ -99,6 +122,7 @@ class Service:
         self.ready = False
         self.draining = False
         self.changing = asyncio.Lock()
+        self._in_groups = asyncio.Lock()
         self.uploads = Uploads(catalogue, self.bank, self.changing, settings.max_upload)
 
     @property
@@ -188,7 +212,8 @@ class Service:
     ) -> list[Answer]:
         """Return the answers of adapters to the same texts, in the order of the names.
 
-        A text is tokenized once for all adapters that read it in the same way.
+        A text is tokenized once for all adapters that read it in the same way. Adapters for which there is no memory
+        together are asked in groups, and only one request at a time does this.
 
         Args:
             names: of adapters; None: the default one.
@@ -209,17 +234,51 @@ class Service:
             self.entry(name)
         self.batcher.check_room(rows)  # before any work is done for a request that will be refused
         deadline = asyncio.get_running_loop().time() + self.settings.timeout
+        request = _Request(firsts, seconds_of, side, most, truncate, deadline)
+        groups = self._groups(names)
+        if len(groups) == 1:
+            return await self._ask(groups[0], request)
+        answers: list[Answer] = []
         try:
             async with asyncio.timeout_at(deadline):
-                loaded = [await self.adapter(name) for name in names]
-                encoded, places = await self._encode(loaded, firsts, seconds_of, side, most)
+                await self._in_groups.acquire()
         except TimeoutError:
             raise too_late() from None
-        self._check_lengths(encoded, loaded, truncate)
-        pairs = [(place + row, number) for number, place in enumerate(places) for row in range(len(texts))]
-        ticket = await self.batcher.submit(loaded, encoded, pairs, deadline)
+        try:
+            for group in groups:
+                found = await self._ask(group, request)
+                # What is left to do with an answer needs no weights, so they may go.
+                answers += [replace(answer, adapter=replace(answer.adapter, members=())) for answer in found]
+        finally:
+            self._in_groups.release()
+        return answers
+
+    def _groups(self, names: Sequence[str | None]) -> list[list[str | None]]:
+        """Return the names in groups whose adapters fit into the memory for adapters together."""
+        groups: list[list[str | None]] = [[]]
+        used = 0
+        for name in names:
+            size = 4 * self.entry(name).file.parameters
+            if used + size > self.settings.adapter_memory and groups[-1]:
+                groups.append([])
+                used = 0
+            groups[-1].append(name)
+            used += size
+        return groups
+
+    async def _ask(self, names: Sequence[str | None], request: _Request) -> list[Answer]:
+        """Return the answers of adapters; see `classify`."""
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                loaded = [await self.adapter(name) for name in names]
+                places = await self._encode(loaded, request)
+        except TimeoutError:
+            raise too_late() from None
+        encoded, count = request.rows, len(request.texts)
+        self._check_lengths(encoded, loaded, request.truncate)
+        pairs = [(place + row, number) for number, place in enumerate(places) for row in range(count)]
+        ticket = await self.batcher.submit(loaded, encoded, pairs, request.deadline)
         queued, computed = ticket.started - ticket.submitted, ticket.finished - ticket.started
-        count = len(texts)
         answers = []
         for number, (adapter, place) in enumerate(zip(loaded, places, strict=True)):
             found = ticket.logits[number * count : (number + 1) * count]
@@ -228,32 +287,28 @@ class Service:
             answers.append(Answer(adapter, logits, tokens, queued, computed))
         return answers
 
-    async def _encode(
-        self, loaded: Sequence[Loaded], texts: list[str], pairs: list[str] | None, side: Side, most: int | None
-    ) -> tuple[list[Encoded], list[int]]:
-        """Return the rows for each way of reading the texts, and where those of each adapter begin."""
-        rows: list[Encoded] = []
-        starts: dict[Hashable, int] = {}
+    async def _encode(self, loaded: Sequence[Loaded], request: _Request) -> list[int]:
+        """Add the rows for each way of reading the texts to the request. Return where those of each adapter begin."""
         places = []
-        tokens = 0
         for adapter in loaded:
-            check_pairs(pairs is not None, adapter.task.columns, f"adapter '{adapter.name}': ")
-            encoder = adapter.encoder if most is None else adapter.encoder.shorter(most)
+            check_pairs(request.pairs is not None, adapter.task.columns, f"adapter '{adapter.name}': ")
+            encoder = adapter.encoder if request.most is None else adapter.encoder.shorter(request.most)
             key = encoder_key(encoder)
-            if key not in starts:
-                starts[key] = len(rows)
-                left = self.settings.max_tokens - tokens
-                rows += await self.encoding.encode(encoder, texts, pairs, side, left)
-            start = starts[key]
-            tokens += sum(len(row) for row in rows[start : start + len(texts)])
-            if tokens > self.settings.max_tokens:
+            if key not in request.starts:
+                left = self.settings.max_tokens - request.tokens
+                rows = await self.encoding.encode(encoder, request.texts, request.pairs, request.side, left)
+                request.starts[key] = len(request.rows)
+                request.rows += rows
+            start = request.starts[key]
+            request.tokens += sum(len(row) for row in request.rows[start : start + len(request.texts)])
+            if request.tokens > self.settings.max_tokens:
                 raise RequestError(
                     f"the request has more than {self.settings.max_tokens} tokens; send fewer texts at a time",
                     413,
                     field="inputs",
                 )
             places.append(start)
-        return rows, places
+        return places
 
     def _check_lengths(self, encoded: Sequence[Encoded], loaded: Sequence[Loaded], truncate: bool | None) -> None:
         if truncate is None:

@@ -245,7 +245,7 @@ def run(
     if training.folds:
         rows = len(data.train) + len(data.validation)
         terminal.say(
-            f"to be measured by {training.folds}-fold cross-validation, and then trained on all {rows} rows"
+            f"{training.folds}-fold cross-validation instead of held-back rows, then training on all {rows} rows"
             f"{' by comparing them' if training.objective == 'contrastive' else ''}"
         )
     terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))

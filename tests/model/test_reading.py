@@ -74,11 +74,16 @@ def test_a_configuration_of_no_model(value, reason, random_weights, configure) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("tokenizer.json", "{"), ("tokenizer.json", "{}"), ("tokenizer_config.json", "[1]")]
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", "{", "tokenizer.json is not valid JSON; copy or download it again"),
+        ("tokenizer.json", "{}", "download them again, or use another one"),
+        ("tokenizer_config.json", "[1]", "download them again, or use another one"),
+    ],
 )
-def test_a_damaged_tokenizer(name, content, folder) -> None:
+def test_a_damaged_tokenizer(name, content, said, folder) -> None:
     (folder / name).write_text(content)
-    with pytest.raises(BackboneError, match="download them again, or use another one"):
+    with pytest.raises(BackboneError, match=said):
         load_tokenizer(Location(str(folder), str(folder)))
 
 

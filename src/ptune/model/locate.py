@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +88,11 @@ class Location:
         """Return the error to raise if loading from here failed with `err`."""
         reason, way_out = _reason(err), _way_out(err)
         if self.local:
+            if damaged := _damaged_json(Path(self.path)):
+                return BackboneError(
+                    f"backbone '{self.name}' cannot be read from {self.path}: {damaged} is not valid JSON; copy or "
+                    "download it again"
+                )
             if self.gguf_file is None and not any(Path(self.path).glob("*.safetensors")):
                 way_out = (
                     "it contains no *.safetensors file, and ptune opens no pickles (`random_weights=True` needs no "
@@ -101,6 +107,16 @@ class Location:
             f"({reason}); give a local folder, python:PACKAGE for a model in an installed package, or check the id and "
             "the network"
         )
+
+
+def _damaged_json(folder: Path) -> str | None:
+    """Return the name of the first JSON file in a folder that cannot be read; None if all can."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return path.name
+    return None
 
 
 def _reason(err: Exception) -> str:

@@ -35,15 +35,11 @@ def check_resume(output: Place) -> None:
 
 
 @contextmanager
-def local_folder(terminal: Terminal, output: Place, overwrite: bool) -> Iterator[Path]:
+def local_folder(terminal: Terminal, output: Place) -> Iterator[Path]:
     """Yield the folder that a run works in: `output` itself or, for a URL, a new folder on this machine.
 
     When the block ends without an error, the run's files are copied to the URL and the new folder is removed. After
     an error the folder stays if it holds a checkpoint, and the message says how to go on.
-
-    Raises:
-        ConfigError: there is an adapter at the URL that is not to be replaced.
-        OutputError: the URL cannot be written to.
     """
     if isinstance(output, Path):
         yield output
@@ -55,7 +51,6 @@ def local_folder(terminal: Terminal, output: Place, overwrite: bool) -> Iterator
         return
     done = False
     try:
-        _check(output, overwrite)
         terminal.say(f"the run works in '{folder}'; its files are copied to '{output}' at the end")
         yield folder
         _copy(folder, output)
@@ -71,7 +66,15 @@ def local_folder(terminal: Terminal, output: Place, overwrite: bool) -> Iterator
             )
 
 
-def _check(output: RemotePath, overwrite: bool) -> None:
+def check_remote(output: Place, overwrite: bool) -> None:
+    """Check that a run may write to its output, if that is a URL, and can.
+
+    Raises:
+        ConfigError: there is an adapter at the URL that is not to be replaced.
+        OutputError: the URL cannot be written to.
+    """
+    if isinstance(output, Path):
+        return
     from ptune.adapter.target import check_target
     from ptune.atomic import try_folder
 

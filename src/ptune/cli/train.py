@@ -29,7 +29,7 @@ from ptune.cli.options import (
 from ptune.cli.progress import folds_progress, training_progress
 from ptune.cli.recorded import check_unchanged, options_of, write_options
 from ptune.cli.report import report_training
-from ptune.cli.staging import check_resume, local_folder
+from ptune.cli.staging import check_remote, check_resume, local_folder
 from ptune.cli.terminal import Terminal, type_and_device
 from ptune.data.metric_table import metrics_of, shown
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
@@ -133,7 +133,10 @@ def train(
     if data == "-" and is_launched():
         raise ConfigError("--data - is standard input, which only one of several processes can read; name a file")
     first = is_first()
-    with local_folder(terminal, output, overwrite) as folder:
+    with errors_of_first():
+        if first:
+            check_remote(output, overwrite)
+    with local_folder(terminal, output) as folder:
         if resume:
             check_unchanged(folder, options)
         with errors_of_first():

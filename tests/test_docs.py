@@ -245,7 +245,7 @@ def generate():
 
 def test_the_walks_through_the_house_name_what_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    walks = text[text.index("## Three walks") : text.index("## Decisions")]
+    walks = text[text.index("## Three call sequences") : text.index("## Decisions")]
     names = re.findall(r"`([a-z_]+(?:\.\w+)+)`", walks)
     assert len(names) > 30
     for name in names:

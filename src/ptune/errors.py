@@ -36,7 +36,6 @@ _PYDANTIC = [
             r"^expected a valid dictionary or (instance of \w+|object to extract fields from)",
             "expected settings by name",
         ),
-        ("^expected a valid dictionary", "expected settings by name"),
         ("^expected a valid integer", "expected a whole number"),
         ("^expected a valid ", "expected a "),
         ("^expected a boolean", "expected true or false"),

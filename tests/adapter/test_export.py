@@ -51,7 +51,7 @@ def save(folder: Path, backbone, members: int = 1, **settings) -> Path:
             {"method": "deep", "pooling": "peft"},
             "prefix tuning does not work with ModernBERT; train with",
         ),
-        ("bert", {"method": "deep", "pooling": "peft", "shift_text": False}, "positions begin at 0 and not behind"),
+        ("bert", {"method": "deep", "pooling": "peft", "shift_text": False}, "positions begin at 0 and not after"),
     ],
 )
 def test_the_reason_why_peft_cannot_load_an_adapter_is_named(family, settings, said, backbone, tmp_path) -> None:

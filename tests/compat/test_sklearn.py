@@ -247,7 +247,7 @@ def test_y_that_holds_no_labels_is_refused(y, message, new) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0, "lr": -1}, r"epochs: .*\(given: 0\); lr: .*greater than 0"),
+        ({"epochs": 0, "lr": -1}, r"epochs: .*\(given: 0\); lr: .*more than 0"),
         ({"method": "lora"}, "method: .*'p-tuning', 'deep' or 'prompt-tuning'"),
         ({"dtype": "float8"}, "dtype: "),
         ({"validation_fraction": 1.0}, "validation_fraction: "),

@@ -48,7 +48,7 @@ def test_a_package_leads_to_a_gguf_file_inside(package) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("python:no-such-package", "package 'no-such-package' is not installed; pip install no-such-package"),
+        ("python:no-such-package", "package 'no-such-package' is not installed; check its name"),
         ("python:toy_model", r"no model: neither a folder with config\.json and \*\.safetensors nor a \.gguf file"),
         ("python:toy_model/missing", "has no folder or .gguf file 'missing'"),
         ("./missing", "there is no such folder"),

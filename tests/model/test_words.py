@@ -32,7 +32,7 @@ def test_words_are_given_as_text_or_as_a_mapping(given) -> None:
         ("a=;b=c", "label 'a' has no word"),
         ({"a": []}, "label 'a' has no word"),
         ("{", "not a JSON object of labels and words"),
-        (["a"], "valid dictionary"),
+        (["a"], "expected a dictionary"),
     ],
 )
 def test_words_in_another_form_are_rejected(given, reason) -> None:

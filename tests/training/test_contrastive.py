@@ -216,6 +216,12 @@ def test_a_run_goes_on_after_the_folds_that_are_finished(backbone, few, tmp_path
     assert result.metrics == whole.metrics
     assert result.seconds > sum(result.seconds for result in load_folds(folder, measured[0].identity)) > 0
     assert torch.equal(train().logits, whole.logits)  # of a run that is finished
+    before = len(measured)
+    (folder / FOLDS_FILE).unlink()  # as in a run of an earlier version
+    caplog.clear()
+    assert train().metrics == whole.metrics
+    assert "already finished" in caplog.text
+    del measured[before:]
     assert len(measured) == 1 + 2 + 1 + (FOLDS - 2)
     assert "nothing to resume" not in caplog.text
 

@@ -201,14 +201,21 @@ def has_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in RUN_FILES)
 
 
-def save_folds(folder: Path, results: Sequence[FoldResult], identity: dict[str, Any], processes: Processes) -> None:
+def save_folds(
+    folder: Path,
+    results: Sequence[FoldResult],
+    identity: dict[str, Any],
+    processes: Processes,
+    stale: Sequence[str] = (),
+) -> None:
     """Write what the finished folds have measured.
 
     Args:
         folder: of the run.
-        results: of the first folds, in their order. Without any, a run begins: the checkpoint of an earlier one goes.
+        results: of the first folds, in their order.
         identity: facts of the first fold, which a run must share to use the results.
         processes: those that train together. Only the first writes.
+        stale: files of an earlier run, which go.
 
     Raises:
         OutputError: the file cannot be written; the previous one is unchanged.
@@ -224,7 +231,6 @@ def save_folds(folder: Path, results: Sequence[FoldResult], identity: dict[str, 
         "processes": processes.count,
     }
     tensors = {str(number): result.logits.cpu().contiguous() for number, result in enumerate(results)}
-    stale = () if results else (CHECKPOINT_FILE,)
     write_files(folder, {FOLDS_FILE: save(tensors, metadata={"ptune": json.dumps(content)})}, remove=stale)
 
 

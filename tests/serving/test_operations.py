@@ -94,6 +94,7 @@ def test_the_default_adapter_is_shown_to_those_who_may_use_it(adapters, tmp_path
     settings = settings_of(f"reviews={adapters / 'reviews'}", api_keys_file=path)
     with running(settings) as server:
         found = [Client(server.port, key["key"]).get("/adapters")["default"] for key in keys]
+        assert server("POST", "/predict", BODY, Authorization=f"Bearer {keys[0]['key']}", X_Adapter="")[0] == 200
     assert found == ["reviews", None]
 
 

@@ -240,8 +240,7 @@ class Backbone(nn.Module):
         """Return a short hash of the norms and biases of the layers.
 
         They differ between models that were fine-tuned from the same one. The embeddings that `fingerprint` reads may
-        not. Matrices are left out, because
-        loading in 8 or 4 bits changes them. Weights are rounded to bfloat16 first.
+        not. Matrices are left out, because loading in 8 or 4 bits changes them. Weights are rounded to bfloat16 first.
 
         Returns:
             None if the layers are spread over processes, or not all in memory.

@@ -55,7 +55,7 @@ def named(request: Request, body: dict[str, Any] | None = None, path: str | None
         RequestError: none is named and there is no default (400), or the caller may not use it (404).
     """
     name = path or optional(body or {}, field, str, "the name of an adapter") or request.headers.get("x-adapter")
-    if name is None:
+    if not name:
         name = service_of(request).default_adapter
         if name is not None and not caller_of(request).may_use(name):
             name = None  # it would tell its name

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -55,6 +56,12 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"key '{twice}' is there twice")
     return content
+
+
+def spelled_twice(keys: Iterable[Any]) -> list[str]:
+    """Return the keys with dashes that are there with underscores too, such as `batch-size` beside `batch_size`."""
+    keys = [str(key) for key in keys]
+    return [key for key in keys if "-" in key and key.replace("-", "_") in keys]
 
 
 def load_json(text: str) -> Any:

@@ -66,6 +66,7 @@ def test_what_kubernetes_sets_is_no_setting(monkeypatch, caplog) -> None:
     [
         ("port: many", "key 'port': expected a whole number"),
         ("prot: 80", "unknown key 'prot', did you mean 'port'?"),
+        ("max-rows: 8\nmax_rows: 9", "key 'max-rows' is there with underscores too; keep one"),
         ("max-batch-rows: 0\nprot: 1", "key 'max-batch-rows'"),
         ("[1]", "expected settings by name"),
         ("port: [", "is not valid YAML"),

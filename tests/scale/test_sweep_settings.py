@@ -52,6 +52,7 @@ def test_settings_that_trials_share_cannot_be_searched(name) -> None:
         ({"lr": {"uniform": [0.1, 5000]}}, r"lr: expected 1000 or less \(given: 5000"),
         ({"method": ["deep", "deeep"]}, "method: .*'deeep'"),
         ({"max_length": [2]}, "max_length: expected whole numbers from 3, got 2"),
+        ({"batch-size": [8], "batch_size": [16]}, "'batch-size' is there with underscores too; keep one"),
         ({}, "space"),
     ],
 )

@@ -100,8 +100,8 @@ class Client:
         finally:
             connection.close()
         self.last = {name.lower(): value for name, value in answer.getheaders()}
-        kind = self.last.get("content-type", "")
-        return answer.status, json.loads(content) if kind.startswith("application/json") else content.decode()
+        is_json = self.last.get("content-type", "").startswith("application/json")
+        return answer.status, json.loads(content) if content and is_json else content.decode()
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
         """The JSON of an answer with status 200."""

@@ -65,6 +65,16 @@ def test_requests_need_a_key(keyed) -> None:
     assert Client(keyed.port, USER).post("/adapters/reviews/predict", BODY)
 
 
+def test_head_is_get_without_a_body(keyed) -> None:
+    for path in ("/health", "/ping", "/v2/health/ready", "/openapi.json"):
+        status, body = Client(keyed.port)("HEAD", path)
+        assert (status, body) == (200, "")
+        assert Client(keyed.port)("GET", path)[0] == 200
+    assert Client(keyed.port)("HEAD", "/adapters")[0] == 401
+    assert Client(keyed.port, USER)("HEAD", "/adapters") == (200, "")
+    assert Client(keyed.port, USER)("HEAD", "/adapters/reviews/predict")[0] == 405
+
+
 def test_a_key_may_use_its_adapters_alone(keyed) -> None:
     client = Client(keyed.port, "films-key-of-16-characters")
     assert client("GET", "/metrics")[0] == 403  # they name adapters

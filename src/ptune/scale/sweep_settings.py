@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from ptune.errors import ConfigError, describe_problems, short
 from ptune.model.config import PromptConfig
+from ptune.settings_file import spelled_twice
 from ptune.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -176,8 +177,10 @@ def read_settings(section: Any, base: Mapping[str, Any]) -> SweepSettings:
             f"; got {short(section)}",
             field="sweep",
         )
-    names = {str(name).replace("-", "_"): values for name, values in _mapping(section.get("space")).items()}
+    written = _mapping(section.get("space"))
+    names = {str(name).replace("-", "_"): values for name, values in written.items()}
     problems = [_unknown(name) for name in names if name not in SEARCHED]
+    problems += [f"sweep: space: '{name}' is there with underscores too; keep one" for name in spelled_twice(written)]
     if problems:
         raise ConfigError("; ".join(problems), field="space")
     try:

@@ -226,14 +226,18 @@ class Gate:
 
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             listening = asyncio.ensure_future(wait_for_end())
+        # Routes know no HEAD. It is a GET, and the server leaves the body of the answer out.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
-            await self.app(scope, replay, answer)
+            await self.app(inner, replay, answer)
         except asyncio.CancelledError:
             if gone:
                 task.uncancel()
                 raise GoneError from None
             raise
         finally:
+            if "route" in inner:
+                scope["route"] = inner["route"]
             if listening is not None:
                 listening.cancel()
 

@@ -18,6 +18,7 @@ from ptune.errors import AdapterError, ConfigError
 from ptune.model.config import PromptConfig
 from ptune.model.contrast import PairLoss, fit_head
 from ptune.processes import Processes
+from ptune.training import steps
 from ptune.training.checkpoint import (
     CHECKPOINT_FILE,
     FOLDS_FILE,
@@ -290,6 +291,40 @@ def test_prompts_learn_to_bring_texts_of_a_class_together(backbone, few, tmp_pat
     assert losses[-1] < losses[0]
     logits = result.classifier.logits(everything.train.texts)
     assert (logits.argmax(dim=1) == torch.tensor(everything.train.labels)).float().mean() > 0.8
+
+
+def test_all_rows_of_a_batch_are_compared_however_many_are_computed_at_a_time(backbone, few, tmp_path) -> None:
+    """The rows are in the order of their classes, so parts of a batch would have one class each."""
+    everything = give_back(few)
+    order = sorted(range(len(everything.train)), key=lambda row: everything.train.labels[row])
+    rows = replace(everything, splits={"train": everything.train.select(order), "validation": few.validation})
+
+    def trained(name: str, most_rows: int, tokens: int) -> tuple[dict[str, torch.Tensor], list[float], int]:
+        model = ptune.PromptClassifier(backbone("bert"), PromptConfig(method="deep", virtual_tokens=4), few.labels)
+        config = TrainConfig(objective="contrastive", lr=0.02, average=0.0, seeds=2, ensemble=True)
+        losses, passes = [], []
+        outputs = Steps._outputs
+
+        def note(self, batch, prompts):
+            passes.append(len(batch[0]))
+            return outputs(self, batch, prompts)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(steps.COMPARED_ROWS, "cpu", most_rows)
+            patch.setitem(steps.PART_TOKENS, "cpu", tokens)
+            patch.setattr(Steps, "_outputs", note)
+            patch.setattr(Run, "_batch_count", 8)
+            on_step = lambda *step: losses.append(step[3])  # noqa: E731
+            result = ptune.train(model, rows, config, output=tmp_path / name, on_step=on_step)
+        return result.classifier.model.trainable_state(), losses, len(passes)
+
+    whole, losses, passes = trained("whole", 100, 10_000)
+    for name, most_rows, tokens in (("parts", 5, 10_000), ("twice", 5, 40), ("single", 100, 1)):
+        state, own_losses, own_passes = trained(name, most_rows, tokens)
+        assert own_passes > passes
+        assert own_losses == pytest.approx(losses, rel=1e-4)
+        for key, tensor in whole.items():
+            torch.testing.assert_close(state[key], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_folds_work_for_labels_too(backbone, few, tmp_path) -> None:

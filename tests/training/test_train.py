@@ -394,14 +394,14 @@ def test_batches_read_in_parts_train_the_same(settings, backbone, reviews, tmp_p
     def train(name: str, tokens: int) -> tuple[dict[str, torch.Tensor], list[int]]:
         monkeypatch.setitem(training_steps.PART_TOKENS, "cpu", tokens)
         read = []
-        losses = training_steps.Steps._losses
+        outputs = training_steps.Steps._outputs
 
-        def note(self, batch, prompt):
+        def note(self, batch, prompts):
             read.append(len(batch[0]))
-            return losses(self, batch, prompt)
+            return outputs(self, batch, prompts)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training_steps.Steps, "_losses", note)
+            patch.setattr(training_steps.Steps, "_outputs", note)
             result, _ = run(backbone("bert"), reviews, tmp_path / name, settings=settings, epochs=1, average=0.0)
         return result.classifier.model.trainable_state(), read
 

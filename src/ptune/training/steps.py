@@ -40,6 +40,9 @@ OFTEN_ENOUGH = 16
 # parts: the gradient is the same, the backward pass needs less memory, and on a CPU it is as fast.
 PART_TOKENS = {"cpu": 2048}
 LARGE_PART_TOKENS = 2**15
+# Rows of a forward pass where all rows of a batch are compared, by device type. Such a batch has texts of all lengths,
+# and in one pass most of its positions would be padding. Other devices take all rows in one pass.
+COMPARED_ROWS = {"cpu": 8}
 # Devices on which the fused optimizer can skip a step by itself. On others the host reads the losses before each step.
 SKIPPING = ("cpu", "cuda")
 
@@ -266,22 +269,65 @@ class Steps:
 
         The prompts are computed once, however many parts the batch is split into.
         """
-        parts = self._split(batch) if batch[0] else []  # a process without rows still has to help with sharded layers
-        self._current = parts[0] if parts else batch
+        self._current = batch
         outputs = [member.training_prompt() for member in self.members]
         prompts = [prompt.detach().requires_grad_() for prompt in outputs]
-        total = torch.zeros(len(self.members), device=self.device)
-        for part in parts:
-            self._current = part
-            losses = self._losses(part, prompts) * (len(part[0]) / rows)
-            losses.sum().backward()
-            total += losses.detach()
+        if isinstance(self.objective, PairLoss):
+            total = self._compare(batch, prompts, len(batch[0]) / rows)
+        else:
+            total = torch.zeros(len(self.members), device=self.device)
+            # A process without rows still has to help with sharded layers.
+            for part in self._split(batch) if batch[0] else []:
+                self._current = part
+                losses = self._losses(self._outputs(part, prompts), part) * (len(part[0]) / rows)
+                losses.sum().backward()
+                total += losses.detach()
         if self._shards is not None:
             unused = [prompt.detach().requires_grad_() for prompt in prompts]
             row: Batch = tuple([0] for _ in self.members)
-            self._shards.wait_for_others(lambda: self._losses(row, unused).sum().backward())
+            self._shards.wait_for_others(lambda: self._losses(self._outputs(row, unused), row).sum().backward())
         torch.autograd.backward(outputs, gradients(prompts))
         return total
+
+    def _compare(self, batch: Batch, prompts: Sequence[Tensor], share: float) -> Tensor:
+        """Add the gradients of a batch whose rows are all compared; return each member's loss times `share`, [M].
+
+        If the rows have too many tokens for one backward pass, the parts are computed twice: first for the loss and its
+        gradient with respect to the vectors, then one by one for the gradient of the prompts (arXiv 2101.06983).
+        """
+        lengths = self.rows.packed.lengths
+        batch = tuple(sorted(rows, key=lambda row: int(lengths[row])) for rows in batch)
+        parts = self._parts_of_like_length(batch)
+        at_once = sum(map(self._tokens, parts)) <= self._part_tokens
+        outputs = []
+        with torch.set_grad_enabled(at_once):
+            for part in parts:
+                self._current = batch if at_once else part
+                outputs.append(self._outputs(part, prompts))
+            vectors = [torch.cat(own) for own in zip(*outputs, strict=True)]
+        if not at_once:
+            vectors = [own.requires_grad_() for own in vectors]
+        losses = self._losses(vectors, batch) * share
+        losses.sum().backward()
+        if not at_once:
+            sizes = [len(part[0]) for part in parts]
+            by_part = zip(*(own.split(sizes) for own in gradients(vectors)), strict=True)
+            for part, given in zip(parts, by_part, strict=True):
+                self._current = part
+                torch.autograd.backward(self._outputs(part, prompts), given)
+        return losses.detach()
+
+    def _parts_of_like_length(self, batch: Batch) -> list[Batch]:
+        """Split a batch whose rows are sorted by length into parts within the limits of rows and tokens."""
+        most = COMPARED_ROWS.get(self.device.type, len(batch[0]))
+        parts: list[Batch] = []
+        start = 0
+        for end in range(1, len(batch[0]) + 1):
+            wider = tuple(rows[start : end + 1] for rows in batch)
+            if end == len(batch[0]) or end - start == most or self._tokens(wider) > self._part_tokens:
+                parts.append(tuple(rows[start:end] for rows in batch))
+                start = end
+        return parts
 
     def _split(self, batch: Batch) -> list[Batch]:
         """Split a batch into parts of about equal size, each within the limit of tokens, padding included.
@@ -289,7 +335,7 @@ class Steps:
         Each part has at least one row of every member.
         """
         count = len(batch[0])
-        fitting = max(1, self._part_tokens // (len(batch) * self._longest(batch)))
+        fitting = max(1, self._part_tokens * count // self._tokens(batch))
         size = math.ceil(count / math.ceil(count / fitting))
         return [tuple(rows[start : start + size] for rows in batch) for start in range(0, count, size)]
 
@@ -297,18 +343,32 @@ class Steps:
         """Return the number of tokens of the longest row of a batch."""
         return max(int(self.rows.packed.lengths[rows].max()) for rows in batch)
 
-    def _losses(self, batch: Batch, prompts: Sequence[Tensor]) -> Tensor:
-        """Return the mean loss of each member over its rows, [M], from one forward pass for all members."""
+    def _tokens(self, batch: Batch) -> int:
+        """Return the number of tokens of a batch, padding included."""
+        return len(batch) * len(batch[0]) * self._longest(batch)
+
+    def _outputs(self, batch: Batch, prompts: Sequence[Tensor]) -> list[Tensor]:
+        """Return the logits of each member's rows, or the vectors that are compared, from one pass for all members."""
         all_rows = [row for rows in batch for row in rows]
         inputs = collate(self.rows.packed, all_rows, self.pad_id, self._multiple).to(self.device)
         contrastive = isinstance(self.objective, PairLoss)
         models = [PooledVectors(member.model) if contrastive else member.model for member in self.members]
         owners = [number for number, rows in enumerate(batch) for _ in rows]
         with recomputing(self.config.gradient_checkpointing):
-            logits = start_logits(models, prompts, owners, inputs, self._forward).result()
+            found = start_logits(models, prompts, owners, inputs, self._forward).result()
+        return [found[number] for number in range(len(models))]
+
+    def _losses(self, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Return the mean loss of each member over its rows, [M].
+
+        Args:
+            outputs: logits or vectors of each member's rows.
+            batch: the rows.
+        """
+        all_rows = [row for rows in batch for row in rows]
         count = len(self.members)
         labels = moved(self.rows.labels[all_rows], self.device).chunk(count)
         weights: Sequence[Tensor | None] = [None] * count
         if self.rows.weights is not None:
             weights = moved(self.rows.weights[all_rows], self.device).chunk(count)
-        return torch.stack([self.objective(logits[n], labels[n], weights[n]) for n in range(count)])
+        return torch.stack([self.objective(outputs[n], labels[n], weights[n]) for n in range(count)])

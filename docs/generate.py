@@ -600,8 +600,8 @@ frozen backbone is in bfloat16, and full fine-tuning and PEFT run under autocast
 always float32. "Seconds" are those of a single run. The runs were made on machines of different speed, so compare
 seconds only roughly; [speed.md](speed.md) compares methods in one run.
 
-Under "all-MiniLM-L6-v2" and "all-mpnet-base-v2" the rows of ptune are those of the present defaults. Under "SmolLM2-135M"
-they were measured in an earlier version, which trained deep prompts by AdamW and without early stopping.
+The rows of ptune are those of the present defaults, except for "SmolLM2-135M, bfloat16": these were measured in an
+earlier version, which trained deep prompts by AdamW and without early stopping.
 """
 FEW_ROWS_METHODS = {"default": "**ptune, defaults**", "setfit": "SetFit", "regression": "logistic regression"}
 _FEW_ROWS_TEXT = """## Few rows

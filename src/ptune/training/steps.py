@@ -319,15 +319,10 @@ class Steps:
 
     def _parts_of_like_length(self, batch: Batch) -> list[Batch]:
         """Split a batch whose rows are sorted by length into parts within the limits of rows and tokens."""
-        most = COMPARED_ROWS.get(self.device.type, len(batch[0]))
-        parts: list[Batch] = []
-        start = 0
-        for end in range(1, len(batch[0]) + 1):
-            wider = tuple(rows[start : end + 1] for rows in batch)
-            if end == len(batch[0]) or end - start == most or self._tokens(wider) > self._part_tokens:
-                parts.append(tuple(rows[start:end] for rows in batch))
-                start = end
-        return parts
+        count = len(batch[0])
+        most = COMPARED_ROWS.get(self.device.type, count)
+        groups = [tuple(rows[start : start + most] for rows in batch) for start in range(0, count, most)]
+        return [part for group in groups for part in self._split(group)]
 
     def _split(self, batch: Batch) -> list[Batch]:
         """Split a batch into parts of about equal size, each within the limit of tokens, padding included.

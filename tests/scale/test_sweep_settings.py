@@ -50,6 +50,7 @@ def test_settings_that_trials_share_cannot_be_searched(name) -> None:
         ({"lr": {"loguniform": [0.1, 0.2]}}, "space.lr.loguniform"),
         ({"lr": [0.1, -1]}, r"lr: expected more than 0 \(given: -1\)"),
         ({"lr": {"uniform": [0.1, 5000]}}, r"lr: expected 1000 or less \(given: 5000"),
+        ({"lr": {"log-uniform": [0.1, 1], "log_uniform": [0.1, 2]}}, "'log-uniform' is there with underscores too"),
         ({"method": ["deep", "deeep"]}, "method: .*'deeep'"),
         ({"max_length": [2]}, "max_length: expected whole numbers from 3, got 2"),
         ({"batch-size": [8], "batch_size": [16]}, "'batch-size' is there with underscores too; keep one"),

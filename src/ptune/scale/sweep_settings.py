@@ -37,7 +37,11 @@ class _Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _underscores(cls, content: Any) -> Any:
-        return {str(key).replace("-", "_"): value for key, value in content.items()} if _is_dict(content) else content
+        if not _is_dict(content):
+            return content
+        for name in spelled_twice(content):
+            raise ValueError(f"'{name}' is there with underscores too; keep one")
+        return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 
 class Dimension(_Section):

@@ -122,8 +122,8 @@ def test_a_loaded_and_a_trained_classifier_push_themselves(hub, adapters, backbo
     loaded = load(adapters["deep"], backbone("bert"))
     assert loaded.push_to_hub("owner/loaded") == f"{hub.url}/owner/loaded"
     model = PromptClassifier.from_backbone(backbone("bert"), PromptConfig(virtual_tokens=3), labels=["a", "b"])
-    with pytest.raises(ConfigError, match="no files to push"):
-        TextClassifier.around(model).push_to_hub("owner/none")
+    TextClassifier.around(model).push_to_hub("owner/made")
+    assert files_of(hub, "owner/made").keys() == WHOLE
     data = load_data(reviews)
     model = PromptClassifier.from_backbone(backbone("bert"), PromptConfig(virtual_tokens=3), labels=data.labels)
     train(model, data, TrainConfig(epochs=1), output=tmp_path / "a").classifier.push_to_hub("owner/trained")

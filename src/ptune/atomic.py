@@ -11,8 +11,8 @@ What goes to a URL, such as s3://, is uploaded once all of it is there (`ptune.p
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,6 @@ from ptune.errors import OutputError
 from ptune.places import Place, RemotePath, UnreachableError
 
 _SUFFIX = ".part"
-_NUMBERS = itertools.count()
 
 
 def write_files(folder: Place, files: Mapping[str, bytes], remove: Sequence[str] = ()) -> None:
@@ -66,8 +65,8 @@ def write_files(folder: Place, files: Mapping[str, bytes], remove: Sequence[str]
 
 
 def _temporary(path: Path) -> Path:
-    """Return the name of a file until it is complete, which no other thread or process uses."""
-    return path.with_name(f".{path.name}-{os.getpid()}-{next(_NUMBERS)}{_SUFFIX}")
+    """Return the name of a file or folder until it is complete, which nothing else uses, not even on other machines."""
+    return path.with_name(f".{path.name}-{secrets.token_hex(8)}{_SUFFIX}")
 
 
 @contextmanager
@@ -118,7 +117,7 @@ def written_folder(folder: Path) -> Iterator[Path]:
     folder = folder.resolve()
     new = _missing_folders(folder.parent)
     make_folder(folder.parent)
-    temporary, older = (folder.with_name(f".{folder.name}-{os.getpid()}{end}") for end in (_SUFFIX, ".old"))
+    temporary, older = _temporary(folder), _temporary(folder)
     try:
         temporary.mkdir()
         yield temporary
@@ -128,10 +127,10 @@ def written_folder(folder: Path) -> Iterator[Path]:
     except OSError as err:
         if isinstance(err, OutputError):
             raise
-        if older.exists() and not folder.exists():
-            older.rename(folder)
         raise _cannot_write(folder, err) from err
     finally:
+        if older.exists() and not folder.exists():  # an error, or Ctrl-C, between the two renames
+            older.rename(folder)
         for path in (temporary, older):
             shutil.rmtree(path, ignore_errors=True)
         _remove_empty(new)

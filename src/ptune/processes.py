@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from ptune.errors import PtuneError, TrainingError
+from ptune.errors import PtuneError, TrainingError, cut
 from ptune.launched import is_launched
 
 T = TypeVar("T")
@@ -36,11 +36,11 @@ def _together(exchange: Callable[P, T]) -> Callable[P, T]:
         try:
             return exchange(*args, **kwargs)
         except RuntimeError as err:
-            if not dist.is_initialized():
+            if not dist.is_initialized() or isinstance(err, torch.OutOfMemoryError):
                 raise
             raise TrainingError(
                 "another process of the run has ended; its message says why. Go on from the last checkpoint with "
-                "`resume=True`"
+                f"`resume=True`. Reported here: {cut(str(err).splitlines()[0], 200)}"
             ) from err
 
     return exchanged

@@ -18,7 +18,7 @@ class SettingsModel(BaseModel):
         ConfigError: a value is wrong, or a name is unknown. The message names all of them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -197,7 +197,8 @@ def test_rows_that_were_held_back_are_sampled_too(write: Write) -> None:
     assert load_data(path).held_back
     data = load_data(path, max_validation_rows=4)
     assert (len(data.train), len(data.validation)) == (180, 4)
-    assert not data.held_back  # the rows left out cannot be given back for cross-validation
+    assert data.held_back
+    assert data.sampled  # the rows left out cannot be given back for cross-validation
 
 
 def test_a_sample_larger_than_the_data_is_the_data(write: Write, tmp_path: Path) -> None:

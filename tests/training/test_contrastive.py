@@ -72,7 +72,7 @@ def test_batches_with_all_rows_take_larger_steps_whatever_the_number_of_processe
     [
         ({"objective": "contrastive", "focal": 1.0}, FEW, "compares texts by their class"),
         ({"objective": "contrastive"}, replace(FEW, problem_type="regression"), "compares texts by their class"),
-        ({"folds": 3}, replace(FEW, held_back=False), "the data have a validation split"),
+        ({"folds": 3}, replace(FEW, held_back=False), "the data have a validation split, or only a sample"),
         ({"batch_size": 3}, FEW, "`batch_size=3` is too small; use 4 or more"),
     ],
 )

@@ -79,6 +79,7 @@ class TextData:
     origin: where the data come from, as an adapter records it.
     metrics: the metrics of the benchmark that the data belong to. The first one picks the best epoch.
     held_back: True if the validation rows were taken from the training rows.
+    sampled: True if a split has only a sample of its rows.
     """
 
     splits: dict[str, Split]
@@ -91,6 +92,7 @@ class TextData:
     origin: Origin | None = None
     metrics: tuple[str, ...] = ()
     held_back: bool = False
+    sampled: bool = False
 
     def split(self, name: str) -> Split:
         """Return a split by its name.
@@ -222,7 +224,7 @@ def sample(data: TextData, seed: int, rows: int | None, name: str = "train") -> 
     kept, _ = _split_rows(replace(data, splits={"train": split}), rows, seed, both=False)
     note = f"sample: {rows} of {len(split)} {kind} rows, stratified, seed {seed}"
     splits = {**data.splits, name: split.select(kept)}
-    return replace(data, splits=splits, notes=(*data.notes, note), held_back=False)
+    return replace(data, splits=splits, notes=(*data.notes, note), sampled=True)
 
 
 def _split_rows(data: TextData, kept: int, seed: int, both: bool) -> tuple[list[int], list[int]]:

@@ -29,18 +29,10 @@ from ptune.model.decision import Decision
 CERTAIN = 10.0  # a logit whose probability is nearly 1
 OwnMetrics = Mapping[str, Callable[..., float]]
 
+# What a line of the metrics file has beside the metrics of its epoch.
+NOT_METRICS = ("epoch", "step", "train_loss", "chance", "best", "lost", "seconds", "by_seed")
 # Names that stand for something else in a run's results.
-_TAKEN = {metric.name for metric in METRICS} | {
-    "ece_raw",
-    "count",
-    "epoch",
-    "step",
-    "train_loss",
-    "best",
-    "last",
-    "seconds",
-    "by_seed",
-}
+_TAKEN = {metric.name for metric in METRICS} | {"ece_raw", "count", "last", *NOT_METRICS}
 
 
 def check_metrics(metrics: OwnMetrics, problem_type: ProblemType) -> None:

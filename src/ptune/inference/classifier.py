@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ptune.adapter.build import build_classifier
+from ptune.adapter.card import CARD_FILE
 from ptune.adapter.export import copy_adapter
 from ptune.adapter.folder import AdapterFile, read_adapter, save_adapter
-from ptune.adapter.layout import Record, TaskInfo
+from ptune.adapter.layout import WEIGHTS_FILE, Record, TaskInfo
 from ptune.adapter.peft_task import with_task
 from ptune.adapter.push import push
+from ptune.adapter.reading import sha256
 from ptune.adapter.target import check_target
 from ptune.backends.openvino.backbone import compiled, named_backbone
 from ptune.data.columns import Columns, as_trained, check_pairs, choose_columns, kept_names
@@ -64,6 +68,7 @@ class TextClassifier:
         pad_id: id of the padding token; padding is masked.
         task: what is known about the task besides the weights, such as columns of the training data and temperature.
         folder: the adapter's folder; None if the model was not loaded from files.
+        weights_sha256: hash of the folder's weights when they were loaded or saved. The files may change later.
     """
 
     model: Model
@@ -71,6 +76,7 @@ class TextClassifier:
     pad_id: int
     task: TaskInfo = field(default_factory=TaskInfo)
     folder: Path | None = None
+    weights_sha256: str | None = None
 
     @classmethod
     def around(
@@ -112,7 +118,7 @@ class TextClassifier:
 
     def saved(self, folder: Path, task: TaskInfo) -> TextClassifier:
         """Return a copy of this classifier that knows its folder, and what was fitted after training."""
-        return replace(self, task=task, folder=folder)
+        return replace(self, task=task, folder=folder, weights_sha256=sha256(folder / WEIGHTS_FILE))
 
     def with_threshold(self, threshold: float | Mapping[str, float]) -> TextClassifier:
         """Return a copy of this classifier in which labels apply above another probability.
@@ -294,18 +300,23 @@ class TextClassifier:
         """
         target = as_place(folder)
         check_target(target, backbone=self.model.backbone.location)
-        file = None if self.folder is None else read_adapter(self.folder)
-        if file is not None and file.facts is None and self._is_recorded(file):
+        file = self._file()
+        if file is not None:
             copy_adapter(file, target)
             return
         lengths = {"max_length": self.encoder.max_length, "pair_separator": self.encoder.pair_separator}
         save_adapter(target, self.model, Record.of(self.model, self.task, **lengths))  # type: ignore[arg-type]
 
-    def _is_recorded(self, file: AdapterFile) -> bool:
-        """Return whether an adapter would be loaded as this classifier."""
+    def _file(self) -> AdapterFile | None:
+        """Return the adapter in the folder if it would be loaded as this classifier, otherwise None."""
+        if self.folder is None:
+            return None
+        file = read_adapter(self.folder)
+        if file.facts is not None or self.weights_sha256 != sha256(self.folder / WEIGHTS_FILE):
+            return None
         record = with_task(file, self.model.backbone).record
         same_outputs = (record.labels or self.labels, record.problem_type) == (self.labels, self.model.problem_type)
-        return same_outputs and record.task == self.task
+        return file if same_outputs and record.task == self.task else None
 
     def push_to_hub(
         self,
@@ -318,13 +329,22 @@ class TextClassifier:
     ) -> str:
         """Publish this classifier's adapter on the Hub; see `ptune.adapter.push.push`.
 
+        The folder that it was loaded from is published if it still holds this classifier. Otherwise, as with another
+        threshold, what `save` would write is published, with the folder's model card if there is one.
+
         Raises:
-            ConfigError: the classifier has no adapter folder, or token or message are not valid.
+            ConfigError: token or message are not valid.
             HubError: the Hub refuses the push or cannot be reached.
         """
-        if self.folder is None:
-            raise ConfigError("this classifier has no files to push; load an adapter's folder with ptune.load")
-        return push(self.folder, repository, private=private, token=token, revision=revision, message=message)
+        options: dict[str, Any] = {"private": private, "token": token, "revision": revision, "message": message}
+        if self._file() is not None:
+            return push(str(self.folder), repository, **options)
+        with TemporaryDirectory(prefix="ptune-") as scratch:
+            folder = Path(scratch) / "adapter"
+            self.save(str(folder))
+            if self.folder is not None and (self.folder / CARD_FILE).is_file():
+                shutil.copyfile(self.folder / CARD_FILE, folder / CARD_FILE)
+            return push(folder, repository, **options)
 
     def choose_columns(
         self, names: list[str], where: str, text: str | None = None, text_pair: str | None = None
@@ -396,9 +416,10 @@ def load(
         backbone = compiled(backbone, precision)
     model = build_classifier(file, backbone)
     # PEFT's adapters have an empty separator, as PEFT itself puts none between the texts of a pair.
-    return TextClassifier.around(
+    classifier = TextClassifier.around(
         model, file.record.max_length, file.record.pair_separator, file.record.task, file.folder
     )
+    return classifier if file.facts else replace(classifier, weights_sha256=sha256(file.folder / WEIGHTS_FILE))
 
 
 def _say_quantized(file: AdapterFile, backbone: Backbone) -> None:

@@ -15,7 +15,7 @@ from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.model import extra_state
 from ptune.model.backbone import Backbone
-from ptune.model.checks import check_fit, check_ids, check_labels, check_targets
+from ptune.model.checks import IGNORED, check_fit, check_ids, check_labels, check_targets
 from ptune.model.config import FEW_ROWS, TRAINED_SHARE, PromptConfig
 from ptune.model.entry import Entry
 from ptune.model.few_shot import few_shot_config
@@ -235,6 +235,8 @@ class PromptClassifier(nn.Module):
         loss = None if labels is None else Objective(self.problem_type)(logits, labels)
         if loss is not None and labels is not None and num_items_in_batch is not None:
             loss = loss * (labels.numel() / num_items_in_batch)
+        elif loss is not None and labels is not None and self.problem_type == SINGLE:
+            loss = loss * (labels.numel() / (labels != IGNORED).sum().clamp_min(1))
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
     @property

@@ -273,12 +273,14 @@ def check_shard(quantize: str | None, device_map: str | None) -> None:
 def pick_device(device: str) -> torch.device:
     """Return a torch device. For `auto` this is the GPU if torch finds one, otherwise the CPU.
 
+    Under torchrun, `auto` and `cuda` are the GPU of the process's local rank.
+
     Raises:
         BackboneError: the device is unknown or cannot be used.
     """
-    if device == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
+    if device == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if device == "auto" or (device == "cuda" and torch.cuda.is_available()):
         local = os.environ.get("LOCAL_RANK")  # set by torchrun: each process of a machine takes a GPU of its own
         return torch.device("cuda") if local is None else torch.device("cuda", int(local) % torch.cuda.device_count())
     try:

@@ -367,7 +367,10 @@ class Service:
 
     async def _try(self, names: Sequence[str]) -> None:
         """Compute rows for adapters of one kind, alone and together."""
-        pair = self.catalogue.entries[names[0]].file.record.columns.get("text_pair")
+        entry = self.catalogue.entries.get(names[0])
+        if entry is None:  # removed since the warm-up began
+            return
+        pair = entry.file.record.columns.get("text_pair")
         text: Text = "warm up" if pair is None else ("warm", "up")
         try:
             for group in dict.fromkeys((tuple(names[:1]), tuple(names))):

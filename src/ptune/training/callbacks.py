@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ptune.data.metric_table import less_is_better
 from ptune.errors import ConfigError
+from ptune.evaluation.own_metrics import NOT_METRICS
 from ptune.training.events import Events, RunInfo
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 LOG_STEPS = 10
 Report = Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]
-# Keys of a line of the metrics file that are not metrics.
-_NOT_METRICS = ("epoch", "step", "train_loss", "chance", "best", "lost", "seconds", "by_seed")
 
 
 def reporting_callbacks(report: Report) -> list[Any]:
@@ -145,7 +144,7 @@ class TrainerCallbacks(Events):
     def end_epoch(self, line: dict[str, Any]) -> None:
         self._send("on_epoch_end")
         self._log_losses()
-        values = {name: value for name, value in line.items() if name not in _NOT_METRICS}
+        values = {name: value for name, value in line.items() if name not in NOT_METRICS}
         metrics = {f"eval_{name}": value for name, value in values.items()}
         for seed, value in line.get("by_seed", {}).items():
             metrics[f"{self._args.metric_for_best_model}_seed_{seed}"] = value

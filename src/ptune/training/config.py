@@ -127,7 +127,11 @@ class TrainConfig(SettingsModel):
         description="Decay of the moving average of the trained weights over the steps. The average is evaluated and "
         "saved; 0 uses the weights as they are. Default: 0.99, less in short runs.",
     )
-    clip: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to this norm.")
+    clip: float = Field(
+        1.0,
+        gt=0,
+        description="Gradients with a larger norm are scaled down to this norm. 1e9 turns this off.",
+    )
     patience: int | None = Field(
         None,
         ge=0,
@@ -323,8 +327,8 @@ class TrainConfig(SettingsModel):
             )
         if self.folds and not task.held_back:
             raise ConfigError(
-                "`folds` measures by cross-validation over the training rows, but the data have a validation split; "
-                "leave `folds` out, or give a single file",
+                "`folds` measures by cross-validation over the rows of a single file, but the data have a validation "
+                "split, or only a sample of the rows is used; leave `folds` out, or give one file and use all its rows",
                 field="folds",
                 value=self.folds,
                 expected="None",

@@ -35,7 +35,7 @@ class Task:
     norm_first: True if the backbone's layers normalise their input; see `ptune.model.families`.
     gain: how strongly the backbone answers to a deep prompt; see `ptune.model.gain`. None: not measured.
     encoder: True for an encoder, False for a decoder.
-    held_back: True if the validation rows were taken from the training rows.
+    held_back: True if the validation rows were taken from the training rows, all of which are used.
     gpu: True if the backbone is on a GPU.
     processes: number of processes that train together.
     global_batch: rows of a batch over all processes, in a run that is resumed with another number of them; None: not in

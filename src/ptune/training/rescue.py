@@ -74,7 +74,7 @@ class Rescue:
             losses: the loss of each.
             lr: the learning rate, for the message.
         """
-        if not self.counts(progress.step):
+        if not self.counts(progress.step) or progress.rates:  # a prompt that went back to an epoch has learned once
             return
         before = progress.early_losses or [0.0] * len(losses)
         progress.early_losses = [total + loss for total, loss in zip(before, losses, strict=True)]

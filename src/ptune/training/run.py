@@ -100,6 +100,7 @@ class Run:
         self.measured = known  # in the latest epoch
         self.stop = StopSignal()
         self.deadline = Deadline(None)  # until the run begins
+        self.cut_short = False  # True if the run was told to stop within an epoch
         self.checkpoints = CheckpointWriter(folder, processes)
         self.best_logits: Tensor | None = None  # [N, C], of the measured rows; None if an earlier process measured them
         self.between_steps = False  # True while the state may go into a checkpoint
@@ -321,6 +322,7 @@ class Run:
             if self.steps.full or last or due or stopping or taken == self.rescue.last:
                 self._read_steps()
                 if self._told_to_stop:
+                    self.cut_short = not last
                     break
             if stopping and self.between_steps:
                 raise KeyboardInterrupt
@@ -329,6 +331,8 @@ class Run:
                 self._checkpoint()
                 started = time.perf_counter()
         self.progress.seconds += time.perf_counter() - started
+        if self.cut_short:  # a run that is resumed later trains the rest of the epoch first
+            self._checkpoint()
 
     def _read_steps(self) -> None:
         """Read the losses of the latest steps and update the progress."""
@@ -391,7 +395,8 @@ class Run:
             self._save_best()
         if line.get("lost") and not self.ended:
             go_back(self.state, self.config.lr)
-        self._checkpoint()
+        if not self.cut_short:
+            self._checkpoint()
         self.events.saved()
         if self.on_epoch is not None:
             self.on_epoch(line)

@@ -59,7 +59,7 @@ def settle(config: TrainConfig, model: PromptClassifier, data: TextData, resumed
         norm_first=model.backbone.norm_first,
         gpu=model.backbone.device.type == "cuda" and model.backbone.shards is None,
         encoder=not model.backbone.family.decoder,
-        held_back=data.held_back,
+        held_back=data.held_back and not data.sampled,
         gain=_gain(model, data) if needs_gain else None,
         processes=processes.count,
         global_batch=None if processes_before == processes.count else before.get("global_batch"),

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from ptune.atomic import make_folder
+from ptune.atomic import written_folder
 from ptune.backends.export import Variant, require
 from ptune.cache import cache_folder
 from ptune.model.backbone import Backbone
@@ -91,16 +89,9 @@ class GraphStore:
         )
 
     def _write(self, graph: Any, folder: Path) -> None:
-        """Write a graph to a folder. It is written under another name first, so that the folder is never incomplete."""
-        make_folder(folder.parent)
-        temporary = folder.with_name(f".{folder.name}-{os.getpid()}.part")
-        try:
-            temporary.mkdir()
+        """Write a graph to a folder, in place of one that could not be read."""
+        with written_folder(folder) as temporary:
             require("openvino").save_model(graph, temporary / "graph.xml", compress_to_fp16=False)
-            shutil.rmtree(folder, ignore_errors=True)  # a graph that could not be read
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _folders(self) -> list[Path]:
         """Return the folders for graphs, in the order in which they are tried."""

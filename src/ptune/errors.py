@@ -46,7 +46,7 @@ _PYDANTIC = [
         ("^Field required$", "it is missing"),
     )
 ]
-# Parts of pydantic's paths that are no fields: members of a union.
+# Parts of pydantic's paths that are not fields: members of a union.
 _KINDS = ("str", "int", "float", "bool", "list", "dict", "tuple", "none")
 # Longest message in characters. Values inside a message are cut much earlier.
 LONGEST_MESSAGE = 10_000

@@ -1,4 +1,4 @@
-"""What an id on the Hugging Face Hub looks like, what is rather a mistyped place here, and why a call failed."""
+"""What an id on the Hugging Face Hub looks like, which names are probably mistyped places, and why a call failed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+
+from ptune.places import is_there
 
 _ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?")
 MESSAGE = "Upload adapter"  # the default commit message
@@ -36,14 +38,14 @@ def near_place(name: str) -> str | None:
     path = Path(name).expanduser()
     near = [*_neighbours(path)]
     if path.parent.name:
-        near += [folder / path.name for folder in _neighbours(path.parent) if (folder / path.name).exists()]
+        near += [folder / path.name for folder in _neighbours(path.parent) if is_there(folder / path.name)]
     return str(near[0]) if near else None
 
 
 def hint(name: str) -> str:
     """Return the end of a message about a place that does not exist: what this name is, or which one may be meant."""
     path = Path(name).expanduser()
-    if path.exists():
+    if is_there(path):
         return f"; '{name}' is a {'folder' if path.is_dir() else 'file'}"
     near = near_place(name)
     return f"; did you mean '{near}'?" if near else ""

@@ -26,9 +26,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 key.tag = "tag:yaml.org,2002:str"
-                if key.value in seen and key.value != "<<":
+                if key.value in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"key '{key.value}' is there twice", key.start_mark
                     )

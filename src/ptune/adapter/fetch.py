@@ -15,7 +15,7 @@ from ptune.adapter.reading import check_file_size
 from ptune.cache import cache_folder
 from ptune.errors import AdapterError
 from ptune.hub import hint, mistyped, parse_hub_id, why
-from ptune.places import Place, RemotePath, UnreachableError, as_place
+from ptune.places import Place, RemotePath, UnreachableError, as_place, is_there
 
 FOLDER = "adapters"  # in the cache
 _TRIES = 5  # for an adapter that is replaced while it is copied
@@ -42,10 +42,11 @@ def locate_adapter(name: str | Place, most: int | None = None) -> Path:
     path = as_place(name)
     if isinstance(path, RemotePath):
         return _copy_of(path)
-    if path.is_dir():
+    there = is_there(path)
+    if there and path.is_dir():
         return path
     hub_id = parse_hub_id(str(name))
-    if hub_id is None or path.exists():
+    if hub_id is None or there:
         raise AdapterError(f"adapter '{name}': there is no such folder{hint(str(name))}")
     near = None if hub_id[1] else mistyped(str(name), "model")
     if near:

@@ -66,7 +66,7 @@ def push(
         page = _push(api, file, repository, private, revision or None, message)
     except HFValidationError as err:
         raise HubError(
-            f"adapter '{adapter}' could not be pushed to '{repository}': this is no name for a repository; expected "
+            f"adapter '{adapter}' could not be pushed to '{repository}': this is not a name for a repository; expected "
             "OWNER/NAME, or NAME, of letters, digits, '-', '_' and '.', with at most 96 characters"
         ) from err
     except (HTTPError, OSError, ValueError, RuntimeError) as err:

@@ -28,7 +28,8 @@ def samples(rows: int) -> Iterator[Floats]:
 def sampled_metrics(
     problem_type: ProblemType, truth: NDArray[np.generic], predicted: NDArray[np.generic], losses: Floats, classes: int
 ) -> dict[str, Floats]:
-    """Return the metrics of all samples by name, each [SAMPLES]. They are those of `ptune.evaluation.metrics`.
+    """Return the metrics of all samples by name, each [SAMPLES]. They are those of `ptune.evaluation.metrics` that
+    weighted rows give, so not spearman and ece.
 
     Args:
         problem_type: the kind of the targets.

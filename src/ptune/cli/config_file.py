@@ -92,7 +92,7 @@ def read_sections(path: Place) -> tuple[dict[str, Any], Any]:
     Raises:
         ConfigError: the file cannot be read or parsed, or has unknown keys or wrong values outside of the section.
     """
-    from ptune.settings_file import parse_file
+    from ptune.settings_file import parse_file, spelled_twice
 
     content = parse_file(path)
     if content is None:
@@ -103,7 +103,8 @@ def read_sections(path: Place) -> tuple[dict[str, Any], Any]:
         )
     values = {str(key).replace("_", "-"): value for key, value in content.items()}
     section = values.pop(SWEEP_KEY, None)
-    problems = _unknown_keys(values) + [problem for model in TRAIN_MODELS for problem in _wrong_values(model, values)]
+    problems = [f"key '{name}' is there with underscores too; keep one" for name in spelled_twice(content)]
+    problems += _unknown_keys(values) + [problem for model in TRAIN_MODELS for problem in _wrong_values(model, values)]
     if problems:
         raise ConfigError(f"configuration file '{path}': " + "; ".join(problems))
     return values, section

@@ -42,7 +42,7 @@ def _read_target(_: Any, tokens: Sequence[Token]) -> Path | RemotePath:
 if TYPE_CHECKING:
     Target = places.Place
 else:
-    Target = Annotated[Path, Parameter(converter=_read_target), SkipValidation]  # it is no `Path` if it is a URL
+    Target = Annotated[Path, Parameter(converter=_read_target), SkipValidation]  # it is not a `Path` if it is a URL
 
 Adapter = Annotated[
     Place,
@@ -152,7 +152,8 @@ class DataOptions(ColumnOptions):
     max_validation_rows: int | None = Field(
         None,
         ge=2,
-        description="Measure each epoch on a stratified sample of at most so many validation rows. Default: all rows.",
+        description="Measure each epoch on a stratified sample of at most this many validation rows. Default: all of "
+        "them.",
     )
     drop_rare: int | None = Field(
         None,

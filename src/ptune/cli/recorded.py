@@ -16,6 +16,7 @@ from ptune.cli.options import DataOptions
 from ptune.cli.spelling import option
 from ptune.errors import ConfigError
 from ptune.places import Place
+from ptune.settings_file import parse_file
 
 OPTIONS_FILE = "options.json"
 # Options that may change in the middle of a run. Whether backbone and rows are still the same is seen by themselves.
@@ -120,11 +121,17 @@ def data_options(folder: Place) -> dict[str, Any] | None:
     """Return the arguments with which `load_data` reads the data of a run as in its training.
 
     None if the folder does not say on which data the run was trained.
+
+    Raises:
+        ConfigError: the file that says it is damaged.
     """
     path = folder / OPTIONS_FILE
     if not path.is_file():
         return None
-    options = {name.replace("-", "_"): value for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    content = parse_file(path, "file")
+    if not isinstance(content, dict):
+        raise ConfigError(f"file '{path}' holds no options; a run writes it when it begins")
+    options = {name.replace("-", "_"): value for name, value in content.items()}
     if "data" not in options:
         return None
     known = {name: value for name, value in options.items() if name in DataOptions.model_fields}

@@ -15,6 +15,7 @@ from ptune.data.encoding import decode
 from ptune.data.files import split_name
 from ptune.data.folders import SPLIT_NAMES, visible
 from ptune.data.readers import Row
+from ptune.errors import DataError
 from ptune.places import Place
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,11 @@ def read_classes(where: str, classes: Classes) -> Iterator[tuple[str, Row]]:
     others = 0
     for label, files in classes.items():
         for path in files:
-            with path.open("rb") as file:
-                text, is_utf8 = decode(file.read(), str(path))
+            try:
+                with path.open("rb") as file:
+                    text, is_utf8 = decode(file.read(), str(path))
+            except OSError as err:
+                raise DataError(f"data '{where}': file '{path}' cannot be read: {err.strerror or err}") from err
             others += not is_utf8
             yield str(path), {"text": text, "label": label}
     if others:
@@ -55,7 +59,7 @@ def read_classes(where: str, classes: Classes) -> Iterator[tuple[str, Row]]:
 
 
 def _classes(folders: list[Place]) -> Classes:
-    """Return the texts in folders by label, or nothing if they are no folders of texts, or just one."""
+    """Return the texts in folders by label, or nothing if they are not folders of texts, or just one."""
     classes: Classes = {}
     for folder in folders:
         if folder.name.lower() in _UNLABELLED:

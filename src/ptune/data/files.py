@@ -52,7 +52,7 @@ def is_data_file(name: str) -> bool:
 
 
 def has_ending(source: str) -> bool:
-    """Return whether a source has the ending of a data file or of a compressed one, and so is no Hub id."""
+    """Return whether a source has the ending of a data file or of a compressed one, and so is not a Hub id."""
     _, ending, compression = split_name(PurePath(source).name)
     return ending in SUFFIXES or bool(compression)
 
@@ -237,6 +237,10 @@ class DataFile:
 def _copy(content: IO[bytes]) -> Path:
     """Copy a stream to a temporary file and return its path."""
     handle, name = tempfile.mkstemp(prefix="ptune-")
-    with os.fdopen(handle, "wb") as file:
-        shutil.copyfileobj(content, file)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            shutil.copyfileobj(content, file)
+    except BaseException:  # the disk is full, the connection is lost, or Ctrl-C
+        Path(name).unlink()
+        raise
     return Path(name)

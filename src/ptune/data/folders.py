@@ -31,8 +31,15 @@ Splits = dict[str, list[DataFile]]
 
 
 def visible(folder: Place) -> list[Place]:
-    """Return what a folder holds, in the order of the names, without hidden files."""
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    """Return what a folder holds, in the order of the names, without hidden files.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    except OSError as err:
+        raise DataError(f"folder '{folder}' cannot be read: {err.strerror or err}") from err
 
 
 def folder_splits(folder: Place, name: str) -> tuple[Splits, Task | None]:

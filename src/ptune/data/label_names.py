@@ -74,7 +74,7 @@ def _collect_names(train: RawSplit) -> list[str]:
 
 
 def check_names(train: RawSplit, may_be_joined: bool) -> None:
-    """Warn of names that are nearly the same, and check that the names of single labels are no joined labels.
+    """Warn of names that are nearly the same, and check that no single label's name is several labels in one.
 
     Args:
         train: the split that has all labels.
@@ -110,12 +110,16 @@ def check_names(train: RawSplit, may_be_joined: bool) -> None:
             )
 
 
+def fold_label(name: str) -> str:
+    """Return a label's name without what people write in several ways: capitals, blanks, dashes, accents' encoding."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
 def _warn_of_spellings(where: str, counts: Counter[str]) -> None:
     """Warn of names that differ only in capital letters, blanks, dashes or accents' encoding."""
     alike: dict[str, list[str]] = {}
     for name in counts:
-        folded = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
-        alike.setdefault(folded, []).append(name)
+        alike.setdefault(fold_label(name), []).append(name)
     for names in alike.values():
         if len({same_label(name) for name in names}) > 1:
             shown = " and ".join(f"'{name}' ({counts[name]} rows)" for name in sorted(names))

@@ -58,6 +58,8 @@ def parse_rows(source: Source, reader: Reader | None = None) -> Iterator[Parsed]
         yield from (reader or _READERS[file.ending])(file)
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as err:
         raise DataError(f"{file.where} is not a complete {file.compression} file: {err}") from err
+    except NotImplementedError as err:  # of zipfile
+        raise DataError(f"{file.where} is compressed in a way that Python cannot read; unpack it") from err
     except OSError as err:
         reason = " ".join(str(err.strerror or err).split())
         raise DataError(f"{file.where} cannot be read: {reason}") from err

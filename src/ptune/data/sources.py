@@ -19,7 +19,7 @@ from ptune.data.saved import is_saved, load_saved
 from ptune.data.splits import Origin
 from ptune.errors import DataError
 from ptune.hub import hint, mistyped, why
-from ptune.places import as_place, is_url
+from ptune.places import as_place, is_there, is_url
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
     Raises:
         DataError: the source does not exist, cannot be loaded, or does not have the split.
     """
-    if is_url(source) or source == STANDARD_INPUT or has_ending(source) or Path(source).expanduser().exists():
+    if is_url(source) or source == STANDARD_INPUT or has_ending(source) or is_there(Path(source).expanduser()):
         found = _find_files(source, only)
     elif Path(source).expanduser().is_absolute() or source.startswith(("./", "../", "~")) or source.endswith("/"):
         raise DataError(f"data '{source}': there is no such file or folder{hint(source)}")

@@ -45,7 +45,7 @@ def predict_mixed(requests: Iterable[Request], batch_size: int | None = None) ->
         batch_size: rows per forward pass. Default: as many as suit the device.
 
     Raises:
-        DataError: a text is no text, or its classifier was trained on the other of single texts and pairs.
+        DataError: a text is not a string, or its classifier was trained on the other of single texts and pairs.
         ConfigError: the device lacks memory for `batch_size` rows, or for a single row.
     """
     listed = list(requests)

@@ -39,7 +39,7 @@ _KERNEL_SCALES = "scale" in inspect.signature(varlen_attn).parameters
 class Seen:
     """The keys and values of the layers of one pass, [2, B, K, T, D] each, in their order.
 
-    It is no list, because FSDP copies lists on their way to a layer.
+    It is not a list, because FSDP copies lists on their way to a layer.
     """
 
     def __init__(self) -> None:

@@ -146,7 +146,7 @@ def check_prompt(backbone: Backbone, way: Way) -> str:
         (slope,) = torch.autograd.grad((states * weights).sum(), [prompt], allow_unused=True)
     if slope is None or not slope.any():
         return "no gradient reaches the prompt"
-    return "" if slope.isfinite().all() else "the prompt's gradient is no finite number"
+    return "" if slope.isfinite().all() else "the prompt's gradient is not a finite number"
 
 
 @torch.no_grad()

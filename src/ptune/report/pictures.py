@@ -58,7 +58,7 @@ def draw_pictures(report: Report) -> dict[str, bytes]:
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of characters that the font does not have
         for name, (size, draw) in _chosen(report).items():
-            figure = Figure(figsize=size, layout="constrained")
+            figure = Figure(figsize=size, layout="constrained", dpi=DOTS_PER_INCH)
             draw(figure.add_subplot(), report)
             content = io.BytesIO()
             FigureCanvasAgg(figure).print_png(content, metadata={"Software": None}, pil_kwargs={"optimize": False})

@@ -21,6 +21,7 @@ from ptune.data.readers import Row, read_rows
 from ptune.errors import ConfigError, DataError
 from ptune.inference.tally import Tally
 from ptune.places import Place, as_place
+from ptune.settings_file import parse_file
 
 MANIFEST_FILE = "_predict.json"  # readers of Parquet folders skip names that begin with _
 TALLY_KEY = b"ptune"  # of the counts of a shard, in its metadata
@@ -115,8 +116,7 @@ class Shards:
         """
         manifest = self.folder / MANIFEST_FILE
         if manifest.exists():
-            with manifest.open("rb") as content:
-                before = json.load(content)
+            before = parse_file(manifest, "file")
             if before == facts:
                 return
             if not overwrite:

@@ -20,6 +20,7 @@ from ptune.scale.cluster import cause_of, cluster, plan_workers
 from ptune.scale.sweep_search import BEST_FOLDER, MOST_LOSSES, Search, best_trial
 from ptune.scale.sweep_settings import SweepSettings
 from ptune.scale.sweep_trials import TRIALS_FOLDER, Report, Task, Trial, run_trial
+from ptune.settings_file import parse_file
 
 if TYPE_CHECKING:
     from ptune.data.splits import TextData
@@ -62,7 +63,7 @@ def begin(output: Path, facts: dict[str, Any], resume: bool, overwrite: bool) ->
                 "nothing to resume in '%s': there is no %s; the sweep starts from the beginning", output, SWEEP_FILE
             )
     elif resume:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = parse_file(path, "file")
         changed = sorted(name for name in before.keys() | facts.keys() if before.get(name) != facts.get(name))
         if changed:
             listed = ", ".join(f"{name} was {before.get(name)!r} and is {facts.get(name)!r}" for name in changed)

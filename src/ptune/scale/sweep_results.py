@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ptune.atomic import write_files
 from ptune.data.metric_table import less_is_better
 from ptune.errors import cut
-from ptune.report.pictures import ACCENT, OTHER, SOFT, have_matplotlib
+from ptune.report.pictures import ACCENT, DOTS_PER_INCH, OTHER, SOFT, have_matplotlib
 from ptune.scale.sweep_search import Search
 from ptune.scale.sweep_trials import Trial
 
@@ -104,7 +104,7 @@ def _picture(trials: Sequence[Trial], metric: str, importance: Mapping[str, floa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4) if importance else (6, 4), layout="constrained", dpi=130)
+    figure = Figure(figsize=(10, 4) if importance else (6, 4), layout="constrained", dpi=DOTS_PER_INCH)
     axes = figure.subplots(1, 2 if importance else 1, squeeze=False)[0]
     _draw_trials(axes[0], trials, metric)
     if importance:

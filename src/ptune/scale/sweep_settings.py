@@ -110,7 +110,10 @@ class Asha(_Section):
 
     min_epochs: int = Field(1, ge=1, description="Epochs that every trial may run.")
     reduction: int = Field(
-        3, ge=2, description="After min_epochs, and each time that so many times more are over, one in so many goes on."
+        3,
+        ge=2,
+        description="After min_epochs, and each time the number of epochs has grown by this factor, the best of so "
+        "many trials goes on.",
     )
 
 
@@ -269,7 +272,7 @@ def _unknown(name: str) -> str:
     """Return what to say about a setting that cannot be searched."""
     nearest = difflib.get_close_matches(name, SEARCHED, n=1)
     hint = f"did you mean '{nearest[0]}'?" if nearest else "the settings of prompt and training can be searched"
-    return f"sweep: space: '{name}' is no setting that can be searched; {hint}"
+    return f"sweep: space: '{name}' is not a setting that can be searched; {hint}"
 
 
 def _mapping(content: Any) -> Mapping[Any, Any]:

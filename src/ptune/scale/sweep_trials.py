@@ -100,7 +100,7 @@ class Task:
         return load_backbone(self.backbone, **self.loading)
 
 
-class _Stopped(Exception):  # noqa: N818 (it is no error)
+class _Stopped(Exception):  # noqa: N818 (it is not an error)
     """Ends a training whose trial has fallen behind."""
 
 
@@ -131,15 +131,15 @@ def run_trial(trial: Trial, task: Task, backbone: Backbone, data: TextData, repo
     started = time.perf_counter()
     try:
         with _quiet():
-            _train(trial, task, backbone, data, report)
-    except _Stopped:
-        trial.state = "stopped"
+            try:
+                _train(trial, task, backbone, data, report)
+            except _Stopped:
+                trial.state = "stopped"
+        _read_best(trial, task)
     except PtuneError as err:
         trial.state, trial.error = "failed", str(err)
     except Exception as err:  # one trial that fails does not end the sweep
         trial.state, trial.error = "failed", cut(f"{type(err).__name__}: {err}", 1000)
-    if trial.state != "failed":
-        _read_best(trial, task)
     trial.seconds = round(trial.seconds + time.perf_counter() - started, 3)
     return trial
 

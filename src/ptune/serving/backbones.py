@@ -68,7 +68,7 @@ def load_backbones(
     """Load the backbones of a server.
 
     Args:
-        names: of the backbones. None: the one that most of the adapters name.
+        names: of the backbones. Empty: the one that most of the adapters name.
         files: the adapters.
         dtype, device, quantize: see `load_backbone`.
         precision: run them with OpenVINO; see `ptune.inference.classifier.load`.

@@ -18,6 +18,7 @@ from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, STATE_FILE
 from ptune.errors import AdapterError, ConfigError, RequestError, short
 from ptune.model.shared import Stamp, stamps
+from ptune.places import is_there
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class Catalogue:
 def split_place(place: str) -> tuple[str | None, str]:
     """Return the name, or None, and the place of an adapter as typed: NAME=PLACE or PLACE."""
     name, sign, path = place.partition("=")
-    if not sign or "/" in name or Path(place).expanduser().exists():
+    if not sign or "/" in name or is_there(Path(place).expanduser()):
         return None, place
     return name, path
 

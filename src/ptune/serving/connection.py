@@ -58,7 +58,7 @@ class Server:
             key: API key, sent as a bearer token.
 
         Raises:
-            ConfigError: this is no URL of HTTP, or the key has characters that a header cannot carry.
+            ConfigError: this is not an HTTP URL, or the key has characters that a header cannot carry.
         """
         parts = _split(url)
         secure = parts.scheme == "https"
@@ -79,7 +79,7 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isascii()
         valid = valid and not parts.query and not parts.fragment and url.isprintable() and " " not in url
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is not a number
         valid = False
     if not valid:
         raise ConfigError(

@@ -248,7 +248,7 @@ async def served_adapters(server: Server, timeout: float = 30.0) -> list[dict[st
     """Return what the server says of its adapters: dicts with at least a "name".
 
     Raises:
-        ConfigError: the server cannot be reached, wants another key, or is no server of ptune.
+        ConfigError: the server cannot be reached, wants another key, or is not a ptune server.
     """
     url = f"{'https' if server.secure else 'http'}://{server.host}:{server.port}{server.path}"
     connection = Connection(server)

@@ -97,7 +97,7 @@ def top_k(body: dict[str, Any]) -> int | None:
     """Return how many labels are wanted; None: all.
 
     Raises:
-        RequestError: it is no number from 1 on (422).
+        RequestError: it is not a number from 1 on (422).
     """
     value: int | None = optional(body, "top_k", int, "a number of labels")
     if value is not None and value < 1:

@@ -92,7 +92,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no valid request, and close the connection."""
+        """Answer what is not a valid request, and close the connection."""
         self._refuse(self._status, msg)
 
     def pause_writing(self) -> None:

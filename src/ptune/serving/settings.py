@@ -24,7 +24,7 @@ def parse_size(value: Any) -> Any:
     """Return a size in bytes: '500MB' and '2 GB' become numbers, numbers stay as they are.
 
     Raises:
-        ValueError: the text is no size.
+        ValueError: the text is not a size.
     """
     if not isinstance(value, str):
         return value

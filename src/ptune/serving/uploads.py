@@ -22,6 +22,7 @@ from ptune.adapter.layout import ADAPTER_FILES
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, ConfigError, RequestError
 from ptune.hub import parse_hub_id
+from ptune.places import is_there
 from ptune.serving.bank import Bank, Loaded
 from ptune.serving.catalogue import Catalogue, Entry, check_name, read_entry
 
@@ -159,14 +160,14 @@ class Uploads:
         return files
 
     def _fetched(self, body: bytes) -> dict[str, bytes]:
-        """Return the files of an adapter on the Hub. A folder of this machine is no source."""
+        """Return the files of an adapter on the Hub. A folder of this machine is not a source."""
         try:
             source = json.loads(body).get("source")
         except (ValueError, AttributeError, RecursionError) as err:
             raise RequestError(
                 'expected JSON such as {"source": "owner/name@revision"}', 400, kind="Validation"
             ) from err
-        if not isinstance(source, str) or parse_hub_id(source) is None or Path(source).exists():
+        if not isinstance(source, str) or parse_hub_id(source) is None or is_there(Path(source)):
             raise RequestError("`source` is not a Hub id; expected owner/name or owner/name@revision", 422)
         folder = locate_adapter(source, self.most)
         paths = {name: folder / name for name in ADAPTER_FILES if (folder / name).is_file()}

@@ -3,7 +3,8 @@
 The checkpoint, `checkpoint.safetensors`, is everything that an exact resume needs, in one file.
 
 The tensors of each seed are the current and the averaged state of the prompt
-encoder (not folded) and the head, the optimizers' state, and the generator's.
+encoder (not folded) and the head, the optimizers' state, and the generator's,
+and the state at the start until it is known that the prompt learns.
 The state of the best epoch is stored once. Everything else (position in the
 data, metrics so far, settings) is JSON in the file's metadata. It is a single
 file, so that a crash cannot leave two files of different steps.

@@ -11,7 +11,7 @@ _PART = r"(\d+(?:\.\d+)?)\s*(h|min|m|s)"
 
 
 def seconds_of(value: Any) -> Any:
-    """Return a time such as `10m` or `1h30m` in seconds. What is no text stays as it is.
+    """Return a time such as `10m` or `1h30m` in seconds. Anything but text stays as it is.
 
     Raises:
         ValueError: the text is neither a time nor a number.

@@ -15,6 +15,7 @@ from torch import Tensor
 from ptune.adapter.build import build_classifier
 from ptune.adapter.folder import AdapterFile, save_adapter
 from ptune.adapter.layout import STATE_FILE, Record
+from ptune.adapter.reading import check_file_size
 from ptune.atomic import write_files
 from ptune.data.targets import ProblemType
 from ptune.errors import AdapterError
@@ -100,6 +101,7 @@ def _with_encoder(file: AdapterFile, folded: PromptClassifier) -> PromptClassifi
     classifier = PromptClassifier(folded.backbone, config, folded.labels, problem_type=folded.problem_type)
     try:
         prefix = f"adapters.{DEFAULT}."
+        check_file_size(path, path.stat().st_size)
         state = {name.removeprefix(prefix): x for name, x in load_file(path).items() if name.startswith(prefix)}
         state.pop(extra_state.KEY, None)
         classifier.load_trainable_state(state)

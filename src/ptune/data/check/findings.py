@@ -64,7 +64,7 @@ class Finding:
 
     @property
     def fixable(self) -> bool:
-        """Whether `Check.fix` repairs it."""
+        """Whether `DataCheck.fix` repairs it."""
         return self.kind in FIXABLE and self.details.get("repairable") != 0  # lost characters do not come back
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from ptune.data.check.findings import Finding
 from ptune.data.check.rows import Row, Rows
+from ptune.data.label_names import fold_label
 from ptune.data.targets import REGRESSION, SINGLE, same_label
 
 FEW = 10  # training rows of a label below which it is hard to learn
@@ -54,7 +53,7 @@ def same_names(counts: Counter[str]) -> dict[str, str]:
     """Return for each label the most frequent label of which it is another spelling, without those that are."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name in counts:
-        alike[_folded(name)].append(name)
+        alike[fold_label(name)].append(name)
     same: dict[str, str] = {}
     for names in alike.values():
         best = max(names, key=lambda name: (counts[name], name))
@@ -70,11 +69,11 @@ def typing_errors(counts: Counter[str]) -> dict[str, str]:
         if len(name) < _SHORTEST_TYPO or any(map(str.isdigit, name)):
             continue
         near = [other for other in frequent if other != name and count <= _TYPO_SHARE * counts[other]]
-        near = [other for other in near if _folded(other) != _folded(name) and not any(map(str.isdigit, other))]
-        match = difflib.get_close_matches(_folded(name), [_folded(other) for other in near], 1, cutoff=0.8)
+        near = [other for other in near if fold_label(other) != fold_label(name) and not any(map(str.isdigit, other))]
+        match = difflib.get_close_matches(fold_label(name), [fold_label(other) for other in near], 1, cutoff=0.8)
         if match:
-            other = next(other for other in near if _folded(other) == match[0])
-            if abs(len(other) - len(name)) <= 1 and _edits(_folded(name), match[0]) <= 1 + (len(name) >= 10):
+            other = next(other for other in near if fold_label(other) == match[0])
+            if abs(len(other) - len(name)) <= 1 and _edits(fold_label(name), match[0]) <= 1 + (len(name) >= 10):
                 errors[name] = other
     return errors
 
@@ -137,10 +136,6 @@ def imbalance(rows: Rows) -> Iterator[Finding]:
             "check the F1 of each label, not only the accuracy",
             details={"rows": dict(ranked)},
         )
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def _shown(counts: dict[str, int]) -> str:

@@ -102,7 +102,7 @@ def _language(words: set[str]) -> str:
 
 
 def _other_language(words: set[str], main: str) -> str | None:
-    """Return the language of a text if it is clearly not the main one. Words that both have are no evidence."""
+    """Return the language of a text if it is clearly not the main one. Words that both have are not evidence."""
     own = _LANGUAGES[main]
     hits = {language: len(words & known - own) for language, known in _LANGUAGES.items() if language != main}
     best = max(hits, key=hits.__getitem__)

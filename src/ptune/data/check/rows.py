@@ -51,7 +51,7 @@ class Row:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the row's labels. A number is no name."""
+        """The names of the row's labels. A number is not a name."""
         if isinstance(self.label, tuple):
             return self.label
         return (self.label,) if isinstance(self.label, str) else ()

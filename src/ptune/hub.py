@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from ptune.places import is_there
-
 _ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?")
 MESSAGE = "Upload adapter"  # the default commit message
 SIGN_IN = "set HF_TOKEN or run `hf auth login`"
@@ -18,6 +16,14 @@ def parse_hub_id(name: str) -> tuple[str, str | None] | None:
     """Return (owner/name, revision) for `owner/name` or `owner/name@revision`, and None for anything else."""
     match = _ID.fullmatch(name)
     return (match[1], match[2]) if match else None
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is a file or folder by this name, which may be one that no file can have."""
+    try:
+        return path.exists()
+    except OSError:  # the name is too long
+        return False
 
 
 def mistyped(name: str, kind: Literal["model", "dataset"]) -> str | None:

@@ -281,14 +281,6 @@ def is_url(source: object) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(source)) is not None
 
 
-def is_there(path: Path) -> bool:
-    """Return whether there is a file or folder by this name, which may be one that no file can have."""
-    try:
-        return path.exists()
-    except OSError:  # the name is too long
-        return False
-
-
 def as_place(source: str | Path | RemotePath) -> Place:
     """Return a path on disk, or the place that a URL names. The URL file:///a/b is the path /a/b."""
     if isinstance(source, RemotePath):

@@ -14,8 +14,8 @@ from ptune.adapter.layout import ADAPTER_FILES, STATE_FILE
 from ptune.adapter.reading import check_file_size
 from ptune.cache import cache_folder
 from ptune.errors import AdapterError
-from ptune.hub import hint, mistyped, parse_hub_id, why
-from ptune.places import Place, RemotePath, UnreachableError, as_place, is_there
+from ptune.hub import hint, is_there, mistyped, parse_hub_id, why
+from ptune.places import Place, RemotePath, UnreachableError, as_place
 
 FOLDER = "adapters"  # in the cache
 _TRIES = 5  # for an adapter that is replaced while it is copied

@@ -18,8 +18,8 @@ from ptune.data.readers import Parsed, parse_rows, read_class_names
 from ptune.data.saved import is_saved, load_saved
 from ptune.data.splits import Origin
 from ptune.errors import DataError
-from ptune.hub import hint, mistyped, why
-from ptune.places import as_place, is_there, is_url
+from ptune.hub import hint, is_there, mistyped, why
+from ptune.places import as_place, is_url
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from ptune.adapter.fetch import locate_adapter
 from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, STATE_FILE
 from ptune.errors import AdapterError, ConfigError, RequestError, short
+from ptune.hub import is_there
 from ptune.model.shared import Stamp, stamps
-from ptune.places import is_there
 
 logger = logging.getLogger(__name__)
 

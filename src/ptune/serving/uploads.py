@@ -21,8 +21,7 @@ from ptune.adapter.fetch import locate_adapter
 from ptune.adapter.layout import ADAPTER_FILES
 from ptune.atomic import write_files
 from ptune.errors import AdapterError, ConfigError, RequestError
-from ptune.hub import parse_hub_id
-from ptune.places import is_there
+from ptune.hub import is_there, parse_hub_id
 from ptune.serving.bank import Bank, Loaded
 from ptune.serving.catalogue import Catalogue, Entry, check_name, read_entry
 

@@ -149,18 +149,19 @@ class RequestError(PtuneError):
         self.retry_after = retry_after
 
 
-def describe_problems(err: ValidationError, spell: Callable[[str], str] = str) -> str:
+def describe_problems(err: ValidationError, spell: Callable[[str], str] = str, secret: bool = False) -> str:
     """Return every problem that pydantic found as one sentence: 'epochs: ... (given: 0); lr: ...'.
 
     Args:
         spell: how a field's path, such as 'epochs' or 'prompt.method', is shown.
+        secret: leave out what was given.
     """
     sentences = []
     problems = err.errors(include_url=False)
     for problem in problems[:_MOST_PROBLEMS]:
         name = ".".join(str(part) for part in problem["loc"] if _is_key(part))
         reason = cut(_reason(problem["msg"].removeprefix("Value error, ")), 1000)
-        given = f" (given: {short(problem['input'])})" if name else ""
+        given = f" (given: {short(problem['input'])})" if name and not secret else ""
         sentences.append((f"{cut(spell(name), 200)}: " if name else "") + reason + given)
     if len(problems) > _MOST_PROBLEMS:
         sentences.append(f"and {len(problems) - _MOST_PROBLEMS} more problems")

@@ -465,6 +465,57 @@ def test_a_websocket_is_refused(target) -> None:
     assert reply is None or reply.status < 500
 
 
+OFFERS = {
+    "HTTP/2": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",
+    "websocket": b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_an_offer_of_another_protocol_is_ignored(offer, framing, target) -> None:
+    """Java's client offers HTTP/2 in its first request."""
+    body = json.dumps(GOOD).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\n" + offer
+    if framing == "length":
+        whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    else:
+        whole = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+    for split in (len(whole), len(whole) - 4, whole.index(b"\r\n\r\n") + 4, 60):
+        with socket.create_connection(("127.0.0.1", target.server.port), timeout=10) as sock:
+            for _ in range(2):  # on the same connection
+                sock.sendall(whole[:split])
+                time.sleep(0.05)
+                sock.sendall(whole[split:])
+                reply = read_reply(sock)
+                assert reply is not None
+                assert reply.status == 200, reply.content
+    reply = target.raw(b"GET /health HTTP/1.1\r\nHost: x\r\n" + offer + b"\r\n")
+    assert reply is not None
+    assert reply.status == 200
+
+
+def test_a_body_that_an_offer_announces_and_that_never_comes_is_given_up(target) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\n" + OFFERS["websocket"] + b"Content-Length: 3\r\n\r\n"
+    refused(target.raw(head), 408)
+
+
+def test_compressed_and_binary_bodies_are_refused_in_words(target) -> None:
+    assert "compressed" in refused(target.post("/predict", b"\x1f\x8b\x08", "Content-Encoding: gzip\r\n"), 415)
+    header = "Inference-Header-Content-Length: 2\r\n"
+    assert "binary_data=False" in refused(target.post("/v2/models/reviews/infer", b"{}\x00", header), 400)
+    refused(target.post("/predict", json.dumps(GOOD).encode("utf-16")), 400)
+
+
+def test_nothing_is_redirected_to_the_host_that_a_request_names(target) -> None:
+    refused(target.post("/predict/", GOOD), 404)
+
+
+def test_a_name_in_the_address_is_only_that_of_its_path(target) -> None:
+    reply = target.post("/predict?name=nobody", GOOD)
+    assert reply.status == 200
+
+
 def test_a_slow_body_is_given_up_and_others_are_answered_meanwhile(target) -> None:
     with socket.create_connection(("127.0.0.1", target.server.port), timeout=10) as slow:
         slow.sendall(REQUEST[:-5])

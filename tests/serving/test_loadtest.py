@@ -288,10 +288,29 @@ def test_the_command_says_what_stands_in_the_way_of_a_measurement(capsys) -> Non
     async def refuse(asked):
         return await lists_and_answers(asked) if asked.method == "GET" else reply(401, {})
 
-    with StubServer(refuse) as stub:
+    with StubServer(refuse) as stub, pytest.raises(SystemExit) as ended:
         main(["loadtest", stub.url, "--rate", "300", "--connections", "1", "--duration", "0.2", "--warmup", "0"])
+    assert ended.value.code == 1  # nothing was answered
     out = capsys.readouterr().out
     assert "warning: requests were refused for lack of an API key; put one into the environment as PTUNE_KEY" in out
+
+
+async def takes_two_kinds(asked):
+    if asked.method == "GET":
+        return reply(200, {"adapters": [{"name": "films", "pairs": False}, {"name": "same", "pairs": True}]})
+    return reply(200 if asked.path == "/adapters/films/predict" else 422, {"error": "a pair is expected"})
+
+
+def test_adapters_that_take_something_else_than_the_texts_are_left_out(capsys, tmp_path) -> None:
+    options = ["--duration", "0.2", "--warmup", "0"]
+    with StubServer(takes_two_kinds) as stub:
+        main(["loadtest", stub.url, *options])
+        assert {asked.path for asked in stub.asked[1:]} == {"/adapters/films/predict"}
+        assert "left out: 1 adapters that take pairs, because the texts are single texts" in capsys.readouterr().out
+        with pytest.raises(SystemExit) as ended:
+            main(["loadtest", stub.url, *options, "--adapters", "same"])
+    assert ended.value.code == 1
+    assert 'answer 422   {"error": "a pair is expected"}' in capsys.readouterr().out
 
 
 async def not_ours(asked):

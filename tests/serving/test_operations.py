@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -22,8 +23,8 @@ import pytest
 import yaml
 from uvicorn.supervisors import Multiprocess
 
-from ptune.cli.serve_workers import Workers
-from ptune.errors import ConfigError
+from ptune.cli.serve_workers import Worker, Workers
+from ptune.errors import ConfigError, RequestError
 from ptune.serving.app import SETTINGS_VARIABLE, check_reach, create_app, from_environment
 from ptune.serving.keys import Keys
 from ptune.serving.logs import JsonFormat, TextFormat
@@ -48,6 +49,30 @@ def keyed(adapters, tmp_path_factory):
     settings = settings_of(*places, api_keys=[USER], admin_keys=[ADMIN], api_keys_file=path)
     with running(settings) as client:
         yield client
+
+
+def test_a_file_of_keys_is_not_repeated_and_gives_nobody_the_rights_of_another(adapters, tmp_path) -> None:
+    path = tmp_path / "keys.yaml"
+    secret = 12345678901234567890
+    for entry in ({"name": "a", "key": secret}, {"name": "a", "secret": str(secret)}):
+        path.write_text(yaml.safe_dump({"keys": [entry]}), encoding="utf-8")
+        with pytest.raises(ConfigError) as refused:
+            Keys(settings_of(adapters, api_keys_file=path))
+        assert str(secret) not in str(refused.value)
+    path.write_text(yaml.safe_dump({"keys": [{"name": "same", "key": ADMIN, "adapters": ["spam"]}]}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="keys 'admin_keys\\[1\\]' and 'same' are the same"):
+        Keys(settings_of(adapters, admin_keys=[ADMIN], api_keys_file=path))
+
+
+def test_an_administrator_of_some_adapters_does_not_read_the_metrics_of_all(adapters, tmp_path) -> None:
+    path = tmp_path / "keys.yaml"
+    entry = {"name": "a", "key": USER, "adapters": ["rev*"], "admin": True}
+    path.write_text(yaml.safe_dump({"keys": [entry]}), encoding="utf-8")
+    caller = Keys(settings_of(adapters, api_keys_file=path)).caller(f"Bearer {USER}")
+    assert caller is not None
+    caller.check_admin()
+    with pytest.raises(RequestError, match="metrics are about all adapters"):
+        caller.check_metrics()
 
 
 def test_requests_need_a_key(keyed) -> None:
@@ -474,6 +499,26 @@ def test_workers_that_cannot_start_end_the_command(adapters) -> None:
     assert "cuda:99" in found.stderr
     assert found.stderr.splitlines()[-1] == "ptune: error: no worker could start; its message is above"
     assert "Traceback" not in found.stderr
+
+
+def test_a_dead_worker_is_noticed_at_once_and_no_signal_waits_for_a_silent_one(monkeypatch) -> None:
+    worker = object.__new__(Worker)
+    worker.parent_conn, worker.child_conn = multiprocessing.Pipe()
+    worker.process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    worker.process.start()
+    started = time.monotonic()
+    assert not worker.is_alive(timeout=0.1)  # it says nothing
+    monkeypatch.setattr(Worker, "signals", [signal.SIGTERM])
+    assert worker.is_alive(timeout=60)  # the signal comes first
+    monkeypatch.setattr(Worker, "signals", [])
+    worker.child_conn.send(True)
+    assert worker.is_ready(timeout=60)
+    threading.Timer(0.2, worker.process.kill).start()
+    assert not worker.ping(timeout=60)
+    assert time.monotonic() - started < 30
+    worker.process.join()
+    assert not worker.is_alive()
+    worker.process.close()
 
 
 @pytest.mark.long

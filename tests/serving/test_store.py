@@ -85,12 +85,17 @@ def test_places_have_names(adapters, tmp_path) -> None:
         Catalogue([str(tmp_path / "nowhere")])
 
 
-def test_only_adapters_with_plain_names_are_in_a_folder(folder, other) -> None:
+def test_only_adapters_with_plain_names_are_in_a_folder(folder, other, caplog) -> None:
     shutil.copytree(other, folder / ".hidden")
     shutil.copytree(other, folder / "a b")
     (folder / "README.md").write_text("words")
     (folder / "empty").mkdir()
-    assert {entry.name for entry in Catalogue([str(folder)]).look().new} == {"one", "two"}
+    catalogue = Catalogue([str(folder)])
+    for _ in range(2):
+        assert {entry.name for entry in catalogue.look().new} == {"one", "two"}
+    assert [record.message for record in caplog.records] == [
+        f"'{folder / 'a b'}' is not served: rename the folder; a name has letters, digits, '_', '-' and '.'"
+    ]
 
 
 def test_a_damaged_adapter_is_named_and_the_others_are_served(folder, caplog) -> None:
@@ -100,6 +105,7 @@ def test_a_damaged_adapter_is_named_and_the_others_are_served(folder, caplog) ->
         assert status == 424
         assert WEIGHTS_FILE in content["error"]
         assert "two" in client.get("/adapters")["broken"]
+        assert client("GET", "/v2/models/two/ready")[0] == 503
         client.post("/adapters/one/predict", {"inputs": "bad"})
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,7 +15,7 @@ from ptune.cli.spelling import spell
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError, DataError
 from ptune.serving.connection import Server
-from ptune.serving.load import LoadConfig, choose_adapters, made_up_texts, questions, read_texts
+from ptune.serving.load import ALL, LoadConfig, choose_adapters, made_up_texts, questions, read_texts
 from ptune.serving.loadtest import LoadReport, Tally, drive, served_adapters
 
 _COLUMN_OPTIONS = {"text": "text_column", "text_pair": "text_pair_column"}
@@ -79,8 +80,10 @@ def loadtest(
     tally = Tally()
     try:
         wanted = [name for value in adapters or ["all"] for name in value.split(",") if name]
-        served = [one["name"] for one in asyncio.run(served_adapters(server))]
-        names = choose_adapters(wanted, served)
+        listed = asyncio.run(served_adapters(server))
+        names = choose_adapters(wanted, [one["name"] for one in listed])
+        if wanted == [ALL]:
+            names = _suited(terminal, names, listed, pairs=isinstance(rows[0], tuple))
         asked = questions(config, names, rows)
         first = next(asked)  # raises what is wrong with the settings before anything is sent
         terminal.say(_plan(config, names, url))
@@ -90,7 +93,28 @@ def loadtest(
     except KeyboardInterrupt:
         _print(terminal, tally.report(config.rate))
         raise
-    _print(terminal, tally.report(config.rate))
+    report = tally.report(config.rate)
+    _print(terminal, report)
+    if report.statuses and "200" not in report.statuses:
+        raise SystemExit(1)
+
+
+def _suited(terminal: Terminal, names: list[str], listed: Sequence[dict[str, Any]], pairs: bool) -> list[str]:
+    """Return the adapters that take single texts, or those that take pairs, and say which are left out.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    others = {one["name"] for one in listed if one.get("pairs") not in (None, pairs)}
+    kept = [name for name in names if name not in others]
+    asked, other = ("pairs", "single texts") if pairs else ("single texts", "pairs")
+    if not kept:
+        raise ConfigError(
+            f"all adapters of the server take {other}, and the texts are {asked}; give others with --texts"
+        )
+    if len(kept) < len(names):
+        terminal.say(f"left out: {len(names) - len(kept):,} adapters that take {other}, because the texts are {asked}")
+    return kept
 
 
 def _plan(config: LoadConfig, names: list[str], url: str) -> str:
@@ -128,6 +152,8 @@ def _print(terminal: Terminal, report: LoadReport) -> None:
             f"warning: requests were sent up to {report.lateness_ms.p99:,.0f} ms late (p99): this machine cannot send "
             "so many; use a lower --rate or another machine"
         )
+    for status, content in report.errors.items():
+        terminal.say(f"answer {status}   {content}")
     if report.statuses.get("401") or report.statuses.get("403"):
         terminal.say("warning: requests were refused for lack of an API key; put one into the environment as PTUNE_KEY")
     terminal.answer(report.to_dict())

@@ -144,7 +144,16 @@ def _run_workers(settings: ServeSettings) -> None:
     from ptune.serving.logs import log_to_stderr
     from ptune.serving.protocol import LimitedConfig
 
-    check_reach(settings, Keys(settings))
+    keys = Keys(settings)
+    check_reach(settings, keys)
+    if keys.change_adapters and not settings.watch_seconds:
+        raise ConfigError(
+            f"with `workers={settings.workers}`, what one worker is told to add or remove reaches the others when they "
+            "scan the folder; give `watch_seconds`",
+            field="watch_seconds",
+            value=0,
+            expected="more than 0",
+        )
     found = Catalogue(settings.adapters).look().new
     check_default(settings, [entry.name for entry in found])
     for backbone in settings.backbone:

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from socket import socket
 
 from prometheus_client.multiprocess import mark_process_dead
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.supervisors import multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 logger = logging.getLogger(__name__)
+
+
+class Worker(Process):
+    """A process whose end is noticed at once, and for which no signal waits."""
+
+    signals: Sequence[int] = ()  # those that wait to be handled
+
+    def _healthcheck(self, timeout: float) -> bool | None:
+        """Return what uvicorn's does: whether the process has started, or None if it does not answer in time.
+
+        uvicorn waits at a pipe whose other end is open in this process too, so that the end of the worker is no news.
+        """
+        end = time.monotonic() + timeout
+        try:
+            self.parent_conn.send(b"ping")
+            while not (ready := wait([self.parent_conn, self.process.sentinel], 0.5)):
+                if self.signals:
+                    return True  # there is something to do before it can be said
+                if time.monotonic() >= end:
+                    return None
+            return bool(self.parent_conn.recv()) if self.parent_conn in ready else None
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
 
 
 class Workers(Multiprocess):
@@ -17,6 +45,11 @@ class Workers(Multiprocess):
 
     When they end, the first process closes the socket first. Otherwise connections would wait at it for nobody.
     """
+
+    def __init__(self, config: Config, sockets: list[socket]) -> None:
+        super().__init__(config, sockets)
+        Worker.signals = self.signal_queue
+        multiprocess.Process = Worker  # type: ignore[misc]  # uvicorn has no other way to name the class
 
     @property
     def failed(self) -> bool:

@@ -54,6 +54,10 @@ METRICS = (
 )
 
 
+# What a line of the metrics file has beside the metrics of its epoch.
+NOT_METRICS = ("epoch", "step", "train_loss", "chance", "best", "lost", "seconds", "by_seed")
+
+
 def metrics_of(problem_type: ProblemType) -> dict[str, Metric]:
     """Return the metrics of a problem type by name. The first one picks the best epoch by default."""
     return {metric.name: metric for metric in METRICS if problem_type in metric.problem_types}

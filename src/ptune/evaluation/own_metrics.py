@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ptune.data.metric_table import METRICS
+from ptune.data.metric_table import METRICS, NOT_METRICS
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.errors import ConfigError
 from ptune.inference.answers import probabilities
@@ -29,8 +29,6 @@ from ptune.model.decision import Decision
 CERTAIN = 10.0  # a logit whose probability is nearly 1
 OwnMetrics = Mapping[str, Callable[..., float]]
 
-# What a line of the metrics file has beside the metrics of its epoch.
-NOT_METRICS = ("epoch", "step", "train_loss", "chance", "best", "lost", "seconds", "by_seed")
 # Names that stand for something else in a run's results.
 _TAKEN = {metric.name for metric in METRICS} | {"ece_raw", "count", "last", *NOT_METRICS}
 

@@ -130,6 +130,7 @@ def build_app(service: Service, keys: Keys) -> FastAPI:
         lifespan=_lifespan,
         docs_url="/docs",
         redoc_url=None,
+        redirect_slashes=False,  # the address of a redirection would be what the request says the host is
         static_url=DOCS_FILES,
     )
     app.state.service, app.state.metrics = service, metrics

@@ -181,6 +181,8 @@ class Catalogue:
         seen = dict(self._single)
         for folder in self.folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if not _NAME.fullmatch(path.name) and not path.name.startswith("."):
+                    self._warn_of_name(path)
                 if not _NAME.fullmatch(path.name) or not _holds_adapter(path):
                     continue  # such as checkpoints, uploads under way, and README.md
                 if path.name in seen:
@@ -190,6 +192,12 @@ class Catalogue:
                     continue
                 seen[path.name] = path
                 yield path.name, path
+
+    def _warn_of_name(self, path: Path) -> None:
+        """Warn once of an adapter in a folder whose name no adapter may have."""
+        if path not in self._said and _holds_adapter(path):
+            self._said.add(path)
+            logger.warning("'%s' is not served: rename the folder; a name has letters, digits, '_', '-' and '.'", path)
 
 
 def split_place(place: str) -> tuple[str | None, str]:

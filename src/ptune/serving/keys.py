@@ -68,7 +68,7 @@ class Caller:
         Raises:
             RequestError: they may not (403).
         """
-        if not (self.admin or self.metrics or "*" in self.adapters):
+        if not (self.metrics or "*" in self.adapters):
             raise RequestError(
                 "metrics are about all adapters; use a key for all of them, or one with `metrics: true` in the file of "
                 "keys",
@@ -113,6 +113,11 @@ class Keys:
                 else:
                     assert entry.key is not None  # checked in `_read_keys`
                     self._add(entry.key, caller, where)
+        digests = [digest for digest, _ in self._callers]
+        for place, (digest, caller) in enumerate(self._callers):
+            if digest in digests[:place]:
+                first = self._callers[digests.index(digest)][1]
+                raise ConfigError(f"keys '{first.name}' and '{caller.name}' are the same; give each its own")
 
     def _add(self, secret: SecretStr, caller: Caller, where: str) -> None:
         key = secret.get_secret_value()
@@ -122,6 +127,11 @@ class Keys:
                 "-hex 32"
             )
         self._callers.append((_digest(key), caller))
+
+    @property
+    def change_adapters(self) -> bool:
+        """True if there is a key with which adapters are added, replaced and removed."""
+        return any(caller.admin for _, caller in self._callers)
 
     def __bool__(self) -> bool:
         """Return whether requests need a key."""
@@ -156,7 +166,7 @@ def _read_keys(path: Path) -> Sequence[KeyEntry]:
     try:
         entries = TypeAdapter(list[KeyEntry]).validate_python(listed)
     except ValidationError as err:
-        problems = describe_problems(err) if isinstance(listed, list) else "expected a list `keys`"
+        problems = describe_problems(err, secret=True) if isinstance(listed, list) else "expected a list `keys`"
         raise ConfigError(f"file of keys '{path}': {problems}") from err
     for entry in entries:
         if (entry.key is None) == (entry.sha256 is None):

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ptune.errors import ConfigError, short
+from ptune.errors import ConfigError, cut, short
 from ptune.serving.connection import Connection, Server
 from ptune.serving.load import LoadConfig, Question
 
-_OK, _BUSY = 200, 429
+_OK, _BUSY, _NOT_READY = 200, 429, 503
 # Seconds that a connection waits after a refusal before its next request. Otherwise the load test would measure how
 # fast a server refuses.
 REFUSED_PAUSE = 0.25
@@ -87,6 +87,7 @@ class LoadReport:
         not_sent: requests that found no free connection.
         lateness_ms: how late requests were sent. Large values mean that this program could not keep up.
         adapters: how many different adapters were asked.
+        errors: the first answer of each status other than 200 and 429, cut.
     """
 
     seconds: float
@@ -100,6 +101,7 @@ class LoadReport:
     not_sent: int
     lateness_ms: Latency | None
     adapters: int
+    errors: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -120,6 +122,7 @@ class Tally:
     not_sent: int = 0
     answers: list[tuple[float, float, float, int | str]] = field(default_factory=list)
     adapters: set[str] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
     done: int = 0
     rows: int = 0
 
@@ -131,6 +134,8 @@ class Tally:
         if self.start <= answer.due < self.end:
             self.answers.append((answer.due, answer.sent, answer.done, answer.status))
             self.adapters.update(answer.question.adapters)
+            if answer.content and answer.status not in (_OK, _BUSY):
+                self.errors.setdefault(str(answer.status), cut(answer.content.decode(errors="replace"), 300))
 
     def skip(self, due: float) -> None:
         """Count a request that found no free connection."""
@@ -151,6 +156,7 @@ class Tally:
             not_sent=self.not_sent,
             lateness_ms=None if rate is None else Latency.of([sent - due for due, sent, _, _ in self.answers]),
             adapters=len(self.adapters),
+            errors=self.errors,
         )
 
 
@@ -192,7 +198,7 @@ async def _closed_loop(
         while (now := time.perf_counter()) < end:
             answer = await _send(connection, next(asked), now, config.timeout)
             note(answer)
-            if answer.status != _OK:
+            if answer.status in (_BUSY, _NOT_READY) or not answer.content:
                 await asyncio.sleep(REFUSED_PAUSE)
         connection.close()
 

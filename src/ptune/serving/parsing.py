@@ -20,11 +20,20 @@ async def read_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body of a request.
 
     Raises:
-        RequestError: the body is not JSON (400) or not an object (422).
+        RequestError: the body is compressed (415), not JSON (400) or not an object (422).
     """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError("compressed bodies are not taken; send plain JSON", 415, kind="Validation")
+    if "inference-header-content-length" in request.headers:
+        raise RequestError(
+            "binary tensors are not taken; send them as JSON, in Triton's clients with binary_data=False",
+            400,
+            kind="Validation",
+        )
     body = await request.body()
     try:
-        content = json.loads(body, parse_constant=_refuse)
+        content = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse)
     except UnicodeDecodeError as err:
         raise RequestError(f"the body is not UTF-8: {err.reason} at byte {err.start}", 400, kind="Validation") from None
     except RecursionError:

@@ -11,6 +11,7 @@ import json
 from asyncio import TimerHandle, Transport
 from typing import Any
 
+import httptools
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -28,12 +29,17 @@ class LimitedConfig(Config):
     """
 
     def __init__(self, app: Any, head_seconds: float, **options: Any) -> None:
-        super().__init__(app, http=LimitedProtocol, **options)
+        # There are no websockets here, and uvicorn's protocol of them would take a connection out of all limits.
+        super().__init__(app, http=LimitedProtocol, ws="none", **options)
         self.head_seconds = head_seconds
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. A head that is too long is answered 431, one that takes too long 408, and no valid one 400."""
+    """One connection. A head that is too long is answered 431, one that takes too long 408, and no valid one 400.
+
+    An offer to go on in another protocol, such as HTTP/2 in the first request of Java's client, is ignored, as HTTP
+    has it. uvicorn would lose the body of such a request.
+    """
 
     config: LimitedConfig
 
@@ -44,6 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._began = False
         self._reading_head = True
         self._status = 400
+        self._offered = False  # True from the head of a request that offers another protocol until it is ignored
         self._timer: TimerHandle | None = None
         self._reading: TimerHandle | None = None
         self._start_timer()
@@ -58,7 +65,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Read a part of a request."""
         self._began = True
         began_in_head = self._reading_head
-        super().data_received(data)
+        self._feed(data)
         if self.transport.is_closing():
             return
         if not self._reading_head:
@@ -71,11 +78,49 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._head_bytes > HEAD_BYTES:
             self._refuse(431)
 
+    def _feed(self, data: bytes) -> None:
+        """Parse a part of a request, as uvicorn does, but go on with its body where another protocol is offered."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as err:
+            self._ignore_offer()
+            if rest := data[err.args[0] :]:
+                self._feed(rest)
+
+    def _ignore_offer(self) -> None:
+        """Begin to parse the body of the request whose head has been parsed.
+
+        The parser expects no body behind such a head, so another one gets a head of the same length without the offer.
+        """
+        framing = [b": ".join(pair) for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *framing, b"", b""]))
+
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of a head."""
+        if self._offered:
+            return
         super().on_message_begin()
         self._reading_head = True
         self._start_timer()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the address."""
+        if not self._offered:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        if not self._offered:
+            super().on_header(name, value)
+
+    def on_message_complete(self) -> None:
+        """End a request, unless its body is still to be parsed."""
+        if not self._offered:
+            super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Take the head, unless it is too long.
@@ -83,6 +128,9 @@ class LimitedProtocol(HttpToolsProtocol):
         Raises:
             ValueError: it is. The parser stops, and `send_400_response` answers.
         """
+        if self._offered:
+            self._offered = False  # this is the head without the offer, and a body follows or the end
+            return
         self._stop_timer()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > HEAD_BYTES:
@@ -90,6 +138,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise ValueError("the head of the request is too long")
         self._reading_head, self._head_bytes = False, 0
         super().on_headers_complete()
+        self._offered = self.parser.should_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not a valid request, and close the connection."""

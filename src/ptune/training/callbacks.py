@@ -22,9 +22,8 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ptune.data.metric_table import less_is_better
+from ptune.data.metric_table import NOT_METRICS, less_is_better
 from ptune.errors import ConfigError
-from ptune.evaluation.own_metrics import NOT_METRICS
 from ptune.training.events import Events, RunInfo
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from ptune.data.targets import MULTI
 from ptune.errors import RequestError
+from ptune.model.decision import HALF
 from ptune.serving.catalogue import Entry, check_name
 from ptune.serving.parsing import cut_side, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
@@ -40,17 +42,20 @@ async def adapter(request: Request, name: str) -> Response:
 
 def describe(service: Service, entry: Entry) -> dict[str, Any]:
     """Return what the server says about an adapter."""
-    record = entry.file.record
+    record, labels = entry.file.record, service.labels(entry)
     columns = record.columns
+    thresholds = record.thresholds or [HALF] * len(labels)
     pair = None if columns.get("text") is None else columns.get("text_pair") is not None
     return {
         "name": entry.name,
-        "labels": service.labels(entry),
+        "labels": labels,
         "problem_type": record.problem_type,
         "pairs": pair,
         "backbone": record.backbone.name,
         "method": record.prompt.method,
         "virtual_tokens": record.prompt.virtual_tokens,
+        "thresholds": dict(zip(labels, thresholds, strict=True)) if record.problem_type == MULTI else None,
+        "at_least_one": record.at_least_one,
         "members": record.members,
         "max_length": record.max_length,
         "metrics": dict(record.metrics),

@@ -54,20 +54,30 @@ def named(request: Request, body: dict[str, Any] | None = None, path: str | None
     Raises:
         RequestError: none is named and there is no default (400), or the caller may not use it (404).
     """
-    name = path or optional(body or {}, field, str, "the name of an adapter") or request.headers.get("x-adapter")
+    name = path or optional(body or {}, field, str, "the name of an adapter") or _in_header(request)
     if not name:
         name = service_of(request).default_adapter
         if name is not None and not caller_of(request).may_use(name):
             name = None  # it would tell its name
     if name is None:
         raise RequestError(
-            "name an adapter: in the path, as /adapters/NAME, or in the header X-Adapter; GET /adapters lists them",
+            f"name an adapter: in the path, as /adapters/NAME, in the body as `{field}`, or in the header X-Adapter; "
+            "GET /adapters lists them",
             400,
             kind="Validation",
             field=field,
         )
     caller_of(request).check(name)
     return name
+
+
+def _in_header(request: Request) -> str | None:
+    """Return the adapter that the header X-Adapter names. Clients write it in UTF-8, and servers read Latin-1."""
+    name = request.headers.get("x-adapter")
+    try:
+        return name and name.encode("latin-1").decode()
+    except UnicodeError:
+        return name
 
 
 async def ask(

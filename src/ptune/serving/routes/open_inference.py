@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from ptune.data.targets import MULTI, REGRESSION
 from ptune.data.texts import Text
 from ptune.errors import RequestError
+from ptune.model.decision import HALF
 from ptune.serving.bank import Loaded
 from ptune.serving.parsing import optional, read_object, wrong
 from ptune.serving.routes import schemas
@@ -42,16 +43,21 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"ready": service.takes_requests}, 200 if service.takes_requests else 503)
 
 
-@router.get("/models/{name}/ready", **schemas.V2_MODEL_READY)
 @router.get("/models/{name}/versions/{version}/ready", **schemas.V2_MODEL_READY)
-async def model_ready(request: Request, name: str, version: str = VERSION) -> Response:
+async def version_ready(request: Request, name: str, version: str) -> Response:
     """Answer 200 if an adapter can be asked, otherwise 503."""
     _check_version(version)
+    return await model_ready(request, name)
+
+
+@router.get("/models/{name}/ready", **schemas.V2_MODEL_READY)
+async def model_ready(request: Request, name: str) -> Response:
+    """Answer 200 if an adapter can be asked, otherwise 503."""
     service = service_of(request)
     name = named(request, None, name)
     try:
         service.catalogue[name]
-        usable = service.ready
+        usable = service.ready and (name not in service.catalogue.broken or name in service.bank)
     except RequestError as err:
         if err.status != 424:
             raise
@@ -59,15 +65,27 @@ async def model_ready(request: Request, name: str, version: str = VERSION) -> Re
     return JSONResponse({"name": name, "ready": usable}, 200 if usable else 503)
 
 
-@router.get("/models/{name}", **schemas.V2_MODEL)
 @router.get("/models/{name}/versions/{version}", **schemas.V2_MODEL)
-async def model(request: Request, name: str, version: str = VERSION) -> Response:
+async def version(request: Request, name: str, version: str) -> Response:
     """Return the inputs and outputs of an adapter."""
     _check_version(version)
+    return await model(request, name)
+
+
+@router.get("/models/{name}", **schemas.V2_MODEL)
+async def model(request: Request, name: str) -> Response:
+    """Return the inputs and outputs of an adapter."""
     adapter = await service_of(request).adapter(named(request, None, name))
     names = [TEXT, PAIR] if adapter.task.columns.get("text_pair") else [TEXT]
     classes = len(adapter.labels)
-    outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, classes], "parameters": {"labels": adapter.labels}}]
+    parameters: dict[str, Any] = {"labels": adapter.labels}
+    if adapter.problem_type == MULTI:
+        decision = adapter.task.decision
+        parameters |= {
+            "thresholds": [*(decision.thresholds or [HALF] * classes)],
+            "at_least_one": decision.at_least_one,
+        }
+    outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, classes], "parameters": parameters}]
     if _has_label(adapter):
         outputs.insert(0, {"name": "label", "datatype": "BYTES", "shape": [-1]})
     return JSONResponse(
@@ -81,11 +99,16 @@ async def model(request: Request, name: str, version: str = VERSION) -> Response
     )
 
 
-@router.post("/models/{name}/infer", **schemas.V2_INFER)
 @router.post("/models/{name}/versions/{version}/infer", **schemas.V2_INFER)
-async def infer(request: Request, name: str, version: str = VERSION) -> Response:
+async def version_infer(request: Request, name: str, version: str) -> Response:
     """Classify the texts in the tensor `text`, with those in `text_pair` if the adapter takes pairs."""
     _check_version(version)
+    return await infer(request, name)
+
+
+@router.post("/models/{name}/infer", **schemas.V2_INFER)
+async def infer(request: Request, name: str) -> Response:
+    """Classify the texts in the tensor `text`, with those in `text_pair` if the adapter takes pairs."""
     adapter = named(request, None, name)
     service_of(request).entry(adapter)  # a name that there is not comes before what is wrong with the body
     body = await read_object(request)
@@ -137,7 +160,8 @@ def _tensors(body: dict[str, Any]) -> dict[str, list[str]]:
             data = list(chain.from_iterable(item if isinstance(item, list) else [item] for item in data))
         if not all(isinstance(item, str) for item in data):
             raise RequestError(f"the data of input {name!r:.100} are not all texts", 422, field="inputs")
-        if shape not in ([len(data)], [len(data), 1], [1, len(data)]):
+        whole = isinstance(shape, list) and all(type(size) is int for size in shape)  # True == 1 == 1.0
+        if not whole or shape not in ([len(data)], [len(data), 1], [1, len(data)]):
             raise RequestError(
                 f"the shape of input {name!r:.100} does not go with its {len(data)} texts; expected [{len(data)}]",
                 422,

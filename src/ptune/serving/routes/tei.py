@@ -29,9 +29,19 @@ router = APIRouter()
 
 
 @router.post("/predict", tags=["Text Embeddings Inference"], **schemas.PREDICT)
+@router.post("/invocations", include_in_schema=False)  # as SageMaker asks
+async def predict(request: Request) -> Response:
+    """Classify one text or pair, or a batch of texts or of pairs."""
+    return await _predict(request)
+
+
 @router.post("/adapters/{name}/predict", tags=["Text Embeddings Inference"], **schemas.PREDICT)
-async def predict(request: Request, name: str | None = None) -> Response:
-    """Classify one text, one pair, or a batch of both."""
+async def adapter_predict(request: Request, name: str) -> Response:
+    """Classify one text or pair, or a batch of texts or of pairs."""
+    return await _predict(request, name)
+
+
+async def _predict(request: Request, name: str | None = None) -> Response:
     started = time.perf_counter()
     body = await read_object(request)
     asked = _Sequences.of(body)
@@ -162,9 +172,18 @@ def _timings(request: Request, texts: list[Text], answer: Answer, started: float
 
 
 @router.post("/", tags=["Hugging Face"], **schemas.HUGGING_FACE)
-@router.post("/adapters/{name}", tags=["Hugging Face"], **schemas.HUGGING_FACE)
-async def hugging_face(request: Request, name: str | None = None) -> Response:
+async def hugging_face(request: Request) -> Response:
     """Classify one text or pair, or a list of them. The answer has a list of labels for each."""
+    return await _text_classification(request)
+
+
+@router.post("/adapters/{name}", tags=["Hugging Face"], **schemas.HUGGING_FACE)
+async def adapter_hugging_face(request: Request, name: str) -> Response:
+    """Classify one text or pair, or a list of them. The answer has a list of labels for each."""
+    return await _text_classification(request, name)
+
+
+async def _text_classification(request: Request, name: str | None = None) -> Response:
     body = await read_object(request)
     texts, _ = texts_of(body.get("inputs"))
     options = optional(body, "parameters", dict, "an object", {})
@@ -200,9 +219,18 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/info", tags=["Text Embeddings Inference"], **schemas.INFO)
-@router.get("/adapters/{name}/info", tags=["Text Embeddings Inference"], **schemas.INFO)
-async def info(request: Request, name: str | None = None) -> Response:
+async def info(request: Request) -> Response:
     """Return what an adapter is and how much a request may hold."""
+    return await _info(request)
+
+
+@router.get("/adapters/{name}/info", tags=["Text Embeddings Inference"], **schemas.INFO)
+async def adapter_info(request: Request, name: str) -> Response:
+    """Return what an adapter is and how much a request may hold."""
+    return await _info(request, name)
+
+
+async def _info(request: Request, name: str | None = None) -> Response:
     service = service_of(request)
     adapter = await service.adapter(named(request, None, name))
     facts_of(request).adapter = adapter.name
@@ -210,6 +238,7 @@ async def info(request: Request, name: str | None = None) -> Response:
     return JSONResponse(
         {
             "model_id": adapter.name,
+            "served_model_name": adapter.name,
             "model_sha": adapter.entry.file.record.weights_sha256,
             "model_dtype": backbone.dtype_name,
             "model_type": {

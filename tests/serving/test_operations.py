@@ -75,6 +75,23 @@ def test_an_administrator_of_some_adapters_does_not_read_the_metrics_of_all(adap
         caller.check_metrics()
 
 
+def test_the_documentation_asks_for_a_key(keyed) -> None:
+    document = Client(keyed.port).get("/openapi.json")
+    assert document["components"]["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}
+    assert document["security"] == [{"key": []}]
+
+
+def test_failed_requests_count_for_their_adapter(keyed) -> None:
+    client = Client(keyed.port, ADMIN)
+    assert client("POST", "/adapters/topics/predict", {"inputs": 5})[0] == 422
+    assert client("POST", "/v1/classify", {"model": "topics", "input": None})[0] == 400
+    metrics = client.get("/metrics")
+    for route, status in (("/adapters/{name}/predict", 422), ("/v1/classify", 400)):
+        assert f'ptune_requests_total{{adapter="topics",route="{route}",status="{status}"}} 1.0' in metrics
+    assert 'te_request_failure{err="validation"}' in metrics
+    assert 'te_request_count{method="single"}' in metrics
+
+
 def test_requests_need_a_key(keyed) -> None:
     for key in (None, "nonsense", USER + "x", ""):
         client = Client(keyed.port, key)

@@ -136,6 +136,8 @@ def build_app(service: Service, keys: Keys) -> FastAPI:
     app.state.service, app.state.metrics = service, metrics
     for routes in (adapters, tei, vllm, open_inference):
         app.include_router(routes.router)
+    if keys:
+        _document_keys(app)
     app.add_api_route("/api-doc/openapi.json", lambda: app.openapi(), include_in_schema=False)
     app.add_exception_handler(PtuneError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
@@ -160,6 +162,19 @@ def build_app(service: Service, keys: Keys) -> FastAPI:
 
         instrument(app)
     return app
+
+
+def _document_keys(app: FastAPI) -> None:
+    """Say in the OpenAPI document that requests need a key, so that its page asks for one and clients can send it."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def exempt_from_collection() -> None:

@@ -128,7 +128,7 @@ class Facts:
     Attributes:
         request_id: given by the client or made up.
         caller: who sends it.
-        method: the kind of request, for metrics; empty for those that ask no adapter.
+        method: single or batch, for metrics, by the number of texts and adapters; empty for those that ask no adapter.
         adapter: that was asked.
         rows, tokens: that were computed.
     """
@@ -182,6 +182,8 @@ class Gate:
         facts = Facts(asked if _ID.fullmatch(asked) else uuid.uuid4().hex)
         scope.setdefault("state", {})["facts"] = facts
         answer = _Answer(send, facts.request_id, self.is_draining)
+        if scope["method"] == "POST":
+            facts.method = "single"  # until it is known
         try:
             facts.caller = identify(self.keys, scope, headers)
             body = await read_body(self.settings, scope["method"], headers, facts.caller, receive)
@@ -189,7 +191,7 @@ class Gate:
                 await self._run(scope, body, receive, answer)
         except RequestError as err:
             if err.status == TOO_MANY:  # the only reason is that the server is busy
-                scope["route"], facts.method = BUSY, "predict"
+                scope["route"] = BUSY
             await self._refuse(scope, answer, err)
         except GoneError:
             answer.status = GONE

@@ -36,6 +36,15 @@ _GAUGES: tuple[tuple[str, str, Literal["livesum", "livemax", "livemin"]], ...] =
     ("ptune_adapter_evictions", "Adapters that were dropped to stay within the budget.", "livesum"),
     ("ptune_ready", "1 if the server is ready, with all of its workers.", "livemin"),
 )
+# Text Embeddings Inference's label of a request that failed, by status. All others are its `validation`.
+_TEI_ERRORS = {
+    413: "batch_size",
+    424: "inference",
+    429: "overloaded",
+    500: "inference",
+    503: "unhealthy",
+    504: "timeout",
+}
 
 
 class Metrics:
@@ -97,7 +106,7 @@ class Metrics:
 
         Args:
             route: the template of its path.
-            method: the kind of request, such as predict; empty for those that ask no adapter.
+            method: single or batch, as Text Embeddings Inference has it; empty for those that ask no adapter.
             adapter: the name of the adapter that was found, if one was.
             status: of the answer.
             seconds: how long it took.
@@ -110,7 +119,7 @@ class Metrics:
                 self.te_success.labels(method).inc()
                 self.te_duration.observe(seconds)
             else:
-                self.te_failure.labels(str(status)).inc()
+                self.te_failure.labels(_TEI_ERRORS.get(status, "validation")).inc()
 
     def batch(self, rows: int, tokens: int) -> None:
         """Count a batch."""

@@ -32,6 +32,8 @@ async def read_object(request: Request) -> dict[str, Any]:
             kind="Validation",
         )
     body = await request.body()
+    if not body:
+        raise RequestError("the body is empty; a JSON object is expected", 400, kind="Validation")
     try:
         content = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse)
     except UnicodeDecodeError as err:
@@ -55,8 +57,12 @@ def wrong(field: str, value: Any, expected: str) -> RequestError:
 
 
 def _kind(value: Any) -> str:
-    """Return what a value is, without its text."""
-    if isinstance(value, bool) or value is None or isinstance(value, int | float):
+    """Return what a value is, in the words of JSON and without its text."""
+    if value is None:
+        return "missing or null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
         return short(value, 50)
     if isinstance(value, str):
         return "a text"

@@ -73,7 +73,7 @@ async def predict_many(request: Request) -> Response:
     raw = optional(body, "raw_scores", bool, "true or false", False)
     truncate = optional(body, "truncate", bool, "true or false")
     top = top_k(body)
-    answers = await ask(request, names, texts, "predict_many", truncate, cut_side(body))
+    answers = await ask(request, names, texts, truncate, cut_side(body))
 
     def content() -> dict[str, Any]:
         found = [scored(answer, "none" if raw else None, top) for answer in answers]
@@ -93,8 +93,11 @@ def _names(request: Request, body: dict[str, Any], paired: bool) -> list[str]:
     if value == "*":
         entries = service.catalogue.entries
         return [name for name in entries if caller.may_use(name) and _takes(entries[name], paired)]
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, list):
         raise wrong("adapters", value, 'a list of names, or "*" for all')
+    for number, name in enumerate(value):
+        if not isinstance(name, str):
+            raise wrong(f"adapters[{number}]", name, "the name of an adapter")
     if not value:
         raise RequestError("`adapters` cannot be empty", 400, kind="Empty", field="adapters")
     names = list(dict.fromkeys(value))

@@ -68,6 +68,8 @@ def named(request: Request, body: dict[str, Any] | None = None, path: str | None
             field=field,
         )
     caller_of(request).check(name)
+    if name in service_of(request).catalogue.entries:
+        facts_of(request).adapter = name
     return name
 
 
@@ -84,17 +86,16 @@ async def ask(
     request: Request,
     names: Sequence[str],
     texts: Sequence[Text],
-    method: str,
     truncate: bool | None = None,
     side: Side = "right",
     most: int | None = None,
 ) -> list[Answer]:
     """Return the answers of adapters, and note what was asked for logs and metrics. Errors are the service's."""
     facts = facts_of(request)
-    facts.method = method
+    facts.method = "single" if len(names) == len(texts) == 1 else "batch"
     service = service_of(request)
     if len(names) == 1 and names[0] in service.catalogue.entries:
-        facts.adapter = names[0]
+        facts.adapter = names[0]  # another one than `named` says, for /predict-many
     elif len(names) > 1:
         facts.extra["adapters"] = len(names)
     answers = await service.classify(names, texts, truncate, side, most)

@@ -117,7 +117,7 @@ async def infer(request: Request, name: str) -> Response:
     raw = optional(options, "raw_scores", bool, "true or false", False)
     texts = _texts(_tensors(body))
     wanted = _wanted(body)
-    (answer,) = await ask(request, [adapter], texts, "infer")
+    (answer,) = await ask(request, [adapter], texts)
     missing = wanted - {"scores", *(["label"] if _has_label(answer.adapter) else [])}
     if missing:
         raise RequestError(f"there is no output {sorted(missing)[0]!r:.100}; GET /v2/models/{adapter} lists them", 422)
@@ -143,7 +143,9 @@ def _tensors(body: dict[str, Any]) -> dict[str, list[str]]:
         RequestError: a tensor has another form, type or shape (422).
     """
     inputs = body.get("inputs")
-    if not isinstance(inputs, list) or not inputs:
+    if not inputs:
+        raise RequestError("`inputs` has no tensors", 422, field="inputs")
+    if not isinstance(inputs, list):
         raise wrong("inputs", inputs, "a list of tensors")
     tensors: dict[str, list[str]] = {}
     for tensor in inputs:

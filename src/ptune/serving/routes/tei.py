@@ -44,9 +44,9 @@ async def adapter_predict(request: Request, name: str) -> Response:
 async def _predict(request: Request, name: str | None = None) -> Response:
     started = time.perf_counter()
     body = await read_object(request)
-    asked = _Sequences.of(body)
     adapter = named(request, body, name)
-    (answer,) = await ask(request, [adapter], asked.texts, "predict", asked.truncate, asked.side)
+    asked = _Sequences.of(body)
+    (answer,) = await ask(request, [adapter], asked.texts, asked.truncate, asked.side)
     timings = _timings(request, asked.texts, answer, started)
     return await scores_reply([answer], lambda: _batch(answer, asked.function, asked.batch), timings)
 
@@ -55,10 +55,13 @@ async def _predict(request: Request, name: str | None = None) -> Response:
 async def vertex(request: Request) -> Response:
     """Classify in the form that Google's Vertex AI sends."""
     body = await read_object(request)
-    instances = body.get("instances")
-    if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
-        raise wrong("instances", instances, "a list of objects with inputs")
     adapter = named(request, body)
+    instances = body.get("instances")
+    if not isinstance(instances, list):
+        raise wrong("instances", instances, "a list of objects with inputs")
+    for number, instance in enumerate(instances):
+        if not isinstance(instance, dict):
+            raise wrong(f"instances[{number}]", instance, "an object with inputs")
     service_of(request).entry(adapter)  # with no instance, nothing else looks for it
     asked = [_Sequences.of(instance) for instance in instances]
     service_of(request).check_rows(sum(len(each.texts) for each in asked))
@@ -66,7 +69,7 @@ async def vertex(request: Request) -> Response:
     places: dict[int, tuple[Answer, slice]] = {}
     for way, numbers in _alike(asked).items():  # those that are read in the same way are computed together
         texts = [text for number in numbers for text in asked[number].texts]
-        (answer,) = await ask(request, [adapter], texts, "predict", *way)
+        (answer,) = await ask(request, [adapter], texts, *way)
         answers.append(answer)
         start = 0
         for number in numbers:
@@ -185,13 +188,13 @@ async def adapter_hugging_face(request: Request, name: str) -> Response:
 
 async def _text_classification(request: Request, name: str | None = None) -> Response:
     body = await read_object(request)
+    adapter = named(request, body, name)
     texts, _ = texts_of(body.get("inputs"))
     options = optional(body, "parameters", dict, "an object", {})
     function = one_of(options, "function_to_apply", ("softmax", "sigmoid", "none"))
     truncate = optional(options, "truncation", bool, "true or false")
-    adapter = named(request, body, name)
     top = top_k(options)
-    (answer,) = await ask(request, [adapter], texts, "text_classification", truncate)
+    (answer,) = await ask(request, [adapter], texts, truncate)
     return await scores_reply([answer], lambda: scored(answer, function, top))
 
 

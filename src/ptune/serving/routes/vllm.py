@@ -24,6 +24,7 @@ router = APIRouter(tags=["vLLM"])
 async def classify(request: Request) -> Response:
     """Classify a text or a list of texts with the adapter that `model` names."""
     body = await read_object(request)
+    adapter = named(request, body)
     texts = _texts(body.get("input"))
     raw = optional(
         body, "use_activation", bool, "true or false", optional(body, "activation", bool, "true or false", True)
@@ -34,12 +35,10 @@ async def classify(request: Request) -> Response:
             f"`truncate_prompt_tokens` is {most}; expected 3 or more, or -1 for as many as fit",
             field="truncate_prompt_tokens",
         )
-    adapter = named(request, body)
     (answer,) = await ask(
         request,
         [adapter],
         texts,
-        "classify",
         truncate=None if most is None else True,
         most=None if most == -1 else most,
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ptune import atomic
-from ptune.atomic import make_folder, try_folder, write_files, written_file
+from ptune.atomic import make_folder, try_folder, write_files, written_file, written_folder
 from ptune.errors import OutputError
 
 OLD = {"a.bin": b"old a", "b.json": b"old b", "c.txt": b"old c"}
@@ -210,3 +210,34 @@ def test_a_folder_that_may_not_be_written_into_is_named(tmp_path: Path, monkeypa
     with pytest.raises(OutputError, match="Permission denied") as caught:
         make_folder(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_folder_is_replaced_as_a_whole_and_left_as_it_was_by_an_interruption(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "a"
+    for name in ("c", "d"):
+        with written_folder(folder) as new:
+            (new / name).write_bytes(b"x")
+    assert contents(folder) == {"d": b"x"}
+    real, calls = Path.rename, []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == 2:  # between the two renames
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), written_folder(folder) as new:
+        (new / "e").write_bytes(b"x")
+    assert contents(folder) == {"d": b"x"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_several_may_write_the_same_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    with written_folder(folder) as first, written_folder(folder) as second:
+        assert first != second
+        (first / "x").write_bytes(b"1")
+        (second / "x").write_bytes(b"2")
+    assert contents(folder) == {"x": b"1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

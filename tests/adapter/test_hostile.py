@@ -99,6 +99,8 @@ def test_an_impossible_temperature_is_refused(temperature, adapter) -> None:
     [
         {"metrics": {"loss": 1e999}},
         {"metrics": {"loss": 10**400}},
+        {"metrics": {"\ud800": 1}},
+        {"training": {"notes": "half a \udfff character"}},
         {"metrics": {str(number): 1 for number in range(200_000)}},
         {"training": {"lr": [{"deep": 1e999}]}},
         {"training": {"notes": "a" * 2_000_000}},

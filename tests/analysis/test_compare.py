@@ -170,3 +170,9 @@ def test_rows_that_were_held_back_differently_are_refused(backbone_folder, tmp_p
     assert "folds' was trained on all rows and measured by cross-validation" in capsys.readouterr().err
     main(["compare", str(tmp_path / "0"), str(tmp_path / "1"), "--data", str(data)])
     assert "60 rows of" in capsys.readouterr().out
+    main(["train", "--backbone", str(backbone_folder("bert")), "--data", str(data), "--seed", "2",
+          "--output", str(tmp_path / "2"), "--epochs", "1", "--max-train-rows", "20"])  # fmt: skip
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path / "2"), str(tmp_path / "1")])
+    assert "may have held back different rows" in capsys.readouterr().err

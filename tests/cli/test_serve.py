@@ -12,6 +12,7 @@ from ptune.cli import main
 from ptune.cli.serve_settings import merge
 from ptune.errors import ConfigError
 from ptune.serving.settings import ServeOptions, parse_size
+from ptune.settings_file import parse_file
 from tests.serving.conftest import adapters  # noqa: F401
 
 
@@ -132,3 +133,24 @@ def test_without_the_extra_one_line_says_what_to_install(capsys, monkeypatch) ->
     monkeypatch.setattr(builtins, "__import__", import_)
     monkeypatch.delitem(sys.modules, "uvicorn", raising=False)
     assert "pip install 'ptune[serve]'" in fails(capsys, str(Path.cwd()))
+
+
+def test_yaml_may_merge_mappings(tmp_path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("common: &common\n  port: 1\nserved:\n  <<: *common\n  host: a\n")
+    assert parse_file(file) == {"common": {"port": 1}, "served": {"port": 1, "host": "a"}}
+
+
+def test_a_configuration_file_for_training_spells_a_key_once(tmp_path, capsys) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("batch-size: 8\nbatch_size: 16\n")
+    with pytest.raises(SystemExit):
+        main(["train", "--config", str(file)])
+    assert "key 'batch-size' is there with underscores too; keep one" in capsys.readouterr().err
+
+
+def test_workers_need_to_look_for_what_one_of_them_is_told(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PTUNE_SERVE_ADMIN_KEYS", "a-key-of-16-characters")
+    with pytest.raises(SystemExit):
+        main(["serve", str(tmp_path), "--workers", "2", "--watch-seconds", "0"])
+    assert "give --watch-seconds" in capsys.readouterr().err

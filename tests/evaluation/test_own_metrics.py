@@ -45,6 +45,8 @@ def test_functions_get_what_those_of_scikit_learn_expect() -> None:
         ([cohen_kappa_score], "`metrics` is a list; a dict of functions by name is expected"),
         ({"accuracy": cohen_kappa_score}, "'accuracy', which is the name of one of ptune's"),
         ({"seconds": cohen_kappa_score}, "'seconds', which is the name of one of ptune's"),
+        ({"lost": cohen_kappa_score}, "'lost', which is the name of one of ptune's"),
+        ({"chance": cohen_kappa_score}, "'chance', which is the name of one of ptune's"),
         ({"my metric": cohen_kappa_score}, "'my metric', which is not a name of letters"),
         ({"kappa": 0.5}, "`metrics` has a float as 'kappa'; a function"),
     ],

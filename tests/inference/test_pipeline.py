@@ -164,3 +164,16 @@ def test_probabilities_have_one_column_per_label_in_order(backbone) -> None:
     number = classifier(backbone("bert"), problem_type=REGRESSION, labels=["stars"], pooling="mean")
     with pytest.raises(ConfigError, match="no probabilities"):
         number.predict_proba("a good film")
+
+
+def test_a_classifier_is_saved_as_it_is_whatever_became_of_its_files(backbone, tmp_path) -> None:
+    for seed, name in ((0, "first"), (1, "second")):
+        model = PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=4), ["stars"], None, seed, REGRESSION)
+        TextClassifier.around(model).save(tmp_path / name)
+    loaded = ptune.load(tmp_path / "first", backbone("bert"))
+    before = loaded.predict(TEXTS)
+    for path in (tmp_path / "second").iterdir():
+        path.replace(tmp_path / "first" / path.name)
+    assert ptune.load(tmp_path / "first", backbone("bert")).predict(TEXTS) != before
+    loaded.save(tmp_path / "copy")
+    assert ptune.load(tmp_path / "copy", backbone("bert")).predict(TEXTS) == before

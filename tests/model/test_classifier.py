@@ -312,3 +312,10 @@ def test_the_default_trains_at_most_one_percent_of_the_parameters(classes, token
 def test_impossible_labels_are_refused(labels, problem_type, expected, backbone) -> None:
     with pytest.raises(ConfigError, match=expected):
         PromptClassifier.from_backbone(backbone("bert"), labels=labels, problem_type=problem_type)
+
+
+def test_rows_that_are_left_out_of_the_loss_do_not_count(backbone) -> None:
+    model = PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=3), ["a", "b"]).eval()
+    labels = torch.tensor([-100, 1])
+    output = model(**batch_of(2), labels=labels)
+    torch.testing.assert_close(output.loss, torch.nn.functional.cross_entropy(output.logits, labels))

@@ -185,3 +185,18 @@ def test_an_unknown_report_is_named() -> None:
     with pytest.raises(ConfigError, match="'prints' is unknown; use one of tensorboard"):
         reporting_callbacks("prints")
     assert reporting_callbacks("none") == []
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_run_that_was_stopped_within_an_epoch_trains_the_rest_of_it_when_it_is_resumed(
+    step, backbone, reviews, tmp_path
+) -> None:
+    settings = {"epochs": 3, "batch_size": 8, "patience": 0}
+    whole = run(backbone("bert"), reviews, tmp_path / "whole", **settings)
+    steps = whole.history[-1]["step"] // 3
+    assert step % steps
+    run(backbone("bert"), reviews, tmp_path / "a", StopAt(step), **settings)
+    resumed = run(backbone("bert"), reviews, tmp_path / "a", resume=True, **settings)
+    assert [line["step"] for line in resumed.history] == [steps, 2 * steps, 3 * steps]
+    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("a", "whole")]
+    assert files[0] == files[1]

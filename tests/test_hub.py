@@ -139,9 +139,9 @@ def test_a_loaded_and_a_trained_classifier_push_themselves(hub, adapters, backbo
         ("hf_other", "owner/new", "the token has no permission for it (You don't have the rights to create"),
         ("hf_other", "owner/taken", "the token has no permission for it (You do not have write access"),
         ("hf_reader", "owner/taken", "the token has no permission for it (You do not have write access"),
-        ("hf_owner", "owner/a b", "this is no name for a repository"),
-        ("hf_owner", "owner/a/b", "this is no name for a repository"),
-        ("hf_owner", "", "this is no name for a repository"),
+        ("hf_owner", "owner/a b", "this is not a name for a repository"),
+        ("hf_owner", "owner/a/b", "this is not a name for a repository"),
+        ("hf_owner", "", "this is not a name for a repository"),
     ],
 )
 def test_a_refused_push_is_explained_in_one_line(

@@ -122,7 +122,7 @@ def test_a_sweep_that_is_interrupted_keeps_what_is_finished_and_goes_on(settings
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"space": {"learning_rat": [0.1]}}, "sweep.yaml': sweep: space: 'learning_rat' is no setting"),
+        ({"space": {"learning_rat": [0.1]}}, "sweep.yaml': sweep: space: 'learning_rat' is not a setting"),
         ({"trails": 5}, "trails"),
         ({"metric": "acuracy"}, "metric 'acuracy' is not a metric of single_label_classification; use one of accuracy"),
     ],

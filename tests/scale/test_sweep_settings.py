@@ -31,13 +31,13 @@ def test_every_form_of_a_dimension_is_read() -> None:
 
 
 def test_a_mistyped_setting_is_named_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"'vitual_tokens' is no setting .*; did you mean 'virtual_tokens'"):
+    with pytest.raises(ConfigError, match=r"'vitual_tokens' is not a setting .*; did you mean 'virtual_tokens'"):
         read_settings(section({"vitual_tokens": [2, 4], "lr": [1e-3]}), BASE)
 
 
 @pytest.mark.parametrize("name", ["backbone", "data", "dtype", "checkpoint_steps", "text"])
 def test_settings_that_trials_share_cannot_be_searched(name) -> None:
-    with pytest.raises(ConfigError, match=f"'{name}' is no setting that can be searched"):
+    with pytest.raises(ConfigError, match=f"'{name}' is not a setting that can be searched"):
         read_settings(section({name: ["a"]}), BASE)
 
 

@@ -233,7 +233,7 @@ TASKS: tuple[Task, ...] = (
         ("",),
         form=_record,
         refusal="asks which of a passage's names fills a gap. Every row has different answers to choose from, so there "
-        "are not classes to learn",
+        "are no classes to learn",
     ),
     Task("rte", "super_glue", "RTE", _PREMISE, _ENTAILED),
     Task("wic", "super_glue", "WiC", _WRITTEN, _TRUTH, form=_wic),

@@ -105,3 +105,10 @@ def test_a_column_named_twice_is_refused() -> None:
     for names in (("a", "a", None), ("a", None, "a"), (None, "a", "a")):
         with pytest.raises(DataError, match="'a' is named twice"):
             choose_columns(["a", "b"], *names, where="file")
+
+
+def test_the_column_that_is_named_as_the_text_is_not_guessed_as_the_label() -> None:
+    columns = choose_columns(["topic", "sentiment"], "topic", None, None, where="a.csv")
+    assert (columns.text, columns.label) == ("topic", "sentiment")
+    with pytest.raises(DataError, match="no label column found"):
+        choose_columns(["text", "label"], "label", None, None, where="a.csv")

@@ -12,6 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from ptune.data.cells import read_written_lists
+from ptune.data.label_names import fold_label
 from ptune.data.load import load_data
 from ptune.data.splits import TextData
 from ptune.errors import DataError
@@ -202,3 +203,9 @@ def test_minus_one_among_named_labels_is_no_label(tmp_path: Path) -> None:
     parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
     assert "row 7: column 'label' holds '-1', which stands for no label" in message(tmp_path / "a.parquet")
     assert len(load_data(tmp_path / "a.parquet", on_empty="skip", only="train").train) == 6
+
+
+def test_dashes_count_only_between_words() -> None:
+    assert fold_label("Not-Spam") == fold_label("not_spam") == fold_label(" not  spam") == "not spam"
+    for one, other in (("-1", "1"), ("A-", "A"), ("A+", "A-"), ("_", "-")):
+        assert fold_label(one) != fold_label(other)

@@ -124,7 +124,7 @@ def choose_columns(
                 expected=_quoted(names),
             )
     if need_label and label is None:
-        label = _first(LABELS, names)
+        label = _first(LABELS, [name for name in names if name not in (text, text_pair)])
         if label is None:
             raise DataError(
                 f"{where}: no label column found among {_quoted(names)}; name it with `label`"

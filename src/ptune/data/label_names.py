@@ -111,8 +111,12 @@ def check_names(train: RawSplit, may_be_joined: bool) -> None:
 
 
 def fold_label(name: str) -> str:
-    """Return a label's name without what people write in several ways: capitals, blanks, dashes, accents' encoding."""
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    """Return a label's name without what people write in several ways: capitals, blanks, dashes, accents' encoding.
+
+    A dash counts only between two words: -1 and 1 are different labels, and so are the grades A- and A.
+    """
+    folded = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", folded)
 
 
 def _warn_of_spellings(where: str, counts: Counter[str]) -> None:

@@ -306,7 +306,7 @@ class PTuningRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         Raises
         ------
         NotFittedError: `fit` was not called.
-        ValueError: a text is empty, or X holds pairs but `fit` saw single texts (or the other way round).
+        ValueError: a text is missing, or X holds pairs but `fit` saw single texts (or the other way round).
         """
         check_is_fitted(self)
         with threads(self.n_jobs):

@@ -192,7 +192,7 @@ def label_data(
         weights: [N]. Only their ratios matter.
 
     Raises:
-        DataError: a text is empty, or all rows have the same labels.
+        DataError: a text is missing, or all rows have the same labels.
     """
     targets = [tuple(np.flatnonzero(row).tolist()) for row in matrix]
     split = _weighted(texts, targets, weights)
@@ -209,7 +209,7 @@ def number_data(texts: Sequence[Text], targets: NDArray[np.float64], weights: ND
         weights: [N]. Only their ratios matter.
 
     Raises:
-        DataError: a text is empty, or all rows have the same number.
+        DataError: a text is missing, or all rows have the same number.
     """
     split = _weighted(texts, targets.tolist(), weights)
     if len(set(split.labels or [])) < 2:

@@ -59,9 +59,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def spelled_twice(keys: Iterable[Any]) -> list[str]:
-    """Return the keys with dashes that are there with underscores too, such as `batch-size` beside `batch_size`."""
+    """Return a sentence for each key with dashes that is there with underscores too: `batch-size` and `batch_size`."""
     keys = [str(key) for key in keys]
-    return [key for key in keys if "-" in key and key.replace("-", "_") in keys]
+    twice = [key for key in keys if "-" in key and key.replace("-", "_") in keys]
+    return [f"'{key}' is there with underscores too; keep one" for key in twice]
 
 
 def load_json(text: str) -> Any:

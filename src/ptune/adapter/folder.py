@@ -73,6 +73,11 @@ class AdapterFile:
         """Number of stored parameters: those of the folded prompt and the head."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weights. Reading the record has compared it with the file; PEFT does not record it."""
+        return self.record.weights_sha256 or sha256(self.folder / WEIGHTS_FILE)
+
     def tensors(self) -> dict[str, Tensor]:
         """Read the weights as float32 on the CPU, by their names in the file.
 

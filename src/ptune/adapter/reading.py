@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +17,11 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
+from ptune.data.columns import whole_characters
 from ptune.errors import AdapterError, cut, short
 
 # Largest size of an adapter's JSON file in bytes: hundreds of times what a thousand long label names need.
 MAX_JSON_BYTES = 16 * 2**20
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # Largest size of the weights in bytes: an ensemble of a hundred deep prompts for the largest models is smaller.
 MAX_WEIGHTS_BYTES = 64 * 2**30
 # Most tensors in a file. The largest head has six, and a prompt encoder a dozen.
@@ -107,7 +106,7 @@ def check_plain(value: Any) -> Any:
 def _check_scalar(value: Any) -> None:
     if isinstance(value, str) and len(value) > _LONGEST_TEXT:
         raise ValueError(f"text of {len(value)} characters; at most {_LONGEST_TEXT} are expected")
-    if isinstance(value, str) and _SURROGATE.search(value):  # which JSON can hold, but no answer of a server
+    if isinstance(value, str) and not whole_characters(value):  # JSON can hold them, but no answer of a server
         raise ValueError(f"text with half a character: {value!a}")
     # Whole numbers may be too large for a float. A comparison with NaN is false.
     if isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:

@@ -103,7 +103,7 @@ def read_sections(path: Place) -> tuple[dict[str, Any], Any]:
         )
     values = {str(key).replace("_", "-"): value for key, value in content.items()}
     section = values.pop(SWEEP_KEY, None)
-    problems = [f"key '{name}' is there with underscores too; keep one" for name in spelled_twice(content)]
+    problems = [f"key {problem}" for problem in spelled_twice(content)]
     problems += _unknown_keys(values) + [problem for model in TRAIN_MODELS for problem in _wrong_values(model, values)]
     if problems:
         raise ConfigError(f"configuration file '{path}': " + "; ".join(problems))

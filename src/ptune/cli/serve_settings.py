@@ -60,7 +60,7 @@ def _from_file(path: Place) -> dict[str, Any]:
         raise ConfigError(f"configuration file '{path}': expected settings by name, such as port: 8080")
     values = {str(key).replace("-", "_"): value for key, value in content.items()}
     problems = [_unknown(option(name).removeprefix("--"), _keys()) for name in values if name not in _fields()]
-    problems += [f"key '{name}' is there with underscores too; keep one" for name in spelled_twice(content)]
+    problems += [f"key {problem}" for problem in spelled_twice(content)]
     known = {name: value for name, value in values.items() if name in _fields()}
     problems += _wrong(known, lambda name: f"key '{option(name).removeprefix('--')}'")
     if problems:

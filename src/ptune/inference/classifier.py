@@ -312,7 +312,7 @@ class TextClassifier:
         if self.folder is None:
             return None
         file = read_adapter(self.folder)
-        if file.facts is not None or self.weights_sha256 != sha256(self.folder / WEIGHTS_FILE):
+        if file.facts is not None or self.weights_sha256 != file.weights_sha256:
             return None
         record = with_task(file, self.model.backbone).record
         same_outputs = (record.labels or self.labels, record.problem_type) == (self.labels, self.model.problem_type)
@@ -419,7 +419,7 @@ def load(
     classifier = TextClassifier.around(
         model, file.record.max_length, file.record.pair_separator, file.record.task, file.folder
     )
-    return classifier if file.facts else replace(classifier, weights_sha256=sha256(file.folder / WEIGHTS_FILE))
+    return classifier if file.facts else replace(classifier, weights_sha256=file.weights_sha256)
 
 
 def _say_quantized(file: AdapterFile, backbone: Backbone) -> None:

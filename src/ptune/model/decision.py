@@ -25,6 +25,10 @@ class Decision:
     thresholds: tuple[float, ...] = ()
     at_least_one: bool = False
 
+    def by_label(self, labels: Sequence[str]) -> dict[str, float]:
+        """Return the threshold of each label."""
+        return dict(zip(labels, self.thresholds or (HALF,) * len(labels), strict=True))
+
     def with_threshold(self, threshold: float | Mapping[str, float], labels: Sequence[str]) -> Decision:
         """Return a rule with another threshold for all labels, or for those that a mapping names.
 
@@ -44,9 +48,8 @@ class Decision:
                     value=value,
                     expected="a probability between 0 and 1",
                 )
-        present = dict(zip(labels, self.thresholds or (HALF,) * len(labels), strict=True))
         strict = not isinstance(threshold, Mapping)
-        return Decision(tuple({**present, **by_label}.values()), self.at_least_one and not strict)
+        return Decision(tuple({**self.by_label(labels), **by_label}.values()), self.at_least_one and not strict)
 
     def applies(self, logits: Tensor) -> Tensor:
         """Return which labels apply, bool [N, C], for logits [N, C]."""

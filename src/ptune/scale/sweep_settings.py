@@ -39,8 +39,8 @@ class _Section(BaseModel):
     def _underscores(cls, content: Any) -> Any:
         if not _is_dict(content):
             return content
-        for name in spelled_twice(content):
-            raise ValueError(f"'{name}' is there with underscores too; keep one")
+        for problem in spelled_twice(content):
+            raise ValueError(problem)
         return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 
@@ -187,7 +187,7 @@ def read_settings(section: Any, base: Mapping[str, Any]) -> SweepSettings:
     written = _mapping(section.get("space"))
     names = {str(name).replace("-", "_"): values for name, values in written.items()}
     problems = [_unknown(name) for name in names if name not in SEARCHED]
-    problems += [f"sweep: space: '{name}' is there with underscores too; keep one" for name in spelled_twice(written)]
+    problems += [f"sweep: space: {problem}" for problem in spelled_twice(written)]
     if problems:
         raise ConfigError("; ".join(problems), field="space")
     try:

@@ -181,10 +181,11 @@ class Catalogue:
         seen = dict(self._single)
         for folder in self.folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if not _NAME.fullmatch(path.name) and not path.name.startswith("."):
-                    self._warn_of_name(path)
-                if not _NAME.fullmatch(path.name) or not _holds_adapter(path):
+                if path.name.startswith(".") or not _holds_adapter(path):
                     continue  # such as checkpoints, uploads under way, and README.md
+                if not _NAME.fullmatch(path.name):
+                    self._warn_of_name(path)
+                    continue
                 if path.name in seen:
                     if seen[path.name] != path and path not in self._said:
                         self._said.add(path)
@@ -195,7 +196,7 @@ class Catalogue:
 
     def _warn_of_name(self, path: Path) -> None:
         """Warn once of an adapter in a folder whose name no adapter may have."""
-        if path not in self._said and _holds_adapter(path):
+        if path not in self._said:
             self._said.add(path)
             logger.warning("'%s' is not served: rename the folder; a name has letters, digits, '_', '-' and '.'", path)
 

@@ -109,15 +109,10 @@ class Keys:
                 caller = Caller(entry.name, tuple(entry.adapters), entry.admin, entry.metrics)
                 where = f"file of keys '{settings.api_keys_file}', key '{entry.name}'"
                 if entry.sha256 is not None:
-                    self._callers.append((bytes.fromhex(entry.sha256), caller))
+                    self._keep(bytes.fromhex(entry.sha256), caller)
                 else:
                     assert entry.key is not None  # checked in `_read_keys`
                     self._add(entry.key, caller, where)
-        digests = [digest for digest, _ in self._callers]
-        for place, (digest, caller) in enumerate(self._callers):
-            if digest in digests[:place]:
-                first = self._callers[digests.index(digest)][1]
-                raise ConfigError(f"keys '{first.name}' and '{caller.name}' are the same; give each its own")
 
     def _add(self, secret: SecretStr, caller: Caller, where: str) -> None:
         key = secret.get_secret_value()
@@ -126,7 +121,13 @@ class Keys:
                 f"{where}: a key has {SHORTEST} or more ASCII characters without spaces; make one by: openssl rand "
                 "-hex 32"
             )
-        self._callers.append((_digest(key), caller))
+        self._keep(_digest(key), caller)
+
+    def _keep(self, digest: bytes, caller: Caller) -> None:
+        for known, other in self._callers:
+            if known == digest:
+                raise ConfigError(f"keys '{other.name}' and '{caller.name}' are the same; give each its own")
+        self._callers.append((digest, caller))
 
     @property
     def change_adapters(self) -> bool:

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 
 from ptune.data.targets import MULTI
 from ptune.errors import RequestError
-from ptune.model.decision import HALF
 from ptune.serving.catalogue import Entry, check_name
 from ptune.serving.parsing import cut_side, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
@@ -43,8 +42,7 @@ async def adapter(request: Request, name: str) -> Response:
 def describe(service: Service, entry: Entry) -> dict[str, Any]:
     """Return what the server says about an adapter."""
     record, labels = entry.file.record, service.labels(entry)
-    columns = record.columns
-    thresholds = record.thresholds or [HALF] * len(labels)
+    columns, decision = record.columns, record.task.decision
     pair = None if columns.get("text") is None else columns.get("text_pair") is not None
     return {
         "name": entry.name,
@@ -54,8 +52,8 @@ def describe(service: Service, entry: Entry) -> dict[str, Any]:
         "backbone": record.backbone.name,
         "method": record.prompt.method,
         "virtual_tokens": record.prompt.virtual_tokens,
-        "thresholds": dict(zip(labels, thresholds, strict=True)) if record.problem_type == MULTI else None,
-        "at_least_one": record.at_least_one,
+        "thresholds": decision.by_label(labels) if record.problem_type == MULTI else None,
+        "at_least_one": decision.at_least_one,
         "members": record.members,
         "max_length": record.max_length,
         "metrics": dict(record.metrics),

@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from ptune.data.targets import MULTI, REGRESSION
 from ptune.data.texts import Text
 from ptune.errors import RequestError
-from ptune.model.decision import HALF
 from ptune.serving.bank import Loaded
 from ptune.serving.parsing import optional, read_object, wrong
 from ptune.serving.routes import schemas
@@ -81,10 +80,8 @@ async def model(request: Request, name: str) -> Response:
     parameters: dict[str, Any] = {"labels": adapter.labels}
     if adapter.problem_type == MULTI:
         decision = adapter.task.decision
-        parameters |= {
-            "thresholds": [*(decision.thresholds or [HALF] * classes)],
-            "at_least_one": decision.at_least_one,
-        }
+        thresholds = list(decision.by_label(adapter.labels).values())
+        parameters |= {"thresholds": thresholds, "at_least_one": decision.at_least_one}
     outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, classes], "parameters": parameters}]
     if _has_label(adapter):
         outputs.insert(0, {"name": "label", "datatype": "BYTES", "shape": [-1]})

@@ -21,7 +21,7 @@ from ptune.errors import RequestError
 from ptune.serving.page import page, wants_page
 from ptune.serving.parsing import cut_side, one_of, optional, read_object, texts_of, top_k, wrong
 from ptune.serving.routes import schemas
-from ptune.serving.routes.common import ask, caller_of, facts_of, named, scored, scores_reply, service_of
+from ptune.serving.routes.common import ask, caller_of, named, scored, scores_reply, service_of
 from ptune.serving.service import Answer
 from ptune.version import __version__
 
@@ -236,7 +236,6 @@ async def adapter_info(request: Request, name: str) -> Response:
 async def _info(request: Request, name: str | None = None) -> Response:
     service = service_of(request)
     adapter = await service.adapter(named(request, None, name))
-    facts_of(request).adapter = adapter.name
     backbone, settings = adapter.backbone, service.settings
     return JSONResponse(
         {

@@ -160,3 +160,61 @@ def test_inspect_does_not_guess_what_peft_does_not_record(peft_adapter, capsys) 
     answer = json.loads(printed.out)
     assert answer["labels"] is answer["problem_type"] is None
     assert "not recorded by PEFT" in printed.err
+
+
+def test_labels_without_names_can_be_named(backbone, tmp_path) -> None:
+    placeholders = ["LABEL_0", "LABEL_1", "LABEL_2"]
+    model = ptune.PromptClassifier(backbone("bert"), ptune.PromptConfig(virtual_tokens=4), placeholders)
+    save_adapter(tmp_path, model, Record.of(model))
+    assert ptune.load(tmp_path).labels == placeholders
+    named = ptune.load(tmp_path, labels=NAMES)
+    assert named.labels == NAMES
+    with pytest.raises(ConfigError, match="names 2 labels"):
+        ptune.load(tmp_path, labels=["x", "y"])
+    named.save(tmp_path / "named")
+    assert ptune.load(tmp_path / "named").labels == NAMES
+
+
+def test_labels_have_to_be_a_list_of_names(peft_adapter) -> None:
+    folder, _ = peft_adapter()
+    with pytest.raises(ConfigError, match="`labels` is 'x,y,z'; a list"):
+        ptune.load(folder, labels="x,y,z")
+    with pytest.raises(ConfigError, match="`labels` holds None, a NoneType"):
+        ptune.load(folder, labels=["x", None, "z"])
+    assert ptune.load(folder, labels=[7, 8, 9]).labels == ["7", "8", "9"]
+
+
+def test_export_writes_an_adapter_with_the_names(peft_adapter, tmp_path, capsys) -> None:
+    folder, _ = peft_adapter()
+    main(["export", str(folder), str(tmp_path / "named"), "--labels", ",".join(NAMES)])
+    assert read_adapter(tmp_path / "named").record.labels == NAMES
+    main(["export", str(folder), str(tmp_path / "copy")])
+    assert read_adapter(tmp_path / "copy").by_peft
+    capsys.readouterr()
+    message = fails(capsys, "export", folder, tmp_path / "p", "--to", "peft", "--labels", ",".join(NAMES))
+    assert "leave --labels out" in message
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "check"])
+def test_the_outputs_are_never_taken_for_labels_in_alphabetical_order(peft_adapter, command, tmp_path, capsys) -> None:
+    """The names in the data say nothing about the order of the outputs."""
+    folder, _ = peft_adapter()
+    rows = [{"text": f"a {name} film {number}", "label": name} for number in range(6) for name in NAMES]
+    data = write_jsonl(tmp_path / "topics.jsonl", rows)
+    arguments: dict[str, list[object]] = {
+        "report": ["report", folder, "--data", data, "--output", tmp_path / "r.html", "--prompt-seconds", "0"],
+        "compare": ["compare", folder, folder, "--data", data],
+        "check": ["check", data, "--adapter", folder],
+    }
+    capsys.readouterr()
+    message = fails(capsys, *arguments[command])
+    assert ("name them in index order with --labels" in message) if command != "check" else ("LABEL_0" in message)
+    main([str(argument) for argument in [*arguments[command], "--labels", ",".join(reversed(NAMES)), "--json"]])
+    answer = json.loads(capsys.readouterr().out)
+    if command != "check":
+        assert answer["labels"] == list(reversed(NAMES))
+
+
+def test_check_needs_an_adapter_for_labels(tmp_path, capsys) -> None:
+    data = write_jsonl(tmp_path / "topics.jsonl", topic_rows(12))
+    assert "give the adapter with --adapter" in fails(capsys, "check", data, "--labels", "a,b")

@@ -128,7 +128,8 @@ def test_resume_needs_no_permission_where_there_is_a_run(trained, tmp_path, caps
     (folder / CHECKPOINT_FILE).unlink()  # such as an adapter that was copied: there is nothing to resume
     before = files(folder)
     message = refused(capsys, *command, "--output", folder, "--resume")
-    assert message.endswith("give another folder, or --overwrite to replace it")
+    assert f"holds an adapter, but no {CHECKPOINT_FILE}, so there is no run to resume" in message
+    assert message.endswith("--overwrite without --resume to train anew")
     assert files(folder) == before
 
 

@@ -104,6 +104,12 @@ def test_names_tell_runs_apart() -> None:
     assert unique_names(["a", "a"]) == ["a (1)", "a (2)"]
 
 
+def test_there_are_as_many_names_as_runs(trained) -> None:
+    run = trained("word", 6, *GOOD)
+    with pytest.raises(ConfigError, match="`names` has 1 names for 2 runs"):
+        ptune.compare([run, run], run.parent / "word", names=["a"])
+
+
 def test_runs_of_different_tasks_are_refused(trained) -> None:
     with pytest.raises(ConfigError, match="the same task"):
         ptune.compare([trained("word", 1), trained("stars", 1)], trained("word", 1).parent / "word")

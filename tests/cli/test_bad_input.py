@@ -235,7 +235,19 @@ class TestConfigFile:
         assert ".yaml" in message
 
     @pytest.mark.parametrize(
-        "line", ["backbone: [a, b]", "backbone: {a: b}", "output: {a: 1}", "resume: maybe", "json: [1, 2]"]
+        "line",
+        [
+            "backbone: [a, b]",
+            "backbone: {a: b}",
+            "output: {a: 1}",
+            "resume: maybe",
+            "json: [1, 2]",
+            "epochs: true",
+            "lr: off",
+            "backbone: null",
+            "report-to: off",
+            "report: 3",
+        ],
     )
     def test_a_wrong_kind_of_value_is_named_with_its_key(self, fails: Fails, data: Any, line: str) -> None:
         given = {"backbone": "b", "data": "d", "output": "o"}

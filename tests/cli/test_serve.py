@@ -110,9 +110,12 @@ def test_mistakes_are_told_in_one_line(capsys, adapters, tmp_path, monkeypatch) 
     assert "there is no option --prot; did you mean --port?" in fails(capsys, str(adapters), "--prot", "80")
 
 
-def test_a_port_that_is_taken_is_named(capsys, adapters) -> None:  # noqa: F811
+def test_a_port_that_is_taken_is_named_before_anything_is_loaded(capsys, adapters, monkeypatch) -> None:  # noqa: F811
     import socket
 
+    import ptune.serving.app
+
+    monkeypatch.setattr(ptune.serving.app, "create_app", lambda _: pytest.fail("the backbone is loaded"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -237,6 +237,9 @@ def test_x_that_holds_no_texts_is_refused(X, message, new) -> None:
         ([["a"], ["b", "a"]] * 20, "y holds several labels in a row"),
         ([{"a", "b"}] * 40, "y holds several labels in a row"),
         ([0.0, np.nan] * 20, "y contains NaN"),
+        (np.array([*LABELS[:38], np.nan, None], dtype=object), "y contains no label for 2 of 40 rows: 38, 39"),
+        (pd.Series([*LABELS[:39], pd.NA], dtype="string"), "y contains no label for 1 of 40 rows: 39"),
+        ([*LABELS[:39], float("nan")], "y contains no label for 1 of 40 rows: 39"),
     ],
 )
 def test_y_that_holds_no_labels_is_refused(y, message, new) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ptune.data import sources
 from ptune.data.load import load_data
 from ptune.data.splits import Origin, Split, TextData
-from ptune.errors import DataError
+from ptune.errors import ConfigError, DataError
 
 Row = dict[str, Any]
 Rows = Sequence[Row]
@@ -695,3 +695,95 @@ def test_a_column_that_another_split_lacks_is_named_with_those_that_it_has(write
 
 def test_a_regression_with_one_number_left_to_train_on_is_refused(write: Write) -> None:
     assert "same number" in message(write("a.csv", rows_of("0.5", "1.5", "2.5")))
+
+
+@pytest.mark.parametrize("on_empty", ["error", "skip"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_shard_without_the_text_column_is_named(tmp_path: Path, on_empty: Any, ending: str) -> None:
+    write_rows(tmp_path / f"train-1.{ending}", rows_of("a", "b", "a", "b"))
+    write_rows(tmp_path / f"train-2.{ending}", [{"texts": "x", "label": "a"}, {"texts": "y", "label": "b"}])
+    with pytest.raises(DataError, match=r"train-2\.\w+' has no column 'text', which '.*train-1"):
+        load_data(str(tmp_path), on_empty=on_empty)
+
+
+def test_shards_may_have_empty_cells_and_other_columns(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train-1.jsonl", rows_of("a", "b", "a", "b"))
+    write_rows(tmp_path / "train-2.jsonl", [{"label": "a"}, {"text": "y", "label": "b", "more": 1}])
+    data = load_data(str(tmp_path), on_empty="skip")
+    assert len(data.train) + len(data.validation) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_train_rows": 2.5}, "`max_train_rows` is 2.5; a whole number of 1 or more"),
+        ({"max_validation_rows": 0}, "`max_validation_rows` is 0"),
+        ({"drop_rare": -1}, "`drop_rare` is -1"),
+        ({"drop_rare": True}, "`drop_rare` is True"),
+        ({"seed": "a"}, "`seed` is 'a'; a whole number is expected"),
+        ({"problem_type": "ranking"}, "`problem_type='ranking'` is unknown"),
+        ({"labels": ["a", "a"]}, "label 'a' is named twice"),
+    ],
+)
+def test_wrong_arguments_are_named(write: Write, arguments: dict[str, Any], message: str) -> None:
+    path = write("a.jsonl", rows_of("a", "b", "a", "b"))
+    with pytest.raises(ConfigError, match=message):
+        load_data(str(path), **arguments)
+
+
+def test_labels_that_are_numbers_may_be_meant_as_numbers(write: Write) -> None:
+    path = write("a.csv", rows_of("100.00", "250.00", "100.00", "12.00"))
+    with pytest.raises(DataError, match=r"occurs only once.*To learn the numbers themselves, set `problem_type='reg"):
+        load_data(str(path))
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_warned_of(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write("a.jsonl", rows_of(*(1e9 + number / 2 for number in range(20))))
+    load_data(str(path))
+    assert "take 1e+09 from all of them" in caplog.text
+    caplog.clear()
+    load_data(str(write("b.jsonl", rows_of(*(1e9 * number + 0.5 for number in range(20))))))
+    assert not caplog.text
+
+
+def test_whole_numbers_are_said_to_be_indices_of_names(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = str(write("a.jsonl", rows_of(0, 1, 1, 0)))
+    data = load_data(path, labels=["no", "yes"])
+    assert data.labels == ["no", "yes"]
+    assert "are taken as indices: 0 no, 1 yes" in caplog.text
+    caplog.clear()
+    load_data(path, labels=["0", "1"])
+    assert "indices" not in caplog.text
+
+
+def test_a_split_that_is_not_there_is_named_with_the_others(write: Write, tmp_path: Path) -> None:
+    write("train.jsonl", rows_of("a", "b"))
+    write("test.jsonl", rows_of("a", "b"))
+    with pytest.raises(DataError, match="no split 'validation'; it has test, train; choose one of them with `split`"):
+        load_data(str(tmp_path), only="validation")
+
+
+def test_the_empty_name_is_not_the_present_folder() -> None:
+    with pytest.raises(DataError, match="the name of the data is empty"):
+        load_data("")
+
+
+def test_the_revision_of_a_file_is_ignored_aloud(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    load_data(str(write("a.jsonl", rows_of("a", "b", "a", "b"))), revision="v2")
+    assert "their revision 'v2' is ignored" in caplog.text
+
+
+def test_an_adapter_cannot_be_told_to_learn_something_else(write: Write) -> None:
+    path = str(write("a.jsonl", rows_of("one", "two")))
+    with pytest.raises(DataError, match="To learn names"):
+        load_data(path, problem_type="regression")
+    with pytest.raises(DataError) as caught:
+        load_data(path, problem_type="regression", labels=["value"], only="test")
+    assert "To learn" not in str(caught.value)
+
+
+def test_the_second_text_alone_is_not_enough(write: Write) -> None:
+    path = str(write("a.csv", rows_of("a", "b", "a", "b")))
+    with pytest.raises(DataError, match="`text_pair` names column 'text', the second text of a pair, and no column"):
+        load_data(path, text_pair="text")

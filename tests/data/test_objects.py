@@ -314,3 +314,16 @@ def test_a_split_of_data_without_splits_is_none_of_the_known_names() -> None:
         ptune.load_data(rows, only="tset")
     for known in ("train", "test", "dev", "validation_mismatched"):
         assert len(ptune.load_data(rows, only=known).split(known)) == 2
+
+
+def test_a_mistyped_split_is_named() -> None:
+    frame = pd.DataFrame(ROWS)
+    with pytest.raises(DataError, match=r"'tset' is not the name of one .did you mean 'test'"):
+        ptune.load_data({"train": frame, "tset": frame})
+
+
+def test_labels_in_a_set_are_in_the_same_order_everywhere() -> None:
+    rows = [{"text": f"text {number}", "labels": {"b", "a", "c"} if number % 2 else {"c"}} for number in range(20)]
+    data = ptune.load_data(rows)
+    assert data.problem_type == "multi_label_classification"
+    assert data.labels == ["a", "b", "c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -322,3 +323,50 @@ def test_json_lines_and_a_json_list_of_the_same_rows_read_alike(
     (folder / "b.json").write_bytes(json.dumps(rows).encode())
     assert list(read_rows(folder / "a.jsonl")) == rows
     assert list(read_rows(folder / "b.json")) == rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text;label\na;1\nb;2\n",
+        "text,label\na,1\nb,2\n",
+        "sep=;\ntext;label\na;1\nb;2\n",
+        "sep=\t\r\ntext\tlabel\na\t1\nb\t2",
+    ],
+    ids=["semicolons", "commas", "named", "named tab"],
+)
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
+def test_a_table_may_have_the_separator_of_another_format(write: Write, name: str, content: str) -> None:
+    path = write(name, content)
+    assert list(read_rows(path)) == [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]
+    assert read_columns(path) == ["text", "label"]
+
+
+def test_the_line_of_an_error_counts_the_line_that_names_the_separator(write: Write) -> None:
+    with pytest.raises(DataError, match=r"row 2 \(line 4\): 1 field, but the header has 2"):
+        list(read_rows(write("a.csv", "sep=;\ntext;label\na;1\nb\n")))
+
+
+def test_quotation_marks_with_backslashes_are_explained(write: Write) -> None:
+    with pytest.raises(DataError, match=r"row 1 .*written twice"):
+        list(read_rows(write("a.csv", 'text,label\n"a \\"good\\" film",1\n')))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_told_without_a_byte_order_mark(write: Write, encoding: str) -> None:
+    path = write("a.csv", "text,label\né good,1\n".encode(encoding))
+    assert list(read_rows(path)) == [{"text": "é good", "label": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"text,label\na,1\n", mtime=0), r"is a gzip file, and not text; .*a\.csv\.gz"),
+        (b"PK\x03\x04" + bytes(50), r"is a zip archive or a spreadsheet.*a\.xlsx"),
+        (b"PAR1" + bytes(50), r"is a Parquet file"),
+    ],
+    ids=["gzip", "zip", "parquet"],
+)
+def test_a_file_that_is_no_text_is_named_as_what_it_is(write: Write, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list(read_rows(write("a.csv", content)))

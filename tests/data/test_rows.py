@@ -145,7 +145,7 @@ class TestTables:
         frame.to_csv(tmp_path / "a.csv")
         assert read_columns(tmp_path / "a.csv") == ["", "body", "label"]
         assert str(load_data(tmp_path / "a.csv").columns) == "text 'body', label 'label'"
-        assert "found among 'body', 'label'; name it" in message(tmp_path / "a.csv", label="label", text_pair="body")
+        assert "for the first among 'body', 'label'" in message(tmp_path / "a.csv", label="label", text_pair="body")
 
     def test_empty_fields_behind_the_last_column_are_no_fields(self, tmp_path: Path) -> None:
         path = table(tmp_path / "a.csv", "good,a,,", "bad,b")

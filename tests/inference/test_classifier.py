@@ -54,6 +54,12 @@ def test_answers_keep_the_order_of_texts_over_batches_and_windows(family, backbo
     assert [a["scores"] for a in together] == [pytest.approx(a["scores"], abs=1e-5) for a in apart]
 
 
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "8"])
+def test_a_batch_size_that_is_no_number_of_rows_is_refused(batch_size, backbone) -> None:
+    with pytest.raises(ConfigError, match=r"`batch_size` is .*; a whole number of 1 or more is expected"):
+        classifier(backbone("bert")).predict(["a good film"], batch_size=batch_size)
+
+
 def test_a_stream_is_read_only_one_window_ahead(backbone, monkeypatch) -> None:
     monkeypatch.setattr(classifier_module, "WINDOW", 4)
     taken = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,16 @@ def test_a_damaged_metrics_file_costs_the_curves_alone(trained, tmp_path, caplog
     (tmp_path / "copy" / "metrics.jsonl").write_text('{"epoch": 1}\n')
     main(["report", str(tmp_path / "copy"), "--data", str(run.parent), "--prompt-seconds", "0"])
     assert "epoch kept" not in (tmp_path / "copy" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_options_of_another_run_are_not_used(trained, command, tmp_path, capsys) -> None:
+    """A run that was stopped before its first adapter leaves its options beside the adapter before it."""
+    run = shutil.copytree(trained("reviews"), tmp_path / "run")
+    path = run / "options.json"
+    options = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**options, "seed": 5}), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main([command, str(run), *([str(run)] if command == "compare" else [])])
+    assert "is that of a run" in capsys.readouterr().err
+    main([command, str(run), *([str(run)] if command == "compare" else []), "--data", options["data"]])

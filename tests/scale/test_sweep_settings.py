@@ -119,3 +119,20 @@ def test_a_trial_has_the_shared_settings_and_over_them_its_own() -> None:
 def test_a_dimension_gives_the_ends_of_a_range_to_be_tried() -> None:
     assert Dimension(uniform=(0.5, 2)).examples == [0.5, 2]
     assert Dimension(int=(1, 9)).examples == [1, 9]
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"lr": [0.1, 0.2, 0.1]}, "0.1 is among the choices twice"),
+        ({"lr": 0.1}, r"expected values to choose from, such as \[0.1, ...\]"),
+        ({}, "space is {}; name the settings to try"),
+    ],
+)
+def test_a_space_has_different_values_to_choose_from(space: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_settings(section(space), BASE)
+
+
+def test_true_and_1_are_different_choices() -> None:
+    assert Dimension(choice=[True, 1]).choice == [True, 1]

@@ -207,6 +207,13 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(backbone, revi
         run(backbone("bert"), reviews, tmp_path, resume=True)
 
 
+def test_settings_as_a_dict_are_refused_with_what_to_write(backbone, reviews, tmp_path) -> None:
+    data = ptune.load_data(reviews)
+    model = ptune.PromptClassifier.from_backbone(backbone("bert"), labels=data.labels)
+    with pytest.raises(ConfigError, match=r"`config` is a dict; give the settings as `ptune.TrainConfig"):
+        train(model, data, {"epochs": 1}, output=tmp_path)
+
+
 def test_resuming_nothing_starts_anew_and_says_so(backbone, reviews, tmp_path, caplog) -> None:
     with caplog.at_level(logging.WARNING, "ptune"):
         run(backbone("bert"), reviews, tmp_path, epochs=1, resume=True)

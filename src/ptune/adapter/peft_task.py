@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ptune.adapter.folder import AdapterFile
 from ptune.adapter.layout import Record
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, default_labels
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, default_labels, named_labels
 from ptune.errors import AdapterError, ConfigError, describe_problems, short
 from ptune.model.backbone import Backbone
 from ptune.model.checks import check_labels
@@ -28,6 +28,8 @@ def with_task(
 ) -> AdapterFile:
     """Return an adapter with labels and a problem type. Adapters that PEFT wrote lack them.
 
+    An adapter whose labels are LABEL_0, LABEL_1, ... has no names either, so it takes those that are given.
+
     What is not given is looked up in the backbone's configuration, where transformers looks it up too. Without a word
     there, one output is a regression, and several are classes of which one applies.
 
@@ -42,12 +44,18 @@ def with_task(
         AdapterError: the outputs are several numbers of a regression.
         BackboneError: the backbone's configuration cannot be read.
     """
+    labels = None if labels is None else named_labels(labels)
     record = file.record
     if not file.by_peft or record.labels is not None:
-        _check_recorded(file, labels, problem_type)
-        return file
-    config = _config_of(record, backbone) if labels is None or problem_type is None else None
-    settled = problem_type or _problem_type(config, file)
+        nameless = record.labels == default_labels(record.classes)
+        _check_recorded(file, None if nameless else labels, problem_type)
+        if labels is None or not nameless:
+            return file
+        settled, names = record.problem_type, labels
+    else:
+        config = _config_of(record, backbone) if labels is None or problem_type is None else None
+        settled = problem_type or _problem_type(config, file)
+        names = labels if labels is not None else labels_from(config, record.classes)
     if settled not in get_args(ProblemType):
         check_labels(["label"], settled)  # raises the error
     if labels is not None and len(labels) != record.classes:
@@ -55,10 +63,10 @@ def with_task(
             f"`labels` names {len(labels)} labels, but adapter '{file.folder}' has {record.classes} outputs; give a "
             "name for each, in index order",
             field="labels",
-            value=list(labels),
+            value=labels,
             expected=f"{record.classes} names",
         )
-    names = check_labels(labels or labels_from(config, record.classes), settled)
+    names = check_labels(names, settled)
     try:
         settled_record = Record.model_validate({**record.model_dump(), "labels": names, "problem_type": settled})
     except ValidationError as err:

@@ -140,13 +140,18 @@ def compare(
         batch_size: rows per forward pass. Default: as many as suit the device.
 
     Raises:
-        ConfigError: there are fewer than two runs, or they have different problem types or labels.
+        ConfigError: there are fewer than two runs, not as many names as runs, or the runs have different problem types
+            or labels.
         DataError: the data cannot be read, or the rows have no labels.
         AdapterError, BackboneError: an adapter or its backbone cannot be loaded.
     """
     if len(runs) < 2:
         raise ConfigError("a comparison needs at least two runs; name another one")
     names = [*(names or unique_names(runs))]
+    if len(names) != len(runs):
+        raise ConfigError(
+            f"`names` has {len(names)} names for {len(runs)} runs; give one for each", field="names", value=names
+        )
     classifiers = [run if isinstance(run, TextClassifier) else load(run) for run in runs]
     _check_alike(classifiers, names)
     first = classifiers[0]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ptune.cli.options import ColumnNames, DataOptions, Device, DeviceOptions, Json, Names, Place, Target
+from ptune.cli.options import ColumnNames, DataOptions, Device, DeviceOptions, Json, Labels, Names, Place, Target
+from ptune.cli.peft_task import read_with_task
 from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
 from ptune.data.targets import ProblemType
+from ptune.errors import ConfigError
 
 if TYPE_CHECKING:
     from ptune.analysis.check import DataCheck
@@ -35,6 +37,7 @@ def check(
     strict: Annotated[bool, Parameter(negative=())] = False,
     ignore: Annotated[list[str] | None, Parameter(negative=())] = None,
     problem_type: ProblemType | None = None,
+    labels: Labels = None,
     data_revision: str | None = None,
     json: Json = False,
     columns: Names = None,
@@ -94,10 +97,16 @@ def check(
         check_other_file(data, fix)
         check_fixed_output(fix, ("train",) if data == "-" else find_tables(data, None, data_revision).tables)
     classifier = None
+    if labels is not None and adapter is None:
+        raise ConfigError("--labels names the outputs of an adapter of PEFT; give the adapter with --adapter")
     if adapter is not None:
+        from ptune.adapter.folder import read_adapter
         from ptune.inference.classifier import load
 
-        classifier = load(adapter, backbone, **(device or DeviceOptions()).model_dump())
+        file = read_adapter(adapter)
+        # The option also says how to read the data, so it is no claim about an adapter that records its own.
+        file = read_with_task(file, backbone, labels, problem_type if file.by_peft else None)
+        classifier = load(file, backbone, **(device or DeviceOptions()).model_dump())
     found = check_data(
         data,
         **(columns or ColumnNames()).model_dump(),

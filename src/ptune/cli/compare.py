@@ -6,13 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json, Place, Target
-from ptune.cli.recorded import data_options
+from ptune.cli.options import (
+    BatchSize,
+    ColumnOptions,
+    Columns,
+    Device,
+    DeviceOptions,
+    Json,
+    Labels,
+    Place,
+    ProblemOfPeft,
+    Target,
+)
+from ptune.cli.peft_task import read_labelled, read_with_task
+from ptune.cli.recorded import check_same_run, data_options
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
 from ptune.places import as_place
 
 if TYPE_CHECKING:
+    from ptune.adapter.layout import Record
     from ptune.analysis.compare import Comparison
     from ptune.data.splits import TextData
 
@@ -27,6 +40,8 @@ def compare(
     backbone: Place | None = None,
     html: Target | None = None,
     rows: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 10,
+    labels: Labels = None,
+    problem_type: ProblemOfPeft = None,
     batch_size: BatchSize = None,
     json: Json = False,
     columns: Columns = None,
@@ -61,13 +76,20 @@ def compare(
     """
     from ptune.adapter.folder import read_adapter
     from ptune.analysis.compare import compare, unique_names
-    from ptune.evaluation.evaluate import load_evaluation_data
+    from ptune.data.targets import default_labels
     from ptune.inference.classifier import load
 
     if len(runs) < 2:
         raise ConfigError("a comparison needs at least two runs: ptune compare RUN RUN")
     terminal = Terminal(json)
-    files = [read_adapter(run) for run in runs]
+    read = [read_adapter(run) for run in runs]
+    nameless = [file.by_peft or file.record.labels == default_labels(file.record.classes) for file in read]
+    asked = (labels, problem_type)
+    files = [
+        # With labels recorded in each run there is nothing to name, and the first says so.
+        read_with_task(file, backbone, *(asked if bare or not any(nameless) else (None, None)))
+        for file, bare in zip(read, nameless, strict=True)
+    ]
     if html is not None:
         from ptune.pages.writing import check_page
 
@@ -79,10 +101,10 @@ def compare(
                     f"'{run}' was trained on all rows and measured by cross-validation, so it has seen the validation "
                     "rows; name rows that no run has seen with --data"
                 )
-        found = _recorded_data([as_place(run) for run in runs], split)
+        found = _recorded_data([as_place(run) for run in runs], files[0].record, split)
     else:
         source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
-        found = load_evaluation_data(files[0].record, data, split, **source)
+        found = read_labelled(files[0], data, split, source, named=labels is not None)
     classifiers = [load(file, backbone, **(device or DeviceOptions()).model_dump()) for file in files]
     comparison = compare(classifiers, found, split, names=unique_names(runs), batch_size=batch_size)
     _print(terminal, comparison, rows)
@@ -97,11 +119,11 @@ def compare(
     terminal.answer(answer)
 
 
-def _recorded_data(runs: list[Target], split: str) -> TextData:
+def _recorded_data(runs: list[Target], record: Record, split: str) -> TextData:
     """Return the data of the first run, read as in training, so that the same rows are held back.
 
     Raises:
-        ConfigError: the first run does not say on which data it was trained.
+        ConfigError: the first run does not say on which data it was trained, or what it says is another run's.
         ConfigError: rows of the training rows were held back, and another run held back others.
     """
     from ptune.data.load import load_data
@@ -113,6 +135,7 @@ def _recorded_data(runs: list[Target], split: str) -> TextData:
             "--data"
         )
     data = load_data(**options[0])
+    check_same_run(runs[0], record, data, options[0]["seed"])
     if data.held_back and split == "validation":
         for run, other in zip(runs[1:], options[1:], strict=True):
             if other != options[0]:

@@ -23,6 +23,9 @@ from ptune.places import Place, as_place
 
 # Options that may be mappings in a file; on the command line they are one string.
 MAPPINGS = ("verbalizer",)
+# Keys outside of the settings models, by what they hold.
+PLACES = ("backbone", "data", "output")
+SWITCHES = ("resume", "overwrite", "report", "json")
 SWEEP_KEY = "sweep"
 OWN_KEYS = (
     "backbone",
@@ -104,7 +107,11 @@ def read_sections(path: Place) -> tuple[dict[str, Any], Any]:
     values = {str(key).replace("_", "-"): value for key, value in content.items()}
     section = values.pop(SWEEP_KEY, None)
     problems = [f"key {problem}" for problem in spelled_twice(content)]
-    problems += _unknown_keys(values) + [problem for model in TRAIN_MODELS for problem in _wrong_values(model, values)]
+    problems += (
+        _unknown_keys(values)
+        + _wrong_kinds(values)
+        + [problem for model in TRAIN_MODELS for problem in _wrong_values(model, values)]
+    )
     if problems:
         raise ConfigError(f"configuration file '{path}': " + "; ".join(problems))
     return values, section
@@ -133,6 +140,29 @@ def _unknown_keys(values: dict[str, Any]) -> list[str]:
             nearest = difflib.get_close_matches(key, known, n=1)
             problems.append(f"unknown key '{key}'" + (f", did you mean '{nearest[0]}'?" if nearest else ""))
     return problems
+
+
+def _wrong_kinds(values: dict[str, Any]) -> list[str]:
+    """Return a message for each key with true or false for a number, or the reverse, or with nothing at all.
+
+    YAML reads words such as on and off as true and false, and Python takes true for 1.
+    """
+    problems = []
+    for key, value in values.items():
+        if key in SWITCHES and not isinstance(value, bool):
+            problems.append(f"key '{key}': expected true or false (given: {value!r})")
+        elif key in PLACES and not (isinstance(value, str) and value):
+            problems.append(f"key '{key}': expected a name (given: {value!r})")
+        elif isinstance(value, bool) and key not in SWITCHES and not _takes_truth(key):
+            problems.append(f"key '{key}': true and false are not among its values; put a word in quotation marks")
+    return problems
+
+
+def _takes_truth(key: str) -> bool:
+    """Return whether an option of a settings model may be true or false. Unknown keys have their own message."""
+    name = key.replace("-", "_")
+    fields = [model.model_fields[name] for model in TRAIN_MODELS if name in model.model_fields]
+    return all("bool" in str(field.annotation) for field in fields) and key not in OWN_KEYS
 
 
 def _wrong_values(model: type[BaseModel], values: dict[str, Any]) -> list[str]:

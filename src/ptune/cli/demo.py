@@ -57,7 +57,7 @@ def demo(
 
     terminal = Terminal(json)
     output = output.expanduser()
-    check_output(output, backbone, overwrite or output == OUTPUT, resume=False)
+    check_output(output, backbone, overwrite or output == OUTPUT, resume=False, can_resume=False)
     data = bbc_news()
     say_data(terminal, data)
     training = TrainConfig(epochs=1, seed=0)

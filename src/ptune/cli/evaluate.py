@@ -20,11 +20,10 @@ from ptune.cli.options import (
     Target,
     Threshold,
 )
-from ptune.cli.peft_task import read_with_task
+from ptune.cli.peft_task import read_labelled, read_with_task
 from ptune.cli.progress import rows_progress
 from ptune.cli.report import write
 from ptune.cli.terminal import Terminal, type_and_device
-from ptune.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +95,7 @@ def evaluate(
         File for a page that shows the results, such as test.html; see ptune report.
     """
     from ptune.backends.openvino.backbone import CompiledBackbone
-    from ptune.evaluation.evaluate import evaluate, load_evaluation_data
+    from ptune.evaluation.evaluate import evaluate
     from ptune.inference.classifier import load
 
     terminal = Terminal(json)
@@ -107,15 +106,8 @@ def evaluate(
         check_page(report, "report")
     file = read_with_task(adapter, backbone, labels, problem_type)
     source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
-    try:
-        # First, because loading a backbone takes longer.
-        rows = load_evaluation_data(file.record, data, split, **source)
-    except DataError as err:
-        if not file.by_peft or labels is not None:
-            raise
-        raise DataError(
-            f"{err}. If labels are the cause: PEFT records none; name them in index order with --labels"
-        ) from err
+    # First, because loading a backbone takes longer.
+    rows = read_labelled(file, data, split, source, named=labels is not None)
     classifier = load(file, backbone, **options.model_dump())
     if threshold is not None:
         classifier = classifier.with_threshold(threshold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +12,9 @@ from ptune.cli.peft_task import read_with_task
 from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ptune.adapter.folder import AdapterFile
 
 Format = Literal["ptune", "peft", "onnx", "openvino", "torch"]
 
@@ -40,13 +43,14 @@ def export(
     is refused: the reason and the options to train with are named.
 
     --to ptune copies the adapter. The output folder of transformers' Trainer, or one of its checkpoints, becomes an
-    adapter of ptune.
+    adapter of ptune. With --labels, an adapter that has no names for its labels gets them.
 
     Examples:
       ptune export reviews reviews-onnx --to onnx
       ptune export reviews --to openvino --int8 --output reviews-int8
       ptune export reviews for-peft --to peft
       ptune export trainer-output reviews
+      ptune export from-peft reviews --labels negative,positive
       ptune export reviews s3://bucket/adapters/reviews
 
     Parameters
@@ -64,14 +68,19 @@ def export(
     terminal = Terminal(json)
     output = output.expanduser()
     if to == "ptune" or to == "peft":
-        for name, value in (("int8", int8), ("labels", labels), ("problem_type", problem_type)):
-            if value:
-                raise ConfigError(
-                    f"{option(name)} is for an export to another runtime; leave it out, or give `to='onnx'`",
-                    field=name,
-                    value=value,
-                )
-        _export_adapter(terminal, adapter, output, to, backbone, overwrite)
+        if int8:
+            raise ConfigError(
+                f"{option('int8')} is for an export to another runtime; leave it out, or give `to='onnx'`",
+                field="int8",
+                value=int8,
+            )
+        if to == "peft" and (labels or problem_type):
+            name = "labels" if labels else "problem_type"
+            raise ConfigError(
+                f"PEFT's files hold neither labels nor problem type; leave {option(name)} out", field=name
+            )
+        file = read_with_task(adapter, backbone, labels, problem_type)
+        _export_adapter(terminal, adapter, file, output, to, backbone, overwrite, named=bool(labels or problem_type))
         return
     if not isinstance(output, Path):
         raise ConfigError(
@@ -103,15 +112,21 @@ def export(
 
 
 def _export_adapter(
-    terminal: Terminal, adapter: str, output: Target, to: str, backbone: str | None, overwrite: bool
+    terminal: Terminal,
+    adapter: str,
+    file: AdapterFile,
+    output: Target,
+    to: str,
+    backbone: str | None,
+    overwrite: bool,
+    named: bool,
 ) -> None:
-    """Write an adapter as an adapter, for ptune or for PEFT."""
+    """Write an adapter as an adapter, for ptune or for PEFT. `named`: with labels or a problem type from options."""
     from ptune.adapter.export import copy_adapter, export_to_peft
-    from ptune.adapter.folder import read_adapter
     from ptune.adapter.target import check_target
     from ptune.inference.classifier import load
 
-    file, lost = read_adapter(adapter), []
+    lost: list[str] = []
     if output.resolve() == file.folder.resolve():
         raise ConfigError(
             f"'{output}' is the folder of the adapter itself; give another folder", field="output", value=str(output)
@@ -127,7 +142,7 @@ def _export_adapter(
         )
     if to == "peft":
         lost = export_to_peft(file, output)
-    elif file.facts is not None:
+    elif file.facts is not None or named:
         load(file, backbone, device="cpu").save(output)
     else:
         copy_adapter(file, output)

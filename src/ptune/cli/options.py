@@ -65,8 +65,8 @@ Labels = Annotated[
     list[str] | None,
     Parameter(
         negative=(),
-        help="Names of the labels in index order, for adapters of PEFT, which record none: a,b,c. Default: those in "
-        "the backbone's configuration.",
+        help="Names of the labels in index order, a,b,c, for adapters that have none, such as those of PEFT. Default: "
+        "those in the backbone's configuration.",
     ),
 ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -17,6 +17,10 @@ from ptune.cli.spelling import option
 from ptune.errors import ConfigError
 from ptune.places import Place
 from ptune.settings_file import parse_file
+
+if TYPE_CHECKING:
+    from ptune.adapter.layout import Record
+    from ptune.data.splits import TextData
 
 OPTIONS_FILE = "options.json"
 # Options that may change in the middle of a run. Whether backbone and rows are still the same is seen by themselves.
@@ -115,6 +119,30 @@ def absolute(place: str) -> str:
     """Return the absolute path of a place on this machine, and anything else unchanged."""
     path = Path(place).expanduser()
     return str(path.resolve()) if path.exists() else place
+
+
+def check_same_run(folder: Place, record: Record, data: TextData, seed: int) -> None:
+    """Check that the options in a folder are those of the run that wrote the adapter in it.
+
+    They are not if a run that is to replace the adapter has begun, and has not written one yet.
+
+    Args:
+        folder: the folder of the run.
+        record: the adapter's record.
+        data: what was read with the options.
+        seed: the seed among the options.
+
+    Raises:
+        ConfigError: they are another run's.
+    """
+    trained = (None if record.data is None else record.data.name, record.training.get("seed"))
+    now = (None if data.origin is None else data.origin.name, seed)
+    pairs = zip(trained, now, strict=True)
+    if any(before is not None and after is not None and before != after for before, after in pairs):
+        raise ConfigError(
+            f"{OPTIONS_FILE} in '{folder}' is that of a run on '{now[0]}' with seed {seed}, but the adapter there was "
+            f"trained on '{trained[0]}' with seed {trained[1]}; finish that run, or name labelled rows with --data"
+        )
 
 
 def data_options(folder: Place) -> dict[str, Any] | None:

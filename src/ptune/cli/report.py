@@ -10,14 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from ptune.cli.options import BatchSize, ColumnOptions, Columns, Device, DeviceOptions, Json, Place, Target
+from ptune.cli.options import (
+    BatchSize,
+    ColumnOptions,
+    Columns,
+    Device,
+    DeviceOptions,
+    Json,
+    Labels,
+    Place,
+    ProblemOfPeft,
+    Target,
+)
+from ptune.cli.peft_task import read_labelled, read_with_task
 from ptune.cli.progress import rows_progress
-from ptune.cli.recorded import data_options
+from ptune.cli.recorded import check_same_run, data_options
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
 from ptune.places import as_place
 
 if TYPE_CHECKING:
+    from ptune.adapter.layout import Record
     from ptune.data.splits import TextData
     from ptune.report.contents import Report
     from ptune.training.train import TrainResult
@@ -39,6 +52,8 @@ def report(
     backbone: Place | None = None,
     output: Target | None = None,
     prompt_seconds: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 10.0,
+    labels: Labels = None,
+    problem_type: ProblemOfPeft = None,
     batch_size: BatchSize = None,
     json: Json = False,
     columns: Columns = None,
@@ -76,15 +91,13 @@ def report(
     prompt_seconds
         Time limit in seconds for measuring how important each virtual token is; 0: do not measure it.
     """
-    from ptune.adapter.folder import read_adapter
-    from ptune.evaluation.evaluate import load_evaluation_data
     from ptune.inference.classifier import load
     from ptune.pages.writing import check_page
     from ptune.report.gather import gather_report
     from ptune.report.writing import REPORT_FILE
 
     terminal = Terminal(json)
-    file = read_adapter(run)
+    file = read_with_task(run, backbone, labels, problem_type)
     folder = as_place(run)
     if output is None and not folder.is_dir():
         raise ConfigError(
@@ -94,10 +107,10 @@ def report(
     check_page(page, "output")
     notices: list[str] = []
     if data is None:
-        found, notices = _recorded_data(folder, file.record.training)
+        found, notices = _recorded_data(folder, file.record)
     else:
         source = {**(columns or ColumnOptions()).model_dump(), "revision": data_revision}
-        found = load_evaluation_data(file.record, data, split, **source)
+        found = read_labelled(file, data, split, source, named=labels is not None)
     classifier = load(file, backbone, **(device or DeviceOptions()).model_dump())
     rows = found.split(split)
     with rows_progress(lambda: len(rows), bar=True) as on_rows:
@@ -161,11 +174,11 @@ def report_training(terminal: Terminal, result: TrainResult, data: TextData) -> 
     return page
 
 
-def _recorded_data(folder: Target, training: dict[str, Any]) -> tuple[TextData, list[str]]:
+def _recorded_data(folder: Target, record: Record) -> tuple[TextData, list[str]]:
     """Return the data of a run, read as in its training, and what a reader has to know about them.
 
     Raises:
-        ConfigError: the folder does not say on which data the run was trained.
+        ConfigError: the folder does not say on which data the run was trained, or what it says is another run's.
     """
     from ptune.data.load import load_data
 
@@ -175,12 +188,14 @@ def _recorded_data(folder: Target, training: dict[str, Any]) -> tuple[TextData, 
             f"there is no options.json in '{folder}' that says where its data are; name labelled rows with --data"
         )
     notices = []
-    if training.get("folds"):
+    if record.training.get("folds"):
         notices.append(
             "The model was trained on all rows, these among them, so its figures are too good. The run itself was "
             "measured by cross-validation: see metrics.jsonl, or the report that training wrote."
         )
-    return load_data(**options), notices
+    data = load_data(**options)
+    check_same_run(folder, record, data, options["seed"])
+    return data, notices
 
 
 def _history(folder: Target) -> list[dict[str, Any]]:

@@ -124,14 +124,15 @@ def _run(settings: ServeSettings) -> None:
     from ptune.serving.logs import log_to_stderr
     from ptune.serving.protocol import LimitedConfig
 
-    app = create_app(settings)
-    service = app.state.service
-    listening = _bind(settings)
-    names = [backbone.name for backbone in service.backbones.all]
-    _announce(settings, listening.getsockname()[1], [*service.catalogue.entries], names)
-    log_to_stderr(settings.log_format)
-    exempt_from_collection()
-    uvicorn.Server(LimitedConfig(app, settings.body_timeout, **_server_options(settings))).run(sockets=[listening])
+    with _bound(settings) as listening:  # first, because loading takes longer
+        app = create_app(settings)
+        service = app.state.service
+        _listen(listening, settings)
+        names = [backbone.name for backbone in service.backbones.all]
+        _announce(settings, listening.getsockname()[1], [*service.catalogue.entries], names)
+        log_to_stderr(settings.log_format)
+        exempt_from_collection()
+        uvicorn.Server(LimitedConfig(app, settings.body_timeout, **_server_options(settings))).run(sockets=[listening])
 
 
 def _run_workers(settings: ServeSettings) -> None:
@@ -163,7 +164,8 @@ def _run_workers(settings: ServeSettings) -> None:
     names = [entry.name for entry in fitting or found]
     options = {"factory": True, "workers": settings.workers, **_server_options(settings)}
     config = LimitedConfig("ptune.serving.app:from_environment", settings.body_timeout, **options)
-    listening = _bind(settings)
+    listening = _bound(settings)
+    _listen(listening, settings)
     _announce(settings, listening.getsockname()[1], names)
     log_to_stderr(settings.log_format)
     with tempfile.TemporaryDirectory(prefix="ptune-metrics-") as folder:
@@ -188,28 +190,44 @@ def _server_options(settings: ServeSettings) -> dict[str, Any]:
     }
 
 
-def _bind(settings: ServeSettings) -> socket.socket:
-    """Return a socket that listens.
+def _bound(settings: ServeSettings) -> socket.socket:
+    """Return a socket with the address and the port. It does not listen yet, so connections are refused.
 
     Raises:
         ConfigError: the address or the port cannot be used.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((settings.host, settings.port))
+        bound.bind((settings.host, settings.port))
     except OSError as err:
-        listening.close()
-        raise ConfigError(
-            f"cannot listen on `host='{settings.host}'`, `port={settings.port}`: {err.strerror or err}; give another "
-            "port, or 0 for any free one",
-            field="port",
-            value=settings.port,
-        ) from err
-    listening.listen(2048)  # from now on connections wait until they are accepted
-    listening.set_inheritable(True)
-    return listening
+        bound.close()
+        raise _cannot_listen(settings, err) from err
+    return bound
+
+
+def _listen(bound: socket.socket, settings: ServeSettings) -> None:
+    """Let connections wait at a socket until they are accepted.
+
+    Raises:
+        ConfigError: another server was quicker to listen on the port.
+    """
+    try:
+        bound.listen(2048)
+    except OSError as err:
+        bound.close()
+        raise _cannot_listen(settings, err) from err
+    bound.set_inheritable(True)
+
+
+def _cannot_listen(settings: ServeSettings, err: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot listen on `host='{settings.host}'`, `port={settings.port}`: {err.strerror or err}; give another "
+        "port, or 0 for any free one",
+        field="port",
+        value=settings.port,
+    )
 
 
 def _announce(settings: ServeSettings, port: int, names: Sequence[str], backbones: Sequence[str] = ()) -> None:

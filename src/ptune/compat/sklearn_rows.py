@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, column_or_1d
 
 from ptune.data.columns import LABELS, Columns, choose_columns
-from ptune.data.objects import as_texts, is_table, name_of
+from ptune.data.objects import as_texts, is_table, name_of, plain_value
 from ptune.data.splits import Split, TextData
 from ptune.data.targets import LARGEST, MULTI, REGRESSION, SINGLE, ProblemType, Target
 from ptune.data.texts import Text, unzip
@@ -82,6 +82,7 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Raises:
         ValueError: y is not a column of labels of one type, or a label is missing.
     """
+    _check_none_missing(y)
     labels = column_or_1d(y, warn=True)
     assert_all_finite(labels, input_name="y")
     try:
@@ -90,6 +91,23 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     except TypeError as err:
         types = sorted({type(label).__name__ for label in labels.tolist()})
         raise DataError(f"y holds labels of several types ({', '.join(types)}); give labels of one type") from err
+
+
+def _check_none_missing(y: Any) -> None:
+    """Check that no label is missing, before NumPy makes the text "nan" of it. NaN among numbers is scikit-learn's.
+
+    Raises:
+        DataError: a label is missing.
+    """
+    cells = y.tolist() if hasattr(y, "tolist") else y
+    if not isinstance(cells, (list, tuple)) or all(isinstance(cell, (int, float)) for cell in cells):
+        return
+    missing = [row for row, cell in enumerate(cells) if plain_value(cell) is None]
+    if missing:
+        shown = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        raise DataError(
+            f"y contains no label for {len(missing)} of {len(cells)} rows: {shown}, counted from 0; leave them out"
+        )
 
 
 def is_indicator(y: Any) -> bool:

@@ -133,7 +133,17 @@ def choose_columns(
                 expected=_quoted(names),
             )
     if text is None:
-        text, guessed_pair = _guess_text(names, {label, *labels, text_pair}, where)
+        try:
+            text, guessed_pair = _guess_text(names, {label, *labels, text_pair}, where)
+        except DataError as err:
+            if text_pair is None:
+                raise
+            raise DataError(
+                f"{where}: `text_pair` names column '{text_pair}', the second text of a pair, and no column is found "
+                f"for the first among {_quoted(names)}; name it with `text`, or, for single texts, give only `text`",
+                field="text",
+                expected=_quoted(names),
+            ) from err
         text_pair = text_pair or guessed_pair
     return Columns(text, text_pair, label)
 
@@ -229,7 +239,8 @@ def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tup
         single = free[0]
     if single is None:
         raise DataError(
-            f"{where}: no text column found among {_quoted(names)}; name it with `text`{missing_header(names, where)}",
+            f"{where}: no text column found among {_quoted(names)}; name it with `text`"
+            f"{missing_header(names, where) or _perhaps_no_header(where)}",
             field="text",
             expected=_quoted(names),
         )

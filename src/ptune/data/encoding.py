@@ -23,6 +23,19 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What files that are no text begin with, and what to do about them.
+_NO_TEXT = (
+    (b"\x1f\x8b", "a gzip file", "give it a name that says so, such as {name}.gz"),
+    (b"PK\x03\x04", "a zip archive or a spreadsheet", "give it a name that says so, such as {stem}.zip or {stem}.xlsx"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file", "give it a name that says so, such as {stem}.xls"),
+    (b"PAR1", "a Parquet file", "give it a name that says so, such as {stem}.parquet"),
+    (b"BZh", "a bzip2 file", "give it a name that says so, such as {name}.bz2"),
+    (b"\xfd7zXZ", "an xz file", "give it a name that says so, such as {name}.xz"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file", "give it a name that says so, such as {name}.zst"),
+    (b"%PDF", "a PDF", "save its table as CSV"),
+)
+# Smallest share of zero bytes at even or odd places by which UTF-16 is told that has no byte order mark.
+_ZEROS = 0.3
 # Largest share of letters beyond ASCII in Windows-1252. In French it is 4 %; in Cyrillic or Chinese most letters are.
 _WESTERN = 0.35
 
@@ -37,6 +50,7 @@ def find_encoding(open_file: Callable[[], IO[bytes]], where: str, name: str) -> 
 
     Raises:
         DataError: the encoding cannot be told. The message names the first byte that is not UTF-8.
+        DataError: the file is no text.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_file() as file:
@@ -44,6 +58,12 @@ def find_encoding(open_file: Callable[[], IO[bytes]], where: str, name: str) -> 
         for mark, encoding in _MARKS:
             if chunk.startswith(mark):
                 return encoding, f"{where} is read as {encoding.upper()}, which its byte order mark stands for"
+        for beginning, kind, advice in _NO_TEXT:
+            if chunk.startswith(beginning):
+                path = PurePath(name)
+                raise DataError(f"{where} is {kind}, and not text; {advice.format(name=path.name, stem=path.stem)}")
+        if encoding := _utf16(chunk):
+            return encoding, f"{where} is read as UTF-16, judging by its zero bytes; it has no byte order mark"
         try:
             while chunk:
                 decoder.decode(chunk)
@@ -52,6 +72,18 @@ def find_encoding(open_file: Callable[[], IO[bytes]], where: str, name: str) -> 
         except UnicodeDecodeError:
             return _legacy_encoding(open_file, where, name)
     return "utf-8-sig", ""
+
+
+def _utf16(chunk: bytes) -> str:
+    """Return the kind of UTF-16 that a text without byte order mark is in; "" if it is not in UTF-16.
+
+    Every other byte of a Western text in UTF-16 is zero, and a text in UTF-8 has none.
+    """
+    sample = chunk[: 1 << 12]
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if sample[first::2].count(0) > _ZEROS * (len(sample) / 2) and not sample[1 - first :: 2].count(0):
+            return encoding
+    return ""
 
 
 def decode(content: bytes, name: str) -> tuple[str, bool]:

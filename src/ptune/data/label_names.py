@@ -172,7 +172,7 @@ def index_labels(
     # So that 1.0 and 1 are the same label, and True and true.
     folded = {form(name): position for name, position in index.items() for form in (plain_number, same_label)}
     good = [label for label in labels if label is not None]
-    by_index = all(isinstance(value, int) for value in _each(good)) and not any(map(is_number, names))
+    by_index = are_indices(good, names)
     positions = {str(position): position for position in range(len(names))} if by_index else folded | index
     flaws: list[Flaw] = []
 
@@ -193,6 +193,11 @@ def index_labels(
         else:
             targets.append(position_of(value, row))
     return targets, flaws
+
+
+def are_indices(labels: Sequence[Any], names: Sequence[str]) -> bool:
+    """Return whether labels are indices into names: all of them are whole numbers, and no name is a number."""
+    return all(isinstance(value, int) for value in _each(labels)) and not any(map(is_number, names))
 
 
 def _each(labels: Sequence[Any]) -> Iterator[str | int]:

@@ -8,21 +8,37 @@ a Hub data set keep their order. See `targets` for the kinds of targets.
 
 from __future__ import annotations
 
+import logging
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from numbers import Integral
+from typing import Any, get_args
 
 from ptune.data.columns import Columns
 from ptune.data.flaws import ON_EMPTY, OnEmpty, count_reasons, describe_flaws
 from ptune.data.glue import TITLES
-from ptune.data.label_names import RARE, check_names, index_labels, label_names, rare_labels, without_labels
+from ptune.data.label_names import (
+    RARE,
+    are_indices,
+    check_names,
+    index_labels,
+    label_names,
+    rare_labels,
+    without_labels,
+)
 from ptune.data.objects import find_in_memory, is_place, name_of
 from ptune.data.raw import RawSplit, Wanted, read_labels, read_table
 from ptune.data.sources import Found, find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
-from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, settle_problem_type
-from ptune.errors import DataError, unknown_choice
+from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, is_number, named_labels, settle_problem_type
+from ptune.errors import ConfigError, DataError, unknown_choice
+
+logger = logging.getLogger(__name__)
+
+_FLOAT32 = 2.0**-24  # the rounding error of float32, as a share of a number
+_MOST_ROUNDING = 0.01  # the largest one that does not matter, as a share of the targets' standard deviation
 
 
 def load_data(
@@ -71,10 +87,22 @@ def load_data(
     Raises:
         DataError: the data cannot be used. The message names the file, the rows and what was expected.
         ConfigError: `label_separator` is empty, or given for another problem type than multi-label.
-        ConfigError: `on_empty` is unknown.
+        ConfigError: `on_empty` or `problem_type` is unknown, a number is not whole or too small, or a name in `labels`
+            occurs twice.
     """
     if on_empty not in ON_EMPTY:
         raise unknown_choice("on_empty", on_empty, ON_EMPTY)
+    if problem_type is not None and problem_type not in get_args(ProblemType):
+        raise unknown_choice("problem_type", problem_type, get_args(ProblemType))
+    for name, number, least in (
+        ("seed", seed, None),
+        ("max_train_rows", max_train_rows, 1),
+        ("max_validation_rows", max_validation_rows, 1),
+        ("drop_rare", drop_rare, 1),
+    ):
+        _check_whole_number(name, number, least)
+    if labels is not None:
+        labels = named_labels(labels)
     if label is not None and not isinstance(label, str):
         label = ",".join(label)
     in_memory = not is_place(source)
@@ -105,6 +133,14 @@ def load_data(
         notes.append(f"labels left out because fewer than {drop_rare} rows have them: {shown}")
     names = label_names(raw[only or "train"], settled, labels, columns.label)
     splits = _usable_rows(raw, names, settled, on_empty, only, notes)
+    good = raw[only or "train"].good_labels()
+    if labels is not None and settled != REGRESSION and good and are_indices(good, names):
+        shown = ", ".join(f"{index} {name}" for index, name in enumerate(names[:5]))
+        logger.info(
+            "the labels of the rows are whole numbers, which are taken as indices: %s%s",
+            shown,
+            ", …" if len(names) > 5 else "",
+        )
     data = TextData(
         splits, names, columns, name_of(source), tuple(notes), settled, label_separator, located.origin, metrics
     )
@@ -115,7 +151,36 @@ def load_data(
     data = sample(data, seed, max_validation_rows, "validation")
     if data.problem_type == REGRESSION and len(set(data.train.labels or [])) < 2:
         raise DataError(f"{raw['train'].where}: all rows left to train on have the same number; give more rows")
+    if data.problem_type == REGRESSION:
+        _warn_of_digits(raw["train"].where, [float(target) for target in data.train.labels or []])  # type: ignore[arg-type]
     return data
+
+
+def _warn_of_digits(where: str, numbers: Sequence[float]) -> None:
+    """Warn of numbers that differ by little compared with their size, so that float32 cannot tell them apart."""
+    spread, largest = statistics.pstdev(numbers), max(map(abs, numbers))
+    if spread and largest * _FLOAT32 > _MOST_ROUNDING * spread:
+        logger.warning(
+            "%s: the numbers are as large as %g, but differ only by about %g. Learning rounds them to 7 digits, so "
+            "take %g from all of them",
+            where,
+            largest,
+            spread,
+            statistics.fmean(numbers),
+        )
+
+
+def _check_whole_number(name: str, number: Any, least: int | None) -> None:
+    """Check an argument that is a whole number, or None.
+
+    Raises:
+        ConfigError: it is something else, or less than `least`.
+    """
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    if number is None or (whole and (least is None or number >= least)):
+        return
+    expected = "a whole number" + ("" if least is None else f" of {least} or more")
+    raise ConfigError(f"`{name}` is {number!r}; {expected} is expected", field=name, value=number, expected=expected)
 
 
 def _read_splits(located: Found, wanted: Wanted, only: str | None) -> tuple[dict[str, RawSplit], Columns]:
@@ -212,11 +277,14 @@ def _check_train(raw: RawSplit, data: TextData) -> None:
     targets = iter(data.train.labels or [])
     rows = [row for row in range(len(raw.texts)) if row not in bad and next(targets) in once]
     labels = raw.labels or []
+    numbers = ""
+    if all(map(is_number, data.labels)):
+        numbers = f". To learn the numbers themselves, set `problem_type='{REGRESSION}'`"
     flaws = [
         raw.flaw(
             row,
             f"label '{labels[row]}' occurs only once; every label needs at least two rows, one for training and one "
-            "for validation. Add rows, give a validation split, or leave such labels out with `drop_rare=2`",
+            "for validation. Add rows, give a validation split, or leave such labels out with `drop_rare=2`" + numbers,
         )
         for row in rows
     ]

@@ -7,6 +7,7 @@ recognised without importing them: whoever has such an object has imported them.
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ptune.data.columns import Columns
+from ptune.data.folders import SPLIT_NAMES
 from ptune.data.readers import Row
-from ptune.data.sources import Found, Table, check_whole, feature_names, split_named
+from ptune.data.sources import Found, Table, check_whole, feature_names, missing_split, split_named
 from ptune.data.texts import Text
 from ptune.errors import DataError
 
@@ -63,7 +65,7 @@ def find_in_memory(source: Any, only: str | None) -> Found:
             tables[split] = _table(rows, f"{name}, split {key}")
     wanted = only or "train"
     if wanted not in tables:
-        raise DataError(f"data '{name}' has no split '{wanted}'; it has {', '.join(map(str, source))}")
+        raise DataError(missing_split(name, wanted, map(str, source), only))
     names = [wanted] if only else sorted(tables, key=lambda split: split != "train")
     return Found({split: tables[split] for split in names}, None, None)
 
@@ -76,8 +78,13 @@ def _has_splits(source: Any) -> bool:
         isinstance(source, Mapping)
         and bool(source)
         and all(isinstance(key, str) and split_named(key) for key in source)
-        and all(is_table(rows) or isinstance(rows, tuple) for rows in source.values())
+        and all(map(_is_split, source.values()))
     )
+
+
+def _is_split(rows: Any) -> bool:
+    """Return whether a value of a mapping can be the rows of a split."""
+    return is_table(rows) or isinstance(rows, tuple)
 
 
 def _table(source: Any, where: str) -> Table:
@@ -104,6 +111,14 @@ def _refusal(source: Any, where: str) -> str:
         if isinstance(first, (tuple, list)) and len(first) == 2:
             return f"data '{where}' holds rows without column names; give a tuple (texts, labels): tuple(zip(*rows))"
         return f"data '{where}' has no labels; give a tuple (texts, labels), or a table with a column for each"
+    if isinstance(source, Mapping) and source and all(_is_split(rows) for rows in source.values()):
+        wrong = next(str(key) for key in source if not split_named(str(key)))
+        near = difflib.get_close_matches(wrong, SPLIT_NAMES, n=1)
+        return (
+            f"data '{where}' has splits, but '{wrong}' is not the name of one"
+            + (f" (did you mean '{near[0]}'?)" if near else "")
+            + "; use train, validation and test"
+        )
     if isinstance(source, Mapping):
         return f"data '{where}' is not a dict of columns: every value has to be a list, an array or a Series of cells"
     return f"data of type '{where}' cannot be read; give {_FORMS}"
@@ -161,7 +176,7 @@ def _checked_rows(rows: list[Any], where: str) -> Iterator[Row]:
             raise DataError(
                 f"{where}, row {number}: a {type(row).__name__}, where a dict is expected as in the first row"
             )
-        yield {str(name): _plain(value) for name, value in row.items()}
+        yield {str(name): plain_value(value) for name, value in row.items()}
 
 
 def _rows_of_columns(columns: Mapping[Any, Any], where: str) -> Iterator[Row]:
@@ -176,14 +191,16 @@ def _cells(column: Any) -> list[Any]:
     """Return the cells of a list, an array or a Series as plain Python values."""
     for convert in ("tolist", "to_list", "to_pylist"):
         if hasattr(column, convert):
-            return [_plain(value) for value in getattr(column, convert)()]
-    return [_plain(value) for value in column]
+            return [plain_value(value) for value in getattr(column, convert)()]
+    return [plain_value(value) for value in column]
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a cell as a plain Python value: no scalar or array of NumPy, and None for every kind of missing value."""
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
+    if isinstance(value, (set, frozenset)):  # its order would differ from process to process
+        value = sorted(value, key=str)
     not_a_number = isinstance(value, float) and value != value
     return None if not_a_number or type(value).__name__ in ("NAType", "NaTType") else value
 

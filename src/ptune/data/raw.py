@@ -91,7 +91,7 @@ def read_table(table: Table, wanted: Wanted, known: Columns | None) -> tuple[Raw
     rows = _Rows()
     columns: Columns | None = None
     for file, row in table.rows:
-        rows.begin(file)
+        rows.begin(file, table.where)
         if isinstance(row, DataError):
             rows.add_broken(row)
             continue
@@ -99,7 +99,9 @@ def read_table(table: Table, wanted: Wanted, known: Columns | None) -> tuple[Raw
             columns = _settle(table.where, row, wanted, known)
             rows.columns = columns
             rows.label_columns = label_columns(columns.label, row) if columns.label else []
+            rows.expect_columns()
         rows.add(row)
+    rows.check_columns(table.where)
     if columns is None:
         if rows.flaws:
             first = rows.flaws[0]
@@ -125,15 +127,44 @@ class _Rows:
         self.pairs: list[Any] = []
         self.cells: list[Any] = []  # of the label
         self.flaws: list[Flaw] = []
+        self.unseen: set[str] = set()  # columns that no row of the present file has had
 
-    def begin(self, file: str) -> None:
-        """Note where a file begins, before its first row is added."""
+    def begin(self, file: str, where: str) -> None:
+        """Note where a file begins, before its first row is added.
+
+        Raises:
+            DataError: the file before it lacks a column; see `check_columns`.
+        """
         if not self.starts or self.starts[-1][1] != file:
+            self.check_columns(where)
             self.starts.append((len(self.texts), file))
+            self.expect_columns()
+
+    def expect_columns(self) -> None:
+        """Note that the rows to come must have the columns."""
+        needed = (self.columns.text, self.columns.text_pair, *self.label_columns)
+        self.unseen = {name for name in needed if name}
+
+    def check_columns(self, where: str) -> None:
+        """Check that the present file has the columns, in case it is one of several with the rows of a split.
+
+        Its rows would otherwise only seem to be empty.
+
+        Raises:
+            DataError: no row of it has a column.
+        """
+        if len(self.starts) > 1 and self.starts[-1][0] < len(self.texts) and self.unseen:
+            missing = ", ".join(f"'{name}'" for name in sorted(self.unseen))
+            raise DataError(
+                f"data file '{self.starts[-1][1]}' has no column {missing}, which '{self.starts[0][1]}' has; give all "
+                f"files of a split the same columns ({where})"
+            )
 
     def add(self, row: Row) -> None:
         """Add a row. What is wrong with its texts, and with columns of zeros and ones, is noted as a flaw."""
         index, cell = len(self.texts), None
+        if self.unseen:
+            self.unseen -= row.keys()
         if len(self.label_columns) > 1:
             try:
                 cell = hot_labels(row, self.label_columns, _HERE)
@@ -223,13 +254,14 @@ def read_labels(
     names = raw.class_names
     present = {*map(str, known or ())} | {cell.strip() for cell in raw.labels if isinstance(cell, str)}
     flaws: list[Flaw] = []
+    settled = known is not None  # an adapter's problem type is what it is
 
     def read(cell: Any) -> Any:
         if problem_type == REGRESSION:
-            return number_of(cell, column, _HERE)
+            return number_of(cell, column, _HERE, settled)
         if problem_type == MULTI:
             return [_named(label, names) for label in labels_of(cell, column, _HERE, separator)]
-        return _named(label_of(cell, column, _HERE), names)
+        return _named(label_of(cell, column, _HERE, settled), names)
 
     def stands_for_none(label: Any) -> bool:
         if problem_type != SINGLE or str(label) in (known or names or ()):

@@ -64,7 +64,11 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
     Raises:
         DataError: the source does not exist, cannot be loaded, or does not have the split.
     """
+    if not source.strip():
+        raise DataError("the name of the data is empty; give a file, a folder or a Hub id", field="data", value=source)
     if is_url(source) or source == STANDARD_INPUT or has_ending(source) or is_there(Path(source).expanduser()):
+        if revision is not None:
+            logger.warning("data '%s' are not on the Hub; their revision '%s' is ignored", source, revision)
         found = _find_files(source, only)
     elif Path(source).expanduser().is_absolute() or source.startswith(("./", "../", "~")) or source.endswith("/"):
         raise DataError(f"data '{source}': there is no such file or folder{hint(source)}")
@@ -77,10 +81,17 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
         found = _find_on_hub(source, only, revision)
     wanted = only or "train"
     if wanted not in found.tables:
-        raise DataError(f"data '{source}' has no split '{wanted}'; it has {', '.join(found.tables) or 'no data files'}")
+        raise DataError(missing_split(source, wanted, found.tables, only))
     # Train comes first because it decides which columns the other splits must have.
     names = [wanted] if only else sorted(found.tables, key=lambda name: name != "train")
     return replace(found, tables={name: found.tables[name] for name in names})
+
+
+def missing_split(name: str, wanted: str, there: Iterable[str], only: str | None) -> str:
+    """Return the error message for data without the split `wanted`. `only`: None if the caller has asked for none."""
+    names = ", ".join(there)
+    choose = "; choose one of them with `split`" if only and names else ""
+    return f"data '{name}' has no split '{wanted}'; it has {names or 'no data files'}{choose}"
 
 
 def split_named(name: str) -> str | None:

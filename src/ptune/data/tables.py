@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ Row = dict[str, Any]
 
 # The other separators that a .csv file may have. Their names are for people.
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_EXCEL = re.compile(r"sep=(.?)\s*", re.IGNORECASE)  # the first line of files for Excel, such as sep=;
 _SAMPLE = 20  # lines that decide which separator it is
 
 
@@ -30,7 +32,7 @@ def read_table(file: DataFile) -> Iterator[Row | DataError]:
 def read_header(file: DataFile) -> list[str]:
     """Return the column names of a CSV or TSV file."""
     with _open(file) as reader:
-        return Header(file.where, next(reader, [])).names
+        return Header(file.where, _first_line(reader)).names
 
 
 def read_plain_tsv(source: DataFile | Path, names: Sequence[str] = (), gaps: bool = False) -> Iterator[Row | DataError]:
@@ -72,7 +74,11 @@ class Header:
         self.places = [place for place, name in enumerate(stripped) if name or place == 0]
         self.names = [stripped[place] for place in self.places]
         if len(set(self.names)) < len(self.names):
-            raise DataError(f"{where}: a column name occurs twice in the header: {', '.join(self.names)}")
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise DataError(
+                f"{where}: column name '{twice}' occurs twice in the header: {', '.join(self.names)}; give one of the "
+                "columns another name"
+            )
 
     def row(self, fields: Sequence[Any]) -> Row:
         """Return the fields of a row by column; those that the row lacks are None."""
@@ -88,7 +94,7 @@ def _rows(
     """Yield the rows of an open table. `names` are its columns; None: the first line is the header."""
     number = 0
     try:
-        header = Header(file.where, names or next(reader, []))
+        header = Header(file.where, names or _first_line(reader))
         for fields in reader:
             if not fields:
                 continue
@@ -108,7 +114,17 @@ def _rows(
         reason = str(err)
         if reason == "unexpected end of data":
             reason = "a quotation mark is opened in this row, or before it, and never closed; close or remove it"
+        elif "expected after" in reason:
+            reason += '. A quotation mark within a field is written twice: "" and not \\"'
         yield DataError(f"{file.where}, row {number + 1} (line {reader.line_num}): {reason}")
+
+
+def _first_line(reader: Any) -> list[str]:
+    """Return the fields of the header. A line in front of it that names the separator for Excel is left out."""
+    fields: list[str] = next(reader, [])
+    if fields and _EXCEL.fullmatch(fields[0]) and not any(fields[1:]):
+        return next(reader, [])
+    return fields
 
 
 def _way_out(reader: Any, more: int) -> str:
@@ -123,7 +139,7 @@ def _way_out(reader: Any, more: int) -> str:
 @contextmanager
 def _open(file: DataFile) -> Iterator[Any]:
     csv.field_size_limit(sys.maxsize)
-    separator = "\t" if file.ending == ".tsv" else _separator(file)
+    separator = _separator(file)
     if separator != "\t":
         with file.open_text(newline="") as content:
             yield csv.reader(content, delimiter=separator, strict=True)
@@ -143,17 +159,26 @@ def _plain_reader(file: DataFile) -> Iterator[Any]:
 
 
 def _separator(file: DataFile) -> str:
-    """Return the separator of a .csv file, and log it if it is not a comma.
+    """Return the separator of a file, and log it if it is not the usual one of its format.
 
-    It is the comma if the header has one and the next lines have as many fields; otherwise the first other separator
-    that fits in this way.
+    That is the comma, and in a .tsv file the tab. A .tsv file has it if there is a tab in its header. A .csv file has
+    it if there is a comma in its header and the next lines have as many fields; otherwise it is the first other
+    separator that fits in this way.
     """
+    usual = "\t" if file.ending == ".tsv" else ","
     with file.open_text(newline="") as content:
         lines = list(islice(content, _SAMPLE))
     header = lines[0] if lines else ""
-    candidates = [separator for separator in _SEPARATORS if separator in header]
-    separator = next((one for one in candidates if _fits(lines, one)), (candidates or [","])[0])
-    if separator != ",":
+    named = _EXCEL.match(header)
+    if named and named[1] in _SEPARATORS:
+        separator = named[1]
+    elif usual == "\t" and usual in header:
+        return usual
+    else:
+        candidates = [separator for separator in _SEPARATORS if separator in header]
+        otherwise = usual if usual == "\t" else (candidates or [usual])[0]
+        separator = next((one for one in candidates if _fits(lines, one)), otherwise)
+    if separator != usual:
         file.say(logging.INFO, f"{file.where}: the fields are separated by {_SEPARATORS[separator]}")
     return separator
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from numbers import Integral
 from typing import Any, Final, Literal
 
 from ptune.errors import ConfigError, DataError
@@ -78,7 +80,7 @@ def settle_problem_type(
     return SINGLE, "the labels are names or whole numbers"
 
 
-def label_of(value: Any, column: str, where: str) -> str | int:
+def label_of(value: Any, column: str, where: str, settled: bool = False) -> str | int:
     """Return the label in a cell: an int for a whole number or text that reads like one, otherwise a name.
 
     A list with one label in it is that label.
@@ -87,6 +89,7 @@ def label_of(value: Any, column: str, where: str) -> str | int:
         value: the cell.
         column: name of the column, for error messages.
         where: file and row, for error messages.
+        settled: whether the problem type cannot be another one, which error messages advise otherwise.
 
     Raises:
         DataError: the cell is missing or empty, or holds a list, an object, a fraction or a very long text.
@@ -94,9 +97,10 @@ def label_of(value: Any, column: str, where: str) -> str | int:
     if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], (list, tuple)):
         value = value[0]
     if isinstance(value, (list, tuple)):
+        otherwise = f". To learn several, give a list in every row and set `problem_type='{MULTI}'`"
         raise DataError(
-            f"{where}: column '{column}' holds several labels at once; one label per row is expected. To learn "
-            f"several, give a list in every row and set `problem_type='{MULTI}'`"
+            f"{where}: column '{column}' holds several labels at once; one label per row is expected"
+            + ("" if settled else otherwise)
         )
     if isinstance(value, (dict, bytes)):
         raise DataError(f"{where}: column '{column}' holds {_describe(value)}; names or whole numbers are expected")
@@ -106,9 +110,10 @@ def label_of(value: Any, column: str, where: str) -> str | int:
         return str(value).lower()
     if isinstance(value, float):
         if not value.is_integer():
+            otherwise = f". To learn numbers, give one in every row and set `problem_type='{REGRESSION}'`"
             raise DataError(
-                f"{where}: label {value} is a fraction; names or whole numbers are expected. To learn numbers, give "
-                f"one in every row and set `problem_type='{REGRESSION}'`"
+                f"{where}: label {value} is a fraction; names or whole numbers are expected"
+                + ("" if settled else otherwise)
             )
         return int(value)
     if isinstance(value, int):
@@ -155,13 +160,14 @@ def labels_of(value: Any, column: str, where: str, separator: str | None = None)
     return labels
 
 
-def number_of(value: Any, column: str, where: str) -> float:
+def number_of(value: Any, column: str, where: str, settled: bool = False) -> float:
     """Return the number in a cell, or in its text, which may have a decimal comma.
 
     Args:
         value: the cell.
         column: name of the column, for error messages.
         where: file and row, for error messages.
+        settled: whether the problem type cannot be another one, which error messages advise otherwise.
 
     Raises:
         DataError: the cell is missing or empty, not a number, or a number too large to learn.
@@ -172,9 +178,10 @@ def number_of(value: Any, column: str, where: str) -> float:
     if isinstance(value, str) and is_decimal_comma(value):
         number = float(value.strip().replace(",", "."))
     if number is None:
+        otherwise = f". To learn names, set `problem_type='{SINGLE}'`"
         raise DataError(
             f"{where}: column '{column}' holds {_describe(value)}; a number such as 3.5 is expected in every row of a "
-            f"regression. To learn names, set `problem_type='{SINGLE}'`"
+            f"regression{'' if settled else otherwise}"
         )
     if not abs(number) <= LARGEST:
         raise DataError(
@@ -239,6 +246,36 @@ def _describe(value: Any) -> str:
         return "nothing"
     shown = str(value)
     return f"'{shown[:40]}…'" if len(shown) > 40 else f"'{shown}'"
+
+
+def named_labels(labels: Sequence[Any]) -> list[str]:
+    """Return the names of labels that a caller gives. A whole number is the name that it has in files.
+
+    Raises:
+        ConfigError: they are not a list of names, or a name occurs twice.
+    """
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+        raise ConfigError(
+            f"`labels` is {labels!r:.60}; a list of names in index order is expected", field="labels", value=labels
+        )
+    names = []
+    for label in labels:
+        if not isinstance(label, (str, Integral)) or isinstance(label, bool):
+            raise ConfigError(
+                f"`labels` holds {label!r:.60}, a {type(label).__name__}; give the labels' names as text",
+                field="labels",
+                value=labels,
+            )
+        names.append(str(label))
+    label, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise ConfigError(
+            f"label '{label}' is named twice; give each class a different name",
+            field="labels",
+            value=labels,
+            expected="a different name for each class",
+        )
+    return names
 
 
 def default_labels(classes: int) -> list[str]:

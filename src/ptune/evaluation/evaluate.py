@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from ptune.inference.answers import probabilities
 from ptune.inference.classifier import TextClassifier
 from ptune.model.checks import check_task
 from ptune.model.objective import Objective
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,12 @@ def evaluate(
     rows = data.split(split)
     # PEFT does not store label names, so placeholders match any labels.
     has_placeholders = classifier.labels == default_labels(len(data.labels))
+    if has_placeholders and list(data.labels) != classifier.labels:
+        logger.warning(
+            "the adapter has no names for its labels; its outputs are taken for %s, in this order. If that is wrong, "
+            "name them with `ptune.load(..., labels=[...])`",
+            ", ".join(data.labels[:10]) + (", ..." if len(data.labels) > 10 else ""),
+        )
     check_task(classifier.model.problem_type, data.labels if has_placeholders else classifier.labels, data)
     targets = data.targets(split)
     if logits is None:

@@ -391,7 +391,8 @@ def load(
         device, dtype, quantize, device_map: see `load_backbone`.
         precision: run the backbone on the CPU with OpenVINO, see `ptune.backends.openvino.backbone`. None: use PyTorch.
         labels, problem_type: names of the labels in index order, and what the outputs mean, for adapters of PEFT, which
-            do not record them. None: as the backbone's configuration says.
+            do not record them. None: as the backbone's configuration says. Adapters whose labels are LABEL_0, LABEL_1,
+            ... take names too.
 
     Raises:
         AdapterError: the adapter is damaged, is for another backbone, or names no backbone and none was given.

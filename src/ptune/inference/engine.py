@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -123,7 +124,15 @@ def compute_logits(
 
     Raises:
         ConfigError: the device lacks memory for `batch_size` rows, or for a single row.
+        ConfigError: `batch_size` is not a whole number of 1 or more.
     """
+    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
+        raise ConfigError(
+            f"`batch_size` is {batch_size!r}; a whole number of 1 or more is expected",
+            field="batch_size",
+            value=batch_size,
+            expected="a whole number of 1 or more",
+        )
     if not wanted:
         return Outcome([torch.empty(0, len(classifier.labels)) for classifier in classifiers], most_tokens)
     for classifier in classifiers:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from ptune.data.splits import TextData
-from ptune.data.targets import LONGEST_LABEL, MULTI, REGRESSION, SINGLE, ProblemType
+from ptune.data.targets import LONGEST_LABEL, MULTI, REGRESSION, SINGLE, ProblemType, named_labels
 from ptune.errors import ConfigError, DataError, short
 from ptune.model.backbone import Backbone
 from ptune.model.config import PromptConfig
@@ -35,6 +34,7 @@ def check_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
             value=problem_type,
             expected=f"{SINGLE}, {MULTI} or {REGRESSION}",
         )
+    labels = named_labels(labels)
     if problem_type == REGRESSION and len(labels) != 1:
         raise ConfigError(
             f"a regression gives one number, but {len(labels)} labels are named; give one label",
@@ -49,14 +49,6 @@ def check_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
             value=labels,
             expected="the names of the labels in index order",
         )
-    label, count = Counter(labels).most_common(1)[0]
-    if count > 1:
-        raise ConfigError(
-            f"label '{label}' is named twice; give each class a different name",
-            field="labels",
-            value=labels,
-            expected="a different name for each class",
-        )
     longest = max(labels, key=len)
     if len(longest) > LONGEST_LABEL:
         raise ConfigError(
@@ -65,7 +57,7 @@ def check_labels(labels: Sequence[str], problem_type: ProblemType) -> list[str]:
             value=labels,
             expected=f"names of at most {LONGEST_LABEL} characters",
         )
-    return list(labels)
+    return labels
 
 
 def check_targets(targets: Tensor, logits: Tensor, problem_type: ProblemType) -> Tensor:

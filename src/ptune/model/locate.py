@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptune.errors import BackboneError
-from ptune.hub import hint, mistyped, why
+from ptune.hub import hint, is_there, mistyped, why
 from ptune.places import is_url
 
 logger = logging.getLogger(__name__)
@@ -184,11 +184,12 @@ def _locate(name: str) -> Location:
             "this machine, and give that"
         )
     path = Path(name).expanduser()
-    if path.suffix == ".gguf" and path.is_file():
+    there = is_there(path)
+    if there and path.suffix == ".gguf" and path.is_file():
         return Location(name, str(path.parent.resolve()), gguf_file=path.name)
-    if path.is_dir():
+    if there and path.is_dir():
         return _in_folder(name, path)
-    if path.exists():
+    if there:
         raise BackboneError(f"backbone '{name}' is a file; give the folder with config.json and *.safetensors")
     if path.suffix == ".gguf":
         raise BackboneError(f"backbone '{name}': there is no such file{hint(name)}")

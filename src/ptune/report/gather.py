@@ -17,7 +17,7 @@ from ptune.data.metric_table import shown
 from ptune.data.splits import Split, TextData
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
 from ptune.evaluation.chance import describe_interval, is_chance
-from ptune.evaluation.evaluate import Evaluation, evaluate
+from ptune.evaluation.evaluate import Evaluation, data_for, evaluate
 from ptune.evaluation.metrics import describe_collapse
 from ptune.inference.classifier import TextClassifier
 from ptune.report import measure
@@ -49,7 +49,7 @@ def gather_report(
 
     Args:
         classifier: from `ptune.load` or `TrainResult.classifier`.
-        data: from `load_data`, with the classifier's labels in the same order.
+        data: from `load_data`, with the classifier's labels in the same order, or anything that `load_data` takes.
         split: the split to measure on.
         logits: those of the rows [N, C], if they are known already.
         history: the lines of metrics.jsonl.
@@ -62,6 +62,7 @@ def gather_report(
         DataError: there is no such split, or its rows have no labels.
         ConfigError: the data have other labels or another problem type.
     """
+    data = data_for(classifier, data, split)
     rows, targets = data.split(split), data.targets(split)
     if logits is None:
         logits = classifier.split_logits(rows, batch_size)

@@ -59,6 +59,11 @@ class Dimension(_Section):
     @model_validator(mode="before")
     @classmethod
     def _from_list(cls, content: Any) -> Any:
+        if not isinstance(content, (list, dict)):
+            raise ValueError(
+                f"expected values to choose from, such as [{content!r}, ...]; one value for all trials stands outside "
+                "of the section `sweep`"
+            )
         return {"choice": content} if isinstance(content, list) else content
 
     @model_validator(mode="after")
@@ -67,6 +72,10 @@ class Dimension(_Section):
         if len(given) != 1:
             raise ValueError("give one of choice: [a, b], uniform: [low, high], log-uniform: [low, high], int: [1, 5]")
         (kind, values), *_ = given.items()
+        # By its type too, because True is equal to 1.
+        seen = [(type(value), value) for value in self.choice or ()]
+        if twice := next((value for number, (_, value) in enumerate(seen) if seen[number] in seen[:number]), None):
+            raise ValueError(f"{twice!r} is among the choices twice; name each value once")
         if kind != "choice" and not values[0] < values[1]:
             raise ValueError(f"the first number has to be less than the second, got {list(values)}")
         if kind == "log_uniform" and values[0] <= 0:
@@ -185,6 +194,12 @@ def read_settings(section: Any, base: Mapping[str, Any]) -> SweepSettings:
             field="sweep",
         )
     written = _mapping(section.get("space"))
+    if not written:
+        raise ConfigError(
+            f"sweep: space is {short(section.get('space'))}; name the settings to try and their values, such as "
+            "lr: {log-uniform: [1e-3, 0.1]}",
+            field="space",
+        )
     names = {str(name).replace("-", "_"): values for name, values in written.items()}
     problems = [_unknown(name) for name in names if name not in SEARCHED]
     problems += [f"sweep: space: {problem}" for problem in spelled_twice(written)]

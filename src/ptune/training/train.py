@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptune.adapter.layout import TaskInfo
+from ptune.adapter.layout import RECORD_FILE, TaskInfo
 from ptune.adapter.target import REPLACE, check_target
 from ptune.atomic import try_folder
 from ptune.data.encode import warn_of_cuts
@@ -128,7 +128,7 @@ def train(
         TrainingError: the device has no memory for a single row, or for the optimizer.
         ConfigError: model and data have different problem types or labels.
         ConfigError: the head compares the two texts of a pair, but the rows are single texts.
-        ConfigError: a setting does not apply to the task.
+        ConfigError: `config` is something else than a TrainConfig, or a setting does not apply to the task.
         ConfigError: `output` is a URL.
         ConfigError: `output` is the backbone's folder or inside it, or holds an adapter that is not to be replaced.
         ConfigError: `resume` finds a checkpoint of another run.
@@ -140,6 +140,13 @@ def train(
     """
     events = TrainerCallbacks(callbacks) if callbacks else Events()
     config = config or TrainConfig()
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(
+            f"`config` is a {type(config).__name__}; give the settings as `ptune.TrainConfig(...)`, for example "
+            "ptune.TrainConfig(epochs=5)",
+            field="config",
+            value=config,
+        )
     if not isinstance(data, TextData):
         data = load_data(data, labels=model.labels, problem_type=model.problem_type, seed=config.seed)
     check_task(model.problem_type, model.labels, data)
@@ -207,7 +214,9 @@ def _run_folder(output: str | Path) -> Path:
     return folder
 
 
-def check_output(folder: Path, backbone: str | Location, overwrite: bool, resume: bool) -> None:
+def check_output(
+    folder: Path, backbone: str | Location, overwrite: bool, resume: bool, *, can_resume: bool = True
+) -> None:
     """Check that a run may write to a folder, and can.
 
     Args:
@@ -215,13 +224,21 @@ def check_output(folder: Path, backbone: str | Location, overwrite: bool, resume
         backbone: the backbone or its name. One that is not found is not checked.
         overwrite: whether an adapter in the folder may be replaced.
         resume: whether the run in the folder is to go on. If there is none, a new run begins.
+        can_resume: whether the caller has `resume`, which the message may name then.
 
     Raises:
         ConfigError: the folder is that of a model, or holds an adapter that is not to be replaced.
         OutputError: the folder cannot be written to.
     """
     started = has_run(folder)
-    instead = [REPLACE, "`resume=True` to go on with its run"] if started else [REPLACE]
+    if resume and not started and not overwrite and (folder / RECORD_FILE).exists():
+        raise ConfigError(
+            f"folder '{folder}' holds an adapter, but no {CHECKPOINT_FILE}, so there is no run to resume; give another "
+            "folder, or `overwrite=True` without `resume` to train anew",
+            field="output",
+            value=str(folder),
+        )
+    instead = [REPLACE, "`resume=True` to go on with its run"] if started and can_resume else [REPLACE]
     check_target(folder, overwrite or (resume and started), backbone, instead)
     try_folder(folder)
 

@@ -227,7 +227,8 @@ async def _warm_up(service: Service) -> None:
 async def _refuse(request: Request, error: Exception) -> Response:
     """Answer a request that failed, in the form of its protocol."""
     if isinstance(error, PtuneError):
-        return error_reply(request.url.path, request.method, as_request_error(error))
+        answer = as_request_error(error, request.app.state.service.catalogue.for_clients)
+        return error_reply(request.url.path, request.method, answer)
     assert isinstance(error, HTTPException)
     message = {404: "there is no such path; GET /docs lists all", 405: "this path does not take this method"}
     found = RequestError(message.get(error.status_code, str(error.detail)), error.status_code)

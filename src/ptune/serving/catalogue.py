@@ -134,9 +134,18 @@ class Catalogue:
         if entry is None:
             reason = self.broken.get(name)
             if reason is not None:
-                raise RequestError(f"adapter {short(name)} cannot be served: {reason}", 424, field="adapter")
+                raise RequestError(
+                    f"adapter {short(name)} cannot be served: {self.for_clients(reason)}", 424, field="adapter"
+                )
             raise no_adapter(name)
         return entry
+
+    def for_clients(self, message: str) -> str:
+        """Return a message without the folders of this machine, in which the adapters are."""
+        places = {str(folder) for folder in (*self.folders, *(folder.parent for folder in self._single.values()))}
+        for place in sorted(places, key=len, reverse=True):
+            message = message.replace(f"{place}/", "")
+        return message
 
     def look(self) -> Changes:
         """Look at the files and return what is new and gone. `put` and `drop` make the catalogue follow.

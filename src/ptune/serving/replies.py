@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -33,15 +34,20 @@ _OPENAI_TYPES = {
 }
 
 
-def as_request_error(error: PtuneError) -> RequestError:
-    """Return the error of a request that an error of the library leads to."""
+def as_request_error(error: PtuneError, for_clients: Callable[[str], str]) -> RequestError:
+    """Return the error of a request that an error of the library leads to.
+
+    Args:
+        for_clients: takes out of a message what does not concern clients.
+    """
     if isinstance(error, RequestError):
         return error
+    status = 500
     if isinstance(error, DataError | ConfigError):
-        return RequestError(str(error), 422)
-    if isinstance(error, AdapterError | BackboneError):
-        return RequestError(str(error), 424)
-    return RequestError(str(error), 500)
+        status = 422
+    elif isinstance(error, AdapterError | BackboneError):
+        status = 424
+    return RequestError(for_clients(str(error)), status)
 
 
 def _protocol(path: str, method: str) -> str:

@@ -27,7 +27,11 @@ async def adapters(request: Request) -> Response:
         {
             "adapters": [describe(service, entry) for name, entry in catalogue.entries.items() if caller.may_use(name)],
             "default": default if default is not None and caller.may_use(default) else None,
-            "broken": {name: reason for name, reason in dict(catalogue.broken).items() if caller.may_use(name)},
+            "broken": {
+                name: catalogue.for_clients(reason)
+                for name, reason in dict(catalogue.broken).items()
+                if caller.may_use(name)
+            },
         }
     )
 

@@ -18,6 +18,7 @@ LAYERS = (
     "errors",
     "version",
     "launched",
+    "durations",
     "processes",
     "hub",
     "cache",

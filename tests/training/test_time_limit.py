@@ -8,8 +8,9 @@ import pytest
 
 import ptune
 from ptune.cli import main
+from ptune.durations import in_words
 from ptune.training import time_limit
-from ptune.training.time_limit import Deadline, in_words, seconds_of
+from ptune.training.time_limit import Deadline, seconds_of
 
 
 class Clock:
@@ -52,7 +53,8 @@ def test_times_are_read_as_people_write_them(text, seconds) -> None:
 
 
 def test_times_in_words() -> None:
-    assert [in_words(each) for each in (45, 90.5, 600, 3600, 5400)] == ["45 s", "90.5 s", "10 min", "1 h", "1 h 30 min"]
+    words = ["45 s", "90.5 s", "119 s", "2 min", "10 min", "1 h", "1 h 30 min"]
+    assert [in_words(each) for each in (45, 90.5, 119, 121, 600, 3600, 5400)] == words
 
 
 @pytest.mark.parametrize("wrong", ["soon", "10x", "", "-5", "0", "m10"])

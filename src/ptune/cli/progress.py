@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ptune.durations import in_words
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -69,7 +71,7 @@ class Progress:
         if total is None or done <= self._first:
             return ""
         seconds = (now - self._started) / (done - self._first) * (total - done)
-        return f"{'at most ' if self.most else ''}{_duration(seconds)} left"
+        return f"{'at most ' if self.most else ''}{in_words(max(1, round(seconds)))} left"
 
 
 @contextmanager
@@ -163,11 +165,3 @@ def _start_bar() -> Bar:
     bar.add_task("", total=None, left="")
     bar.start()
     return bar
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words of two units at most: 45 s, 12 min, 2 h 5 min."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -16,6 +16,7 @@ from ptune.data.encode import TextEncoder
 from ptune.data.metric_table import shown
 from ptune.data.splits import Split, TextData
 from ptune.data.targets import REGRESSION, SINGLE, ProblemType
+from ptune.durations import in_words
 from ptune.evaluation.chance import describe_interval, is_chance
 from ptune.evaluation.evaluate import Evaluation, data_for, evaluate
 from ptune.evaluation.metrics import describe_collapse
@@ -186,7 +187,7 @@ def _facts(
     seconds = history[-1].get("seconds") if history else None
     now = datetime.datetime.now().astimezone()
     sections["Time"] = [
-        *([("training", _duration(float(seconds)))] if isinstance(seconds, int | float) else []),
+        *([("training", in_words(round(float(seconds), 1)))] if isinstance(seconds, int | float) else []),
         *([("epochs", str(len(history)))] if history else []),
         ("report", f"{now:%Y-%m-%d %H:%M %Z}".strip()),
     ]
@@ -206,11 +207,3 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words of two units at most."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

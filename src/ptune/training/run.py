@@ -23,6 +23,7 @@ from ptune.adapter.folder import save_adapter
 from ptune.adapter.layout import Record, TaskInfo
 from ptune.data.batch import class_batches, training_batches
 from ptune.data.targets import REGRESSION
+from ptune.durations import in_words
 from ptune.errors import ConfigError, TrainingError
 from ptune.evaluation.chance import is_chance
 from ptune.evaluation.own_metrics import OwnMetrics
@@ -51,7 +52,7 @@ from ptune.training.metrics_file import MetricsFile
 from ptune.training.rescue import Rescue, go_back
 from ptune.training.steps import Rows, Steps
 from ptune.training.stop import StopSignal
-from ptune.training.time_limit import Deadline, in_words
+from ptune.training.time_limit import Deadline
 from ptune.training.validation import Measured, Validation
 
 logger = logging.getLogger(__name__)

@@ -42,12 +42,3 @@ class Deadline:
     def over(self) -> bool:
         """True if the time is over but for what is reserved."""
         return self._end is not None and time.monotonic() >= self._end - self.reserved
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in words: 90 s, 10 min, 1 h 30 min."""
-    if seconds < 120:
-        return f"{seconds:g} s"
-    minutes = round(seconds / 60)
-    hours, rest = divmod(minutes, 60)
-    return " ".join([*([f"{hours} h"] if hours else []), *([f"{rest} min"] if rest else [])])

@@ -49,7 +49,9 @@ from ptune.evaluation.metrics import evaluate_logits
 from ptune.inference.classifier import TextClassifier
 from ptune.inference.engine import run_logits
 
+# The learning rates that full fine-tuning tries. A wide model needs lower ones.
 FULL_RATES = (5e-5, 1e-4, 2e-4)
+WIDE, WIDE_RATES = 768, (2e-5, 5e-5, 1e-4)
 PTUNE = ("default", "ensemble", "deep", "p-tuning", "prompt-tuning")
 METHODS = ("full", "guide", "prefix", "lora", *PTUNE)
 
@@ -136,7 +138,8 @@ def _missing(method: str, task: Task, seed: int, path: Path) -> Iterator[Cell]:
     rates: tuple[float | None, ...] = (None,)
     if method == "full":
         chosen = best_rate(cells, task.name)
-        rates = FULL_RATES if seed == 0 or chosen is None else (chosen,)
+        tried = FULL_RATES if task.backbone.config.hidden_size < WIDE else WIDE_RATES
+        rates = tried if seed == 0 or chosen is None else (chosen,)
     for lr in rates:
         if (task.name, method, seed, lr) not in done:
             yield {"task": task.name, "method": method, "seed": seed, **({} if lr is None else {"lr": lr})}

@@ -610,8 +610,7 @@ _FEW_ROWS_TEXT = """## Few rows
 test rows, or all if there are fewer: the mean over five random samples of the training rows and its standard deviation.
 Where there are fewer samples, their number is in brackets. SetFit has its default settings. The logistic regression
 reads the vectors of the encoder without a prompt. "Seconds" are those of ptune's training, cross-validation included.
-With 32 rows of each class, three samples of SST-2 and all of SMS spam are from a version that compared only part of the
-rows with each other; two samples of SST-2 are in float32.
+With 32 rows of each class, ptune's figures of SST-2 and SMS spam are in float32.
 """
 _SPEED_TEXT = """# Speed
 

@@ -103,6 +103,15 @@ def test_label_studio_tasks_fit_their_view(backbone) -> None:
         assert set(result["value"]["choices"]) <= {choice.get("value") for choice in view.iter("Choice")}
 
 
+def test_label_studio_tasks_keep_columns_with_names_of_their_own(backbone) -> None:
+    suggestion = replace(pairs(backbone)[0], cells={"text": "17", "body": "a film", "row": "r", "margin": "m"})
+    data = label_studio_task(suggestion, SINGLE)["data"]
+    assert (data["input_text"], data["input_row"], data["input_margin"]) == ("17", "r", "m")
+    assert (data["text"], data["row"], data["body"]) == (suggestion.texts[0], suggestion.row, "a film")
+    same = replace(suggestion, cells={"text": suggestion.texts[0]})
+    assert "input_text" not in label_studio_task(same, SINGLE)["data"]
+
+
 def test_argilla_records_have_its_keys(backbone, trained) -> None:
     record = argilla_record(pairs(backbone)[0], SINGLE)
     assert record["fields"].keys() == {"text", "text_pair"}

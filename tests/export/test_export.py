@@ -282,7 +282,7 @@ def test_a_model_that_cannot_be_traced_is_named(make, tmp_path, monkeypatch) -> 
     [
         (["--to", "torch", "--int8"], "--int8 is for --to onnx and --to openvino; leave it out"),
         (["--to", "peft", "--int8"], "--int8 is for an export to another runtime; leave it out, or give --to onnx"),
-        (["--labels", "a,b"], "--labels is for an export to another runtime"),
+        (["--to", "peft", "--labels", "a,b"], "hold neither labels nor problem type; leave --labels out"),
         (["--to", "onnxx"], 'Invalid value "onnxx" for --to'),
         (["--to", "torch", "--output", "full"], "folder 'full' holds other files than an exported model's; give a new"),
         (["--to", "torch", "--output", "full/notes.txt"], "'full/notes.txt' is a file; give the name of a folder"),

@@ -138,3 +138,10 @@ def test_the_mask_token_of_the_template_is_told_from_those_of_the_text() -> None
     ids = torch.tensor([[2, 9, 5, 9, 3, 0], [2, 9, 3, 0, 0, 0]])
     assert MaskPlace(9, last=True).find(ids).tolist() == [3, 1]
     assert MaskPlace(9, last=False).find(ids).tolist() == [1, 1]
+
+
+def test_the_written_template_puts_a_pair_into_the_field_alone(make) -> None:
+    classifier = make("bert", pairs=True, template="a {{text}} {text} ends")
+    template = task_of(classifier, "torch", False, ["input_ids"]).template
+    assert template is not None
+    assert template.format(text="x", text_pair="y") == "a {text} x\ny ends"

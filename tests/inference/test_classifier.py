@@ -93,6 +93,21 @@ def test_a_files_columns_are_kept_and_renamed_if_they_clash(backbone, tmp_path) 
     assert answers[0]["label"] in LABELS
 
 
+def test_a_column_has_one_name_in_all_rows_of_a_file(backbone, tmp_path) -> None:
+    rows = [
+        {"text": "good film", "label": "x", "input_label": "human"},
+        {"text": "bad film", "label": "y"},
+        {"text": "bad film", "score": 1, "input_score": 2},
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second, third = classifier(backbone("bert")).stream_file(path)
+    assert (first["input_input_label"], first["input_label"]) == ("x", "human")
+    assert second["input_input_label"] == "y"
+    assert "input_label" not in second
+    assert sorted(third[name] for name in third if name.startswith("input_")) == [1, 2]
+
+
 def test_another_file_is_read_with_the_columns_of_the_training_data(backbone, tmp_path) -> None:
     path = tmp_path / "in.csv"
     path.write_text("text,v2\nignored,good film\n")

@@ -11,7 +11,7 @@ from transformers import pipeline
 import ptune
 from ptune.adapter.layout import TaskInfo
 from ptune.data.targets import MULTI, REGRESSION, SINGLE
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, DataError
 from ptune.inference.classifier import TextClassifier
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
@@ -177,3 +177,17 @@ def test_a_classifier_is_saved_as_it_is_whatever_became_of_its_files(backbone, t
     assert ptune.load(tmp_path / "first", backbone("bert")).predict(TEXTS) != before
     loaded.save(tmp_path / "copy")
     assert ptune.load(tmp_path / "copy", backbone("bert")).predict(TEXTS) == before
+
+
+def test_a_pipeline_refuses_pairs_where_predict_does(backbone) -> None:
+    model = PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=4), ["no", "yes"])
+    single, paired = (
+        TextClassifier.around(model, 20, task=TaskInfo(columns=columns)).pipeline()
+        for columns in ({"text": "a", "text_pair": None}, {"text": "a", "text_pair": "b"})
+    )
+    for pair in ({"text": "a good film", "text_pair": "bad"}, [("a good film", "bad")]):
+        with pytest.raises(DataError, match="trained on single texts"):
+            single(pair)
+        assert paired(pair)
+    with pytest.raises(DataError, match="trained on pairs"):
+        paired("a good film")

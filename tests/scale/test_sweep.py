@@ -137,6 +137,15 @@ def test_a_mistake_in_the_section_ends_the_command_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("options", [("--workers", "2"), ("--ray-address", "127.0.0.1:1")])
+def test_options_of_a_cluster_are_refused_without_one(settings_file, tmp_path, capsys, options) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(settings_file(), "--scale", "local", *options)
+    assert stopped.value.code == 2
+    assert "are for --scale ray" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_settings_file_without_the_section_or_the_data_is_named(settings_file, tmp_path, capsys) -> None:
     path = tmp_path / "plain.yaml"
     for content, message in (

@@ -85,10 +85,10 @@ def label_studio_task(suggestion: Suggestion, problem_type: ProblemType) -> dict
     if problem_type == SINGLE:
         prediction["score"] = suggestion.prediction["score"]
     fields = _fields(suggestion)
-    return {
-        "data": {**suggestion.cells, **fields, "row": suggestion.row, "margin": suggestion.margin},
-        "predictions": [prediction],
-    }
+    own: dict[str, Any] = {**fields, "row": suggestion.row, "margin": suggestion.margin}
+    cells = {name: cell for name, cell in suggestion.cells.items() if name not in fields or cell != fields[name]}
+    kept = {new: cells[name] for name, new in kept_names(cells, own).items()}
+    return {"data": {**kept, **own}, "predictions": [prediction]}
 
 
 def label_studio_view(labels: Sequence[str], problem_type: ProblemType, paired: bool) -> str:

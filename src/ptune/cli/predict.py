@@ -237,7 +237,8 @@ def _predict_file(
             labels = () if classifier.model.problem_type == REGRESSION else classifier.labels
             open_writer(output)(rows, output, labels, partial(classifier.blank_row, file))
     seconds = time.perf_counter() - started
-    print(one_line(f"ptune: {tally.rows} rows in {seconds:.1f} s: {tally}"), file=sys.stderr)
+    found = f": {tally}" if tally.rows else ""
+    print(one_line(f"ptune: {tally.rows} rows in {seconds:.1f} s{found}"), file=sys.stderr)
     if output is not None:
         terminal.answer({"rows": tally.rows, **tally.answer(), "output": str(output), "seconds": round(seconds, 3)})
 

@@ -95,6 +95,8 @@ def sweep(
 
     terminal = Terminal(json)
     cluster = cluster or SweepCluster()
+    if cluster.scale == "local" and (workers is not None or cluster.ray_address is not None):
+        raise ConfigError("--workers and --ray-address are for --scale ray; leave them out with --scale local")
     plan = _Plan.read(config, output, trials)
     if cluster.scale == "ray":
         from ptune.scale.cluster import import_ray

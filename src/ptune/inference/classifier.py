@@ -213,7 +213,7 @@ class TextClassifier:
         from ptune.inference.pipeline import PipelineModel, PipelineTokenizer
 
         model = PipelineModel(self.model, self.temperature, save=self.save)
-        return model, PipelineTokenizer(self.encoder, self.pad_id)
+        return model, PipelineTokenizer(self.encoder, self.pad_id, self.task.columns)
 
     def pipeline(self, **options: Any) -> TextClassificationPipeline:
         """Return a transformers pipeline with this classifier, on its present device.

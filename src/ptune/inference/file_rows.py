@@ -61,6 +61,7 @@ class FileRows:
         self.read = before
         self.empty: list[int] = []  # the numbers of the first rows without text
         self.empties = 0
+        self._names: dict[str, str] = {}  # of the columns seen so far, the name in the output
         self._waiting: deque[tuple[Row, bool]] = deque()  # rows that were read, and whether they have a text
 
     def texts(self) -> Iterator[Text]:
@@ -74,7 +75,7 @@ class FileRows:
             self.read += 1
             columns = columns or self.choose(list(row), self.file.where)
             fields = [name for name in (columns.text, columns.text_pair) if name is not None]
-            kept = {new: row[name] for name, new in kept_names(row, self.keys).items()}
+            kept = self._renamed(row)
             if self.on_empty != "error" and any(is_missing(row.get(name)) for name in fields):
                 self._note_empty()
                 if self.on_empty == "null":
@@ -83,6 +84,18 @@ class FileRows:
             texts = [text_of(row, name, f"{self.file.where}, row {self.read}") for name in fields]
             self._waiting.append((kept, True))
             yield texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+    def _renamed(self, row: Row) -> Row:
+        """Return a row with its columns under the names in the output, which are the same in all rows."""
+        if not self._names:
+            self._names = kept_names(row, self.keys)
+        for name in row:
+            if name not in self._names:
+                new = name
+                while new in self.keys or new in self._names.values():
+                    new = f"input_{new}"
+                self._names[name] = new
+        return {self._names[name]: value for name, value in row.items()}
 
     def answered(self, predictions: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
         """Yield each row with its prediction, or with nulls if it has no text.

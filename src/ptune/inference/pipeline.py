@@ -8,7 +8,7 @@ gives the same answers as ptune.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from ptune.data.batch import Inputs
+from ptune.data.columns import check_pairs
 from ptune.data.encode import TextEncoder
 from ptune.errors import ConfigError
 from ptune.model.ensemble import Model, PromptEnsemble, combine
@@ -107,12 +108,14 @@ class PipelineTokenizer:
     Args:
         encoder: the classifier's encoder.
         pad_id: id of the padding token for `input_ids`.
+        columns: columns of the training data, which say whether rows are pairs.
     """
 
     padding_side = "right"
 
-    def __init__(self, encoder: TextEncoder, pad_id: int) -> None:
+    def __init__(self, encoder: TextEncoder, pad_id: int, columns: Mapping[str, str | None]) -> None:
         self.encoder = encoder
+        self.columns = columns
         self.pad_token_id = pad_id
         self._warned = False  # about texts that were cut
 
@@ -139,9 +142,15 @@ class PipelineTokenizer:
 
         Raises:
             ConfigError: an option is unknown, or `max_length` is below 3.
+            DataError: a single text is given but the adapter was trained on pairs, or the other way round.
         """
         if options:
             raise ConfigError(_unknown(options))
+        if (
+            isinstance(text, (tuple, list)) and len(text) == 2 and text_pair is None
+        ):  # a pipeline passes pairs like this
+            text, text_pair = text
+        check_pairs(text_pair is not None, self.columns)
         encoder = self.encoder if max_length is None else self._shorter(max_length)
         (row,) = encoder.encode([text], None if text_pair is None else [text_pair])
         if row.cut and not self._warned:

@@ -258,11 +258,11 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
         """Use the original classifier, with its own head and without any prompt, inside the `with` block."""
-        self._disabled = True
+        before, self._disabled = self._disabled, True
         try:
             yield
         finally:
-            self._disabled = False
+            self._disabled = before
 
     def get_base_model(self) -> Any:
         """Return the original classifier with its own head."""

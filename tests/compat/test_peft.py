@@ -508,6 +508,8 @@ def test_an_import_of_what_is_not_there_ends_in_a_sentence(name) -> None:
 
 def test_methods_that_prompts_do_not_have_say_what_to_use(backbone_folder) -> None:
     model = prompted(backbone_folder("roberta"))
+    with pytest.raises(ConfigError, match=r"no gradient checkpointing; use ptune.train with"):
+        model.gradient_checkpointing_enable()
     assert not hasattr(model, "merge_and_unload")
     with pytest.raises(AttributeError, match="no merge_and_unload: a prompt cannot be merged into the weights"):
         model.merge_and_unload()

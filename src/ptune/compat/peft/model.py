@@ -255,6 +255,17 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         peft_type = self.active_peft_config.peft_type
         return None if peft_type is None else PeftType(peft_type)
 
+    def gradient_checkpointing_enable(self, *_: Any, **__: Any) -> None:
+        """Refuse, because only ptune's own training loop recomputes layers.
+
+        Raises:
+            ConfigError: always; the message says what to use instead.
+        """
+        raise ConfigError(
+            "this model has no gradient checkpointing; use ptune.train with ptune.TrainConfig("
+            "gradient_checkpointing=True), or smaller batches"
+        )
+
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
         """Use the original classifier, with its own head and without any prompt, inside the `with` block."""

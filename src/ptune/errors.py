@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -186,3 +187,16 @@ def unknown_choice(field: str, value: str, choices: Sequence[str]) -> ConfigErro
     return ConfigError(
         f"`{field}='{value}'` is unknown; use one of {names}", field=field, value=value, expected=f"one of {names}"
     )
+
+
+def check_whole_number(field: str, value: Any, least: int | None = None) -> None:
+    """Check a setting that is a whole number, or None.
+
+    Raises:
+        ConfigError: it is something else, or less than `least`.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if value is None or (whole and (least is None or value >= least)):
+        return
+    expected = "a whole number" + ("" if least is None else f" of {least} or more")
+    raise ConfigError(f"`{field}` is {value!r}; {expected} is expected", field=field, value=value, expected=expected)

@@ -35,6 +35,7 @@ from ptune.adapter.reading import exists, read_json, read_shapes, read_tensors, 
 from ptune.adapter.target import keep_apart
 from ptune.adapter.trained import read_trained
 from ptune.atomic import write_files
+from ptune.data.targets import default_labels
 from ptune.errors import AdapterError, cut, describe_problems, short
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model
@@ -72,6 +73,11 @@ class AdapterFile:
     def parameters(self) -> int:
         """Number of stored parameters: those of the folded prompt and the head."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def nameless(self) -> bool:
+        """Whether the labels have no names: PEFT records none, and LABEL_0, LABEL_1, ... stand for none."""
+        return self.by_peft or self.record.labels == default_labels(self.record.classes)
 
     @property
     def weights_sha256(self) -> str:

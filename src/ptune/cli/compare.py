@@ -76,20 +76,16 @@ def compare(
     """
     from ptune.adapter.folder import read_adapter
     from ptune.analysis.compare import compare, unique_names
-    from ptune.data.targets import default_labels
     from ptune.inference.classifier import load
 
     if len(runs) < 2:
         raise ConfigError("a comparison needs at least two runs: ptune compare RUN RUN")
     terminal = Terminal(json)
     read = [read_adapter(run) for run in runs]
-    nameless = [file.by_peft or file.record.labels == default_labels(file.record.classes) for file in read]
+    # With labels recorded in each run there is nothing to name, and the first says so.
+    all_named = not any(file.nameless for file in read)
     asked = (labels, problem_type)
-    files = [
-        # With labels recorded in each run there is nothing to name, and the first says so.
-        read_with_task(file, backbone, *(asked if bare or not any(nameless) else (None, None)))
-        for file, bare in zip(read, nameless, strict=True)
-    ]
+    files = [read_with_task(file, backbone, *(asked if file.nameless or all_named else (None, None))) for file in read]
     if html is not None:
         from ptune.pages.writing import check_page
 

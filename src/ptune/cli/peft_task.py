@@ -53,14 +53,12 @@ def read_labelled(file: AdapterFile, data: str, split: str, columns: dict[str, A
     Raises:
         DataError: the data cannot be read, or their labels are not those of the adapter.
     """
-    from ptune.data.targets import default_labels
     from ptune.evaluation.evaluate import load_evaluation_data
 
     try:
         return load_evaluation_data(file.record, data, split, **columns)
     except DataError as err:
-        nameless = file.by_peft or file.record.labels == default_labels(file.record.classes)
-        if named or not nameless:
+        if named or not file.nameless:
             raise
         raise DataError(
             f"{err}. If labels are the cause: the adapter records no names for them; name them in index order with "

@@ -247,7 +247,9 @@ def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tup
     return single, None
 
 
-def kept_names(names: Iterable[str], reserved: Collection[str]) -> dict[str, str]:
+def kept_names(
+    names: Iterable[str], reserved: Collection[str], known: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the name under which each column is kept in the output.
 
     A column that is called like one of the output's new columns gets `input_` in front of its name, as often as needed.
@@ -255,12 +257,15 @@ def kept_names(names: Iterable[str], reserved: Collection[str]) -> dict[str, str
     Args:
         names: columns of the input.
         reserved: names of the new columns.
+        known: what was returned for earlier rows, whose columns keep their names.
     """
     columns = list(names)
-    kept: dict[str, str] = {}
+    kept = dict(known or {})
     for name in columns:
+        if name in kept:
+            continue
         new = name
-        while new in reserved or (new != name and new in columns):
+        while new in reserved or new in kept.values() or (new != name and new in columns):
             new = f"input_{new}"
         kept[name] = new
     return kept

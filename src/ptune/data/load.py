@@ -13,7 +13,6 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, get_args
 
 from ptune.data.columns import Columns
@@ -33,7 +32,7 @@ from ptune.data.raw import RawSplit, Wanted, read_labels, read_table
 from ptune.data.sources import Found, find_tables
 from ptune.data.splits import Split, TextData, hold_back, sample
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType, is_number, named_labels, settle_problem_type
-from ptune.errors import ConfigError, DataError, unknown_choice
+from ptune.errors import DataError, check_whole_number, unknown_choice
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ def load_data(
         ("max_validation_rows", max_validation_rows, 1),
         ("drop_rare", drop_rare, 1),
     ):
-        _check_whole_number(name, number, least)
+        check_whole_number(name, number, least)
     if labels is not None:
         labels = named_labels(labels)
     if label is not None and not isinstance(label, str):
@@ -168,19 +167,6 @@ def _warn_of_digits(where: str, numbers: Sequence[float]) -> None:
             spread,
             statistics.fmean(numbers),
         )
-
-
-def _check_whole_number(name: str, number: Any, least: int | None) -> None:
-    """Check an argument that is a whole number, or None.
-
-    Raises:
-        ConfigError: it is something else, or less than `least`.
-    """
-    whole = isinstance(number, Integral) and not isinstance(number, bool)
-    if number is None or (whole and (least is None or number >= least)):
-        return
-    expected = "a whole number" + ("" if least is None else f" of {least} or more")
-    raise ConfigError(f"`{name}` is {number!r}; {expected} is expected", field=name, value=number, expected=expected)
 
 
 def _read_splits(located: Found, wanted: Wanted, only: str | None) -> tuple[dict[str, RawSplit], Columns]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from ptune.data.batch import collate, filled_batches, ordered_batches, pack
 from ptune.data.encode import Encoded
-from ptune.errors import AdapterError, ConfigError
+from ptune.errors import AdapterError, ConfigError, check_whole_number
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.ensemble import Model, combine, members_of
@@ -126,13 +125,7 @@ def compute_logits(
         ConfigError: the device lacks memory for `batch_size` rows, or for a single row.
         ConfigError: `batch_size` is not a whole number of 1 or more.
     """
-    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
-        raise ConfigError(
-            f"`batch_size` is {batch_size!r}; a whole number of 1 or more is expected",
-            field="batch_size",
-            value=batch_size,
-            expected="a whole number of 1 or more",
-        )
+    check_whole_number("batch_size", batch_size, 1)
     if not wanted:
         return Outcome([torch.empty(0, len(classifier.labels)) for classifier in classifiers], most_tokens)
     for classifier in classifiers:

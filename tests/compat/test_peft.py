@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,44 @@ def test_a_state_goes_from_one_model_to_another(backbone_folder) -> None:
     assert other.get_nb_trainable_parameters()[0] == P * 32 + 2 * 32 + 2
     with pytest.raises(AdapterError, match="prompt_embeddings"):
         ours.set_peft_model_state_dict(prompted(folder, p_tuning(num_virtual_tokens=5)), state)
+
+
+@pytest.mark.parametrize("change", ["half", "bfloat16", "double"])
+@pytest.mark.parametrize("kind", ["p-tuning", "prefix"])
+def test_another_number_type_is_for_the_backbone_alone(kind, change, backbone_folder) -> None:
+    folder = backbone_folder("bert")
+    config = None if kind == "p-tuning" else ours.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=P)
+    model = prompted(folder, config).eval()
+    ids = torch.randint(5, 40, (3, 7))
+    with torch.no_grad():
+        before = model(ids).logits
+        with model.disable_adapter():
+            plain = model(ids).logits
+        learned = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}
+        assert getattr(model, change)() is model
+        after = model(ids).logits
+        with model.disable_adapter():
+            plain_after = model(ids).logits
+    assert model.backbone.dtype != torch.float32
+    assert learned
+    assert all(torch.equal(model.get_parameter(name), value) for name, value in learned.items())
+    torch.testing.assert_close(after, before, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(plain_after.float(), plain, atol=0.02, rtol=0.02)
+
+
+def test_a_checkpoint_without_its_pooler_is_refused(backbone_folder, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(backbone_folder("bert") / "model.safetensors")
+    shutil.copytree(backbone_folder("bert"), tmp_path / "bert")
+    kept = {name: value for name, value in weights.items() if "pooler" not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "bert" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BackboneError, match=r"no weights for its pooler.*save_pretrained"):
+        prompted(tmp_path / "bert")
+    model = classifier_of(tmp_path / "bert")
+    model.save_pretrained(tmp_path / "whole")
+    prompted(tmp_path / "whole")
 
 
 def test_the_parameters_are_counted_as_in_the_guide(backbone_folder, capsys) -> None:

@@ -281,6 +281,23 @@ def test_a_parquet_column_that_starts_with_empty_lists_is_written(tmp_path: Path
     assert [row["labels"] for row in read_rows(tmp_path / "a.parquet")] == [[]] * 1051 + [["up"]] * 49
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_lists_and_objects_of_the_input_are_json_in_a_delimited_file(tmp_path: Path, ending: str) -> None:
+    write(tmp_path / f"a.{ending}", [answer(tags=["a", None], source={"page": 1, "name": "Übersicht"})])
+    (row,) = read_rows(tmp_path / f"a.{ending}")
+    assert json.loads(row["tags"]) == ["a", None]
+    assert row["source"] == '{"page": 1, "name": "Übersicht"}'
+
+
+@pytest.mark.parametrize("ending", TABLES)
+def test_a_column_named_like_a_score_keeps_its_new_name_in_every_row(tmp_path: Path, ending: str) -> None:
+    clash = f"score_{LABELS[0]}"
+    write(tmp_path / f"a.{ending}", [answer(**{clash: "x", f"input_{clash}": "y"}), answer(**{clash: "z"})])
+    first, second = read_rows(tmp_path / f"a.{ending}")
+    assert (first[f"input_input_{clash}"], first[f"input_{clash}"]) == ("x", "y")
+    assert (second[f"input_input_{clash}"], second[f"input_{clash}"] or None) == ("z", None)
+
+
 @pytest.mark.parametrize("ending", TABLES)
 def test_numbers_have_a_column_of_their_own_and_no_scores(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"

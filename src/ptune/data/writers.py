@@ -6,7 +6,7 @@ A `Writer` takes the rows, the path, the label names, and a function that return
 table its columns if there are no rows.
 
 In CSV, TSV and Parquet, the `scores` of a row become one column per label, `score_<label>`. In CSV and TSV, the
-`labels` of a row are joined by "|".
+`labels` of a row are joined by "|", and other lists and objects are written as JSON.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _write_json_lines(rows: Iterable[Row], path: Place, _labels: Sequence[str], 
 
 
 def _write_delimited(rows: Iterable[Row], path: Place, labels: Sequence[str], blank: Blank, delimiter: str) -> None:
-    flat = (_join_labels(row, path) for row in _flatten(rows, path, labels))
+    flat = (_as_text(_join_labels(row, path)) for row in _flatten(rows, path, labels))
     with _open_table(path) as file:
         first = next(flat, None)
         columns = list(first or next(_flatten([blank()], path, labels)))
@@ -119,6 +119,11 @@ def _write_delimited(rows: Iterable[Row], path: Place, labels: Sequence[str], bl
         for row in chain([first] if first else [], flat):
             # Before Python 3.13, csv does not put a field in quotation marks because of a single carriage return.
             (quoted if any("\r" in str(value) for value in row.values()) else writer).writerow(row)
+
+
+def _as_text(row: Row) -> Row:
+    """Return a row whose lists and objects are JSON."""
+    return {name: to_json(value) if isinstance(value, (dict, list, tuple)) else value for name, value in row.items()}
 
 
 @contextmanager
@@ -301,10 +306,12 @@ def _flatten(
     Raises:
         DataError: a row has a column that the table does not have.
     """
+    names: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         by_label = row["scores"] or {} if labels else {}  # an answer of nulls has no scores
         scores = {f"score_{name}": by_label.get(name) for name in labels}
-        flat = {new: row[name] for name, new in kept_names(row, scores).items() if not (scores and name == "scores")}
+        names = kept_names(row, scores, names)
+        flat = {names[name]: value for name, value in row.items() if not (scores and name == "scores")}
         flat |= scores
         columns = columns or set(flat)
         unknown = [name for name in flat if name not in columns]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -321,6 +321,20 @@ class PromptClassifier(nn.Module):
             if layer.bias is not None:
                 state[f"{name}.bias"] = state[f"{name}.bias"] * self.target_scale + self.target_shift
         return state
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptClassifier:
+        """Move the module as torch does. The number type changes for the backbone alone, also by `half` or `double`.
+
+        What is learned stays in float32, as after `load_backbone(dtype=...)`.
+        """
+
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        for module in self.children() if recurse else ():
+            module._apply(fn if module is self.backbone else move)
+        return super()._apply(move, recurse=False)  # type: ignore[no-any-return]
 
     def train(self, mode: bool = True) -> PromptClassifier:
         """Set training mode for the prompt encoder only. Backbone and head are always used without dropout."""

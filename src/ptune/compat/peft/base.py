@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -35,7 +37,38 @@ def make_backbone(model: Any) -> Backbone:
         key: value.detach().float().clone() for key, value in model.state_dict().items() if not key.startswith(prefix)
     }
     location = Location(name, name, revision=getattr(model.config, "_commit_hash", None))
-    return as_backbone(model, location, head)
+    return as_backbone(model, location, head, pooler_missing=_lacks_pooler(model))
+
+
+def _lacks_pooler(model: Any) -> bool:
+    """Return True if the checkpoint that a model was read from has no weights for the model's pooler.
+
+    transformers then draws them at random, so they are others whenever the model is read again. The answer is False if
+    there is no safetensors file to look into.
+    """
+    if getattr(model.base_model, "pooler", None) is None:
+        return False
+    names = _weight_names(model.config.name_or_path, getattr(model.config, "_commit_hash", None))
+    return bool(names) and not any("pooler" in name.split(".") for name in names)
+
+
+def _weight_names(name: str, revision: str | None) -> list[str]:
+    """Return the names of the weights in the safetensors files of a model, which are in a folder or the Hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from safetensors import SafetensorError, safe_open
+
+    for file_name in ("model.safetensors", "model.safetensors.index.json"):
+        try:
+            found = Path(name) / file_name
+            if not Path(name).is_dir():
+                found = Path(try_to_load_from_cache(name, file_name, revision=revision))
+            if file_name.endswith(".json"):
+                return list(json.loads(found.read_text(encoding="utf-8"))["weight_map"])
+            with safe_open(found, framework="pt") as file:
+                return list(file.keys())
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            continue  # not there, or not readable
+    return []
 
 
 def problem_type_of(config: Any) -> ProblemType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from ptune.compat.peft.base import check_options, let_learn, make_backbone, prob
 from ptune.compat.peft.config import PeftConfig, PeftType, PromptTuningConfig, from_content, peft_content
 from ptune.compat.peft.saving import DEFAULT, adapter_place, load_classifier, save_adapters
 from ptune.data.targets import MULTI, SINGLE
-from ptune.errors import ConfigError
+from ptune.errors import BackboneError, ConfigError
 from ptune.hub import MESSAGE
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
@@ -134,6 +134,13 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
         output = active(*texts, labels=labels, num_items_in_batch=num_items_in_batch)
         return output.to_tuple() if return_dict is False else output
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PeftModel:
+        """Move the adapters and, for `disable_adapter`, the original head, which is no submodule."""
+        for module in self._wrapped.children():
+            if module is not self._wrapped.base_model:
+                module._apply(fn)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
+
     @property
     def accepts_loss_kwargs(self) -> bool:
         """True if transformers' Trainer should pass `num_items_in_batch`; see `PromptClassifier`."""
@@ -155,6 +162,7 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
 
         Raises:
             ConfigError: the name is taken, or ptune does not support a setting.
+            BackboneError: the model has a pooler, and its checkpoint has no weights for it.
         """
         if not isinstance(peft_config, PeftConfig):
             raise ConfigError(
@@ -162,6 +170,12 @@ class PeftModel(PreTrainedModel):  # type: ignore[misc]
                 "PromptEncoderConfig, PrefixTuningConfig or PromptTuningConfig of ptune.compat.peft"
             )
         self._check_name(adapter_name)
+        if self.backbone.pooler_missing:
+            raise BackboneError(
+                f"the checkpoint of model '{self.backbone.name}' has no weights for its pooler. transformers drew them "
+                "at random, and they are others when the model is read again; write it with model.save_pretrained and "
+                "load it from there, or use ptune.train, which can do without a pooler"
+            )
         tokenizer = None
         if isinstance(peft_config, PromptTuningConfig) and peft_config.tokenizer_name_or_path is not None:
             tokenizer = load_tokenizer(Location(*[str(peft_config.tokenizer_name_or_path)] * 2))

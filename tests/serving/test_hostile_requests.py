@@ -500,10 +500,11 @@ def test_a_body_that_an_offer_announces_and_that_never_comes_is_given_up(target)
     refused(target.raw(head), 408)
 
 
-def test_compressed_and_binary_bodies_are_refused_in_words(target) -> None:
+def test_compressed_bodies_and_binary_tensors_of_other_protocols_are_refused_in_words(target) -> None:
     assert "compressed" in refused(target.post("/predict", b"\x1f\x8b\x08", "Content-Encoding: gzip\r\n"), 415)
     header = "Inference-Header-Content-Length: 2\r\n"
-    assert "binary_data=False" in refused(target.post("/v2/models/reviews/infer", b"{}\x00", header), 400)
+    assert "/v2/models/NAME/infer" in refused(target.post("/predict", b"{}\x00", header), 400)
+    assert "no tensors" in refused(target.post("/v2/models/reviews/infer", b"{}\x00", header), 400)
     refused(target.post("/predict", json.dumps(GOOD).encode("utf-16")), 400)
 
 

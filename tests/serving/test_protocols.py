@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import struct
+import urllib.error
+import urllib.request
+
 import pytest
 
 from tests.serving.conftest import TEXTS
@@ -139,7 +145,8 @@ def test_vllm(server) -> None:
 
 
 def test_open_inference(server) -> None:
-    assert server.get("/v2")["name"] == "ptune"
+    about = server.get("/v2")
+    assert (about["name"], about["extensions"]) == ("ptune", ["binary_tensor_data"])
     assert server.get("/v2/health/live") == {"live": True}
     assert server.get("/v2/health/ready") == {"ready": True}
     assert server.get("/v2/models/topics/ready") == {"name": "topics", "ready": True}
@@ -175,6 +182,93 @@ def test_open_inference(server) -> None:
         assert (status, content.keys()) == (400, {"error"}), wrong
     assert server("GET", "/v2/models/nope")[0] == 404
     assert server("GET", "/v2/models/topics/versions/2")[0] == 404
+
+
+def packed(texts: list[bytes]) -> bytes:
+    """Return a BYTES tensor as the extension for binary tensors has it."""
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+
+
+def infer(server, content: dict, binary: bytes, length: str | None = None) -> tuple[int, dict, bytes]:
+    """Send JSON and the bytes behind it, and return the status, the JSON and the bytes of the answer."""
+    head = json.dumps(content).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head)) if length is None else length}
+    url = f"{server.url}/v2/models/topics/infer"
+    try:
+        reply = urllib.request.urlopen(urllib.request.Request(url, head + binary, headers))
+    except urllib.error.HTTPError as err:
+        reply = err
+    with reply:
+        body = reply.read()
+    size = int(reply.headers.get("Inference-Header-Content-Length", len(body)))
+    return reply.status, json.loads(body[:size]), body[size:]
+
+
+def test_open_inference_with_binary_tensors(server) -> None:
+    data = packed([text.encode() for text in TEXTS[:2]])
+    text = {"name": "text", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(data)}}
+    plain = {"name": "text", "datatype": "BYTES", "shape": [2], "data": TEXTS[:2]}
+    label, scores = server.post("/v2/models/topics/infer", {"inputs": [plain]})["outputs"]
+
+    assert infer(server, {"inputs": [text]}, data)[1]["outputs"][0] == label
+    asked = {"inputs": [text], "parameters": {"binary_data_output": True}, "id": "7"}
+    _, content, binary = infer(server, asked, data)
+    first, second = content["outputs"]
+    labels = packed([name.encode() for name in label["data"]])
+    assert first == {
+        "name": "label",
+        "datatype": "BYTES",
+        "shape": [2],
+        "parameters": {"binary_data_size": len(labels)},
+    }
+    assert second["parameters"] == {**scores["parameters"], "binary_data_size": 4 * len(scores["data"])}
+    assert binary[: len(labels)] == labels
+    assert struct.unpack("<6f", binary[len(labels) :]) == pytest.approx(scores["data"], abs=1e-5)
+    assert content["id"] == "7"
+    outputs = [{"name": "label", "parameters": {"binary_data": False}}, {"name": "scores"}]
+    _, content, binary = infer(server, {**asked, "outputs": outputs}, data)
+    assert content["outputs"][0] == label
+    assert len(binary) == 4 * len(scores["data"])
+    only = [{"name": "label", "parameters": {"binary_data": True}}]
+    assert infer(server, {"inputs": [plain], "outputs": only}, b"")[2] == labels
+
+
+@pytest.mark.parametrize(
+    ("change", "binary", "length", "said"),
+    [
+        ({}, packed([b"good"]), None, "shape of input"),
+        ({}, packed([b"good", b"bad"]) + b"x", None, "1 bytes behind the JSON"),
+        ({"binary_data_size": 12}, packed([b"good", b"bad"]), None, "ends within text 2"),
+        ({}, packed([b"good"]) + struct.pack("<I", 2**32 - 1) + b"bad", None, "ends within text 2"),
+        ({"binary_data_size": 99}, packed([b"good", b"bad"]), None, "15 bytes are there"),
+        ({"binary_data_size": -1}, packed([b"good", b"bad"]), None, "binary_data_size"),
+        ({"binary_data_size": True}, packed([b"good", b"bad"]), None, "binary_data_size"),
+        ({}, packed([b"good", b"b\xe4d"]), None, "not UTF-8: number 2"),
+        ({}, packed([b"good", b"bad"]), "100000", "expected the length of the JSON"),
+        ({}, packed([b"good", b"bad"]), "-3", "expected the length of the JSON"),
+        ({}, packed([b"good", b"bad"]), "", "expected the length of the JSON"),
+        ({}, packed([b"good", b"bad"]), "10", "not JSON"),
+    ],
+)
+def test_wrong_binary_tensors_are_refused_in_words(change, binary, length, said, server) -> None:
+    text = {
+        "name": "text",
+        "datatype": "BYTES",
+        "shape": [2],
+        "parameters": {"binary_data_size": len(binary), **change},
+    }
+    if binary.endswith(b"x"):
+        text["parameters"]["binary_data_size"] -= 1
+    status, content, _ = infer(server, {"inputs": [text]}, binary, length)
+    assert status == 400
+    assert re.search(said, content["error"])
+
+
+def test_binary_tensors_have_the_limits_of_requests(server) -> None:
+    data = packed([b""] * 100_000)
+    text = {"name": "text", "datatype": "BYTES", "shape": [100_000], "parameters": {"binary_data_size": len(data)}}
+    status, content, _ = infer(server, {"inputs": [text]}, data)
+    assert (status, "rows" in content["error"]) == (413, True)
 
 
 @pytest.mark.parametrize(

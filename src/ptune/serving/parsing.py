@@ -15,23 +15,51 @@ from ptune.data.template import Side
 from ptune.data.texts import Text
 from ptune.errors import RequestError, short
 
+# Length of the JSON in a body that has binary tensors behind it.
+JSON_LENGTH = "Inference-Header-Content-Length"
+
 
 async def read_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body of a request.
 
     Raises:
         RequestError: the body is compressed (415), not JSON (400) or not an object (422).
+        RequestError: the body has binary tensors behind its JSON (400).
+    """
+    content, binary = await read_parts(request)
+    if binary is not None:
+        raise RequestError("only /v2/models/NAME/infer takes binary tensors; send plain JSON", 400, kind="Validation")
+    return content
+
+
+async def read_parts(request: Request) -> tuple[dict[str, Any], memoryview | None]:
+    """Return the JSON object in the body of a request and the bytes behind it; None if there can be none.
+
+    The bytes are those of the Open Inference Protocol's extension for binary tensors, in which a header has the length
+    of the JSON.
+
+    Raises:
+        RequestError: the body is compressed (415), not JSON (400) or not an object (422).
+        RequestError: the header is not a length that fits (400).
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise RequestError("compressed bodies are not taken; send plain JSON", 415, kind="Validation")
-    if "inference-header-content-length" in request.headers:
+    body = await request.body()
+    length = request.headers.get(JSON_LENGTH)
+    if length is None:
+        return _parsed(body), None
+    if not (length.isascii() and length.isdecimal() and len(length) < 20 and int(length) <= len(body)):
         raise RequestError(
-            "binary tensors are not taken; send them as JSON, in Triton's clients with binary_data=False",
+            f"the header {JSON_LENGTH} is {short(length, 50)}; expected the length of the JSON in bytes, at most "
+            f"{len(body)}",
             400,
             kind="Validation",
         )
-    body = await request.body()
+    return _parsed(body[: int(length)]), memoryview(body)[int(length) :]
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
     if not body:
         raise RequestError("the body is empty; a JSON object is expected", 400, kind="Validation")
     try:

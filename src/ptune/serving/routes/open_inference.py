@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -12,21 +14,23 @@ from ptune.data.targets import MULTI, REGRESSION
 from ptune.data.texts import Text
 from ptune.errors import RequestError
 from ptune.serving.bank import Loaded
-from ptune.serving.parsing import optional, read_object, wrong
+from ptune.serving.parsing import JSON_LENGTH, optional, read_parts, wrong
 from ptune.serving.routes import schemas
+from ptune.serving.routes.binary_tensors import take_data, with_binary
 from ptune.serving.routes.common import ask, named, scores_reply, service_of
 from ptune.serving.service import Answer
 from ptune.version import __version__
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 TEXT, PAIR = "text", "text_pair"
+OUTPUTS = (LABEL, SCORES) = ("label", "scores")
 VERSION = "1"
 
 
 @router.get("", **schemas.V2_SERVER)
 async def server() -> Response:
     """Return what the server is."""
-    return JSONResponse({"name": "ptune", "version": __version__, "extensions": []})
+    return JSONResponse({"name": "ptune", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
 @router.get("/health/live", **schemas.V2_LIVE)
@@ -82,9 +86,9 @@ async def model(request: Request, name: str) -> Response:
         decision = adapter.task.decision
         thresholds = list(decision.by_label(adapter.labels).values())
         parameters |= {"thresholds": thresholds, "at_least_one": decision.at_least_one}
-    outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, classes], "parameters": parameters}]
+    outputs = [{"name": SCORES, "datatype": "FP32", "shape": [-1, classes], "parameters": parameters}]
     if _has_label(adapter):
-        outputs.insert(0, {"name": "label", "datatype": "BYTES", "shape": [-1]})
+        outputs.insert(0, {"name": LABEL, "datatype": "BYTES", "shape": [-1]})
     return JSONResponse(
         {
             "name": name,
@@ -108,14 +112,15 @@ async def infer(request: Request, name: str) -> Response:
     """Classify the texts in the tensor `text`, with those in `text_pair` if the adapter takes pairs."""
     adapter = named(request, None, name)
     service_of(request).entry(adapter)  # a name that there is not comes before what is wrong with the body
-    body = await read_object(request)
+    body, binary = await read_parts(request)
     identifier = optional(body, "id", str, "a text")
     options = optional(body, "parameters", dict, "an object", {})
     raw = optional(options, "raw_scores", bool, "true or false", False)
-    texts = _texts(_tensors(body))
-    wanted = _wanted(body)
+    texts = _texts(_tensors(body, binary, service_of(request).check_rows))
+    all_binary = optional(options, "binary_data_output", bool, "true or false", False)
+    wanted = _wanted(body, all_binary)
     (answer,) = await ask(request, [adapter], texts)
-    missing = wanted - {"scores", *(["label"] if _has_label(answer.adapter) else [])}
+    missing = wanted.keys() - {SCORES, *([LABEL] if _has_label(answer.adapter) else [])}
     if missing:
         raise RequestError(f"there is no output {sorted(missing)[0]!r:.100}; GET /v2/models/{adapter} lists them", 422)
 
@@ -125,7 +130,11 @@ async def infer(request: Request, name: str) -> Response:
         found = {"model_name": adapter, "model_version": VERSION, "outputs": outputs}
         return found if identifier is None else found | {"id": identifier}
 
-    return await scores_reply([answer], content)
+    as_bytes = [name for name in wanted or OUTPUTS if wanted.get(name, all_binary)]
+    if not as_bytes:
+        return await scores_reply([answer], content)
+    written, length = await asyncio.to_thread(lambda: with_binary(content(), as_bytes))
+    return Response(written, media_type="application/octet-stream", headers={JSON_LENGTH: str(length)})
 
 
 def _check_version(version: str) -> None:
@@ -133,8 +142,15 @@ def _check_version(version: str) -> None:
         raise RequestError(f"there is no version {version!r:.100}; leave it out, or give {VERSION}", 404)
 
 
-def _tensors(body: dict[str, Any]) -> dict[str, list[str]]:
+def _tensors(
+    body: dict[str, Any], binary: memoryview | None, check_rows: Callable[[int], None]
+) -> dict[str, list[str]]:
     """Return the texts of each input tensor, by its name.
+
+    Args:
+        body: the request's JSON.
+        binary: the bytes behind it.
+        check_rows: raises if a request has too many rows.
 
     Raises:
         RequestError: a tensor has another form, type or shape (422).
@@ -144,15 +160,19 @@ def _tensors(body: dict[str, Any]) -> dict[str, list[str]]:
         raise RequestError("`inputs` has no tensors", 422, field="inputs")
     if not isinstance(inputs, list):
         raise wrong("inputs", inputs, "a list of tensors")
-    tensors: dict[str, list[str]] = {}
+    names: set[str] = set()
     for tensor in inputs:
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
             raise wrong("inputs", tensor, "tensors with name, shape, datatype and data")
-        name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
-        if name in tensors:
+        name = tensor["name"]
+        if name in names:
             raise RequestError(f"there are two inputs named {name!r:.100}", 422, field="inputs")
         if tensor.get("datatype") != "BYTES":
             raise RequestError(f"input {name!r:.100} has another datatype than BYTES", 422, field="inputs")
+        names.add(name)
+    tensors: dict[str, list[str]] = {}
+    for tensor in take_data(inputs, binary, check_rows):
+        name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
         if not isinstance(data, list):
             raise wrong("data", data, "a list of texts")
         if any(isinstance(item, list) for item in data):
@@ -187,12 +207,18 @@ def _texts(tensors: dict[str, list[str]]) -> list[Text]:
     return list(zip(first, second, strict=True))
 
 
-def _wanted(body: dict[str, Any]) -> set[str]:
-    """Return the names of the outputs that are asked for. Empty: all."""
+def _wanted(body: dict[str, Any], all_binary: bool) -> dict[str, bool]:
+    """Return the names of the outputs that are asked for, and whether their data are wanted as bytes. Empty: all.
+
+    Args:
+        body: the request's JSON.
+        all_binary: what counts for outputs that do not say it themselves.
+    """
     outputs = optional(body, "outputs", list, "a list of tensors", [])
     if not all(isinstance(output, dict) and isinstance(output.get("name"), str) for output in outputs):
         raise wrong("outputs", outputs, "a list of objects with a name")
-    return {output["name"] for output in outputs}
+    parameters = {output["name"]: optional(output, "parameters", dict, "an object", {}) for output in outputs}
+    return {name: optional(own, "binary_data", bool, "true or false", all_binary) for name, own in parameters.items()}
 
 
 def _has_label(adapter: Loaded) -> bool:
@@ -206,10 +232,10 @@ def _outputs(answer: Answer, function: str | None) -> list[dict[str, Any]]:
     outputs: list[dict[str, Any]] = []
     if _has_label(answer.adapter):
         best = [labels[index] for index in (scores.argmax(dim=1).tolist() if len(scores) else [])]
-        outputs.append({"name": "label", "datatype": "BYTES", "shape": [len(best)], "data": best})
+        outputs.append({"name": LABEL, "datatype": "BYTES", "shape": [len(best)], "data": best})
     outputs.append(
         {
-            "name": "scores",
+            "name": SCORES,
             "datatype": "FP32",
             "shape": list(scores.shape),
             "data": flat,

@@ -210,7 +210,7 @@ MODELS = _route(
 MODEL = _route(_answer(_body(["id", "object"]), _LISTED), errors=(401, 404, 424), error=_OPENAI_ERROR)
 
 _TENSOR = _body(
-    ["name", "shape", "datatype", "data"],
+    ["name", "shape", "datatype"],  # and data, unless it follows the JSON as bytes
     name=_TEXT,
     shape={"type": "array", "items": {"type": "integer"}},
     datatype={"const": "BYTES"},

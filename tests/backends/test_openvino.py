@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,39 @@ def test_there_are_no_gradients(backbone) -> None:
     prompt = classifier(plain, **SEPARATE).prompt()
     with pytest.raises(ConfigError, match="train without `precision`"):
         CompiledBackbone(plain, "fp32")(Inputs(IDS, MASK, SEGMENTS), prompt, Entry("separate"))
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2"])
+def test_other_threads_see_the_weights_while_a_graph_is_traced(family, backbone, monkeypatch) -> None:
+    """A trace replaces the weights of its module, and a server loads adapters meanwhile."""
+    traced = backbone(family)
+    fingerprint, seen, export = traced.fingerprint(), [], torch.export.export
+
+    def watch(module, *rest, **options):
+        forward = type(module).forward
+
+        def look(self, *inputs):
+            with ThreadPoolExecutor(1) as other:
+                seen.append(other.submit(traced.fingerprint).result())
+                other.submit(lambda: [torch.equal(value, value) for value in traced.parameters()]).result()
+            return forward(self, *inputs)
+
+        monkeypatch.setattr(type(module), "forward", look)
+        return export(module, *rest, **options)
+
+    monkeypatch.setattr(torch.export, "export", watch)
+    memory = [value.data_ptr() for value in traced.parameters()]
+    export_graph(traced, Variant(classifier(traced, **SHALLOW).entry))
+    assert seen
+    assert set(seen) == {fingerprint}
+    assert [value.data_ptr() for value in traced.parameters()] == memory
+
+
+def test_an_adapter_is_made_while_another_thread_traces_a_graph(backbone, monkeypatch) -> None:
+    """torch.manual_seed would take a note away that the trace needs."""
+    monkeypatch.setattr(torch, "manual_seed", None)
+    first, second = (PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=P), LABELS) for _ in range(2))
+    assert all(torch.equal(value, second.trainable_state()[name]) for name, value in first.trainable_state().items())
 
 
 def test_a_family_that_cannot_be_compiled_is_refused(backbone) -> None:

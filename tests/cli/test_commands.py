@@ -408,6 +408,24 @@ def test_a_signal_ends_training_with_a_checkpoint_to_go_on_from(number, backbone
     assert (tmp_path / "a" / CHECKPOINT_FILE).exists()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_prediction_and_leaves_no_part_of_a_file(number, code, trained, tmp_path) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out"
+    source.write_text("a good film\n" * 200_000)
+    output.mkdir()
+    arguments = ["predict", str(trained), "--input", str(source), "--output", str(output / "out.jsonl")]
+    with subprocess.Popen([sys.executable, "-m", "ptune", *arguments], stderr=subprocess.PIPE, text=True) as predicting:
+        while not any(path.stat().st_size for path in output.iterdir()):
+            assert predicting.poll() is None
+            time.sleep(0.05)
+        predicting.send_signal(number)
+        _, err = predicting.communicate(timeout=60)
+    assert predicting.returncode == code
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert list(output.iterdir()) == []
+
+
 def test_a_closed_pipe_is_no_traceback(trained, tmp_path) -> None:
     source = tmp_path / "in.txt"
     source.write_text("good film\n" * 3000)

@@ -8,6 +8,7 @@ import logging
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from scipy.sparse import csr_matrix
@@ -155,11 +156,12 @@ def polars_frame(columns):
     [
         pd.DataFrame,
         polars_frame,
+        pa.table,
         datasets.Dataset.from_dict,
         dict,
         lambda columns: [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
     ],
-    ids=["pandas", "polars", "Dataset", "dict of lists", "list of dicts"],
+    ids=["pandas", "polars", "Arrow", "Dataset", "dict of lists", "list of dicts"],
 )
 def test_texts_are_found_in_tables_that_hold_more(form, new, caplog) -> None:
     expected = new().fit(TEXTS, LABELS).predict_proba(TEXTS)
@@ -183,6 +185,25 @@ def test_labels_come_in_the_forms_of_their_tables(form, new) -> None:
     assert new().fit(TEXTS, form(LABELS)).classes_.tolist() == ["negative", "positive"]
     column = datasets.Dataset.from_dict({"label": LABELS})["label"]
     assert new().fit(TEXTS, column).classes_.tolist() == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("Int64", [2**53, 2**53 + 1]),
+        ("int64[pyarrow]", [0, 1]),
+        ("boolean", [False, True]),
+        ("bool[pyarrow]", [False, True]),
+        ("string", ["no", "yes"]),
+    ],
+)
+def test_labels_of_pandas_own_types_stay_what_they_are(kind, values, new, tmp_path) -> None:
+    y = pd.Series([values[label == "positive"] for label in LABELS], dtype=kind)
+    classifier = new().fit(TEXTS, y)
+    assert classifier.classes_.tolist() == values
+    assert all(type(label) is type(values[0]) for label in classifier.predict(TEXTS[:3]).tolist())
+    classifier.save(tmp_path / "saved")
+    assert ptune.load(tmp_path / "saved").labels == [str(value) for value in values]
 
 
 def test_verbose_prints_a_line_for_each_epoch(new, capsys) -> None:

@@ -16,6 +16,7 @@ from ptune.adapter.layout import Record, TaskInfo
 from ptune.model.backbone import Backbone
 from ptune.model.classifier import PromptClassifier
 from ptune.model.config import PromptConfig
+from ptune.model.decision import Decision
 
 SINGLE_COLUMNS = {"text": "text", "text_pair": None, "label": "label"}
 PAIR_COLUMNS = {"text": "text", "text_pair": "other", "label": "label"}
@@ -24,6 +25,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "moods": {"labels": ["negative", "positive"], "seed": 3},
     "topics": {"labels": ["business", "politics", "science", "sport", "tech", "travel", "weather"], "tokens": 3},
     "flags": {"labels": ["insult", "threat", "spam"], "problem_type": "multi_label_classification"},
+    "hints": {
+        "labels": ["insult", "threat", "spam"],
+        "problem_type": "multi_label_classification",
+        "decision": Decision((0.2, 0.95, 0.99)),
+    },
+    "one-hint": {
+        "labels": ["insult", "threat", "spam"],
+        "problem_type": "multi_label_classification",
+        "decision": Decision((0.999, 0.999, 0.999), at_least_one=True),
+    },
     "stars": {"labels": ["stars"], "problem_type": "regression"},
     "mrpc": {"labels": ["different", "same"], "columns": PAIR_COLUMNS, "tokens": 5},
 }
@@ -40,7 +51,7 @@ def save_kind(folder: Path, backbone: Backbone, name: str, seed: int = 0) -> Pat
     for weight in model.parameters():
         if weight.requires_grad:
             weight += torch.randn(weight.shape, generator=draw)
-    task = TaskInfo(columns=kind["columns"])
+    task = TaskInfo(columns=kind["columns"], decision=kind.get("decision", Decision()))
     save_adapter(folder / name, model, Record.of(model, task, max_length=48))
     return folder / name
 

@@ -172,6 +172,14 @@ def test_warm_up_is_not_measured() -> None:
     assert 10 < counted < 0.7 * len(answers)
 
 
+def test_the_time_after_the_last_request_is_measured_too() -> None:
+    with StubServer() as stub:
+        tally, answers = run(stub, rate=2, duration=1.5, seed=3)
+    report = tally.report(2)
+    assert report.seconds == 1.5
+    assert report.throughput == pytest.approx(len(answers) / 1.5, abs=0.01)
+
+
 # --- what is counted --------------------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,23 @@ def test_a_key_may_use_its_adapters_alone(keyed) -> None:
     assert client("POST", "/predict", BODY, X_Adapter="spam")[0] == 404
 
 
+def test_under_load_an_adapter_of_others_is_still_one_that_does_not_exist(keyed, monkeypatch) -> None:
+    def busy() -> None:
+        raise RequestError("the server is busy", 429, retry_after=1)
+
+    monkeypatch.setattr(keyed.service.batcher, "let_in", busy)
+    client = Client(keyed.port, "films-key-of-16-characters")
+    assert client("POST", "/adapters/reviews/predict", BODY)[0] == 429
+    for path in ("/adapters/{}/predict", "/adapters/{}", "/v2/models/{}/infer"):
+        denied, missing = (client("POST", path.format(name), BODY) for name in ("spam", "nope"))
+        assert denied[0] == missing[0] == 404
+
+
+def test_a_wrong_method_is_answered_with_all_that_the_path_takes(keyed) -> None:
+    assert keyed("PATCH", "/adapters/reviews")[0] == 405
+    assert keyed.last["allow"] == "DELETE, GET, HEAD, POST, PUT"
+
+
 def test_the_default_adapter_is_shown_to_those_who_may_use_it(adapters, tmp_path) -> None:
     path = tmp_path / "keys.yaml"
     keys = [{"name": name, "key": f"{name}-key-of-16-characters", "adapters": [name]} for name in ("reviews", "spam")]

@@ -169,6 +169,19 @@ def test_several_labels_and_numbers_have_cards_of_their_own_kind(open_page) -> N
     assert re.fullmatch(r"stars\n-?\d+\.?\d*", stars.locator(".best").inner_text())
 
 
+def test_several_labels_are_those_that_the_library_says(open_page, adapters, backbone) -> None:
+    page = open_page()
+    choose(page, "hints", "one-hint")
+    classify(page)
+    for name in ("hints", "one-hint"):
+        expected = load(adapters / name, backbone("bert")).predict(TEXT)[0]["labels"]
+        card = page.locator(".card", has=page.get_by_role("heading", name=name, exact=True))
+        heading = card.locator(".best").inner_text().strip()
+        assert set(heading.split(", ")) == (set(expected) or {"No label"})
+        assert card.locator(".bars li.top").count() == len(expected)
+    assert len(expected) == 1
+
+
 def test_pairs_are_asked_of_adapters_for_pairs(open_page) -> None:
     page = open_page()
     choose(page, "mrpc")

@@ -276,6 +276,57 @@ def test_an_adapter_that_is_being_overwritten_is_read_when_it_is_complete(folder
         assert (status, scores(answer)) == (200, offline(folder / "one", TEXTS[0]))
 
 
+def test_files_that_come_back_end_the_complaint(folder, client) -> None:
+    (folder / "one").rename(folder / ".old")
+    (folder / "one").mkdir()
+    (folder / "one" / RECORD_FILE).write_text("{")
+    asyncio.run(client.service.follow())
+    assert "one" in client.get("/adapters")["broken"]
+    shutil.rmtree(folder / "one")
+    (folder / ".old").rename(folder / "one")
+    asyncio.run(client.service.follow())
+    assert client.get("/adapters")["broken"] == {}
+    assert client.get("/v2/models/one/ready")["ready"] is True
+
+
+def test_an_adapter_that_cannot_be_loaded_is_listed_and_no_trouble_for_others(folder, monkeypatch, caplog) -> None:
+    load_entry, bad = ptune.serving.bank.load_entry, {"one"}
+
+    def read(entry, backbones):
+        if entry.name in bad:
+            raise AdapterError("the disk does not answer")
+        return load_entry(entry, backbones)
+
+    monkeypatch.setattr("ptune.serving.bank.load_entry", read)
+    with running(settings_of(folder)) as client:
+        for _ in range(2):
+            assert client("POST", "/adapters/one/predict", {"inputs": "bad"})[0] == 424
+        asyncio.run(client.service.follow())
+        assert client.get("/adapters")["broken"] == {"one": "the disk does not answer"}
+        assert len([line for line in caplog.messages if "'one' is not served" in line]) == 1
+        assert client("GET", "/v2/models/one/ready")[0] == 503
+        assert client.post("/predict-many", {"inputs": "bad", "adapters": "*"}).keys() == {"two"}
+        bad.clear()
+        assert client("POST", "/adapters/one/predict", {"inputs": "bad"})[0] == 200
+        assert client.get("/adapters")["broken"] == {}
+        assert client.post("/predict-many", {"inputs": "bad", "adapters": "*"}).keys() == {"one", "two"}
+
+
+def test_an_upload_replaces_a_link_and_not_the_folder_that_it_leads_to(folder, other, tmp_path) -> None:
+    (folder / "two").rename(tmp_path / "release")
+    for name in ("production", "canary"):
+        (folder / name).symlink_to(tmp_path / "release")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "release").iterdir()}
+    with running(settings_of(folder, admin_keys=[ADMIN])) as client:
+        status, content = client("PUT", "/adapters/canary", zipped(other), Content_Type="application/zip")
+        assert (status, content["labels"]) == (200, ["no", "maybe", "yes"])
+        assert client.get("/adapters/production")["labels"] == ["no", "yes"]
+        assert scores(client.post("/adapters/canary/predict", {"inputs": "bad"})) == offline(other, "bad")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "release").iterdir()} == before
+    assert (folder / "production").is_symlink()
+    assert not (folder / "canary").is_symlink()
+
+
 def test_a_folder_is_watched(folder, other) -> None:
     with running(settings_of(folder, watch_seconds=0.05)) as client:
         shutil.copytree(other, folder / ".new")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 import ptune
 from ptune.data.targets import MULTI, REGRESSION
@@ -179,6 +180,18 @@ def test_a_prompt_that_lost_what_it_had_learned_goes_back(
     resumed, _ = run(backbone("bert"), reviews, folder, resume=True, **options)
     assert [line["loss"] for line in resumed.history] == [line["loss"] for line in whole.history]
     name = "adapter_model.safetensors"
+    assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    class StopsWhenLost(TrainerCallback):
+        def on_epoch_end(self, args, state, control, **_):
+            control.should_training_stop = round(state.epoch) == 3
+
+    folder = tmp_path / "told to stop"
+    lost_in_epoch(3)
+    stopped, _ = run(backbone("bert"), reviews, folder, callbacks=[StopsWhenLost()], **options)
+    assert [line.get("lost") for line in stopped.history] == [None, None, True]
+    resumed, _ = run(backbone("bert"), reviews, folder, resume=True, **options)
+    assert [line["loss"] for line in resumed.history] == [line["loss"] for line in whole.history]
     assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

@@ -31,11 +31,13 @@ def new_model(backbone, seed: int = 0, **settings) -> ptune.PromptClassifier:
     return ptune.PromptClassifier(backbone, config, ["negative", "positive"], seed=seed)
 
 
-def run(backbone, data_folder, output, *, resume=False, on_step=None, settings=None, model=None, **training):
+def run(
+    backbone, data_folder, output, *, resume=False, on_step=None, callbacks=(), settings=None, model=None, **training
+):
     data = ptune.load_data(data_folder)
     config = ptune.TrainConfig(**{"epochs": 4, "batch_size": 5, "seed": 3, **training})
     model = model or new_model(backbone, config.seed, **(settings or {}))
-    return train(model, data, config, output=output, resume=resume, on_step=on_step), data
+    return train(model, data, config, output=output, resume=resume, on_step=on_step, callbacks=callbacks), data
 
 
 def best_epoch(history: list[dict]) -> dict:

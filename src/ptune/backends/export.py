@@ -14,6 +14,7 @@ pooler, also its output [B, H].
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def variant_of(prompt: Tensor, entry: Entry, picked: bool) -> Variant:
 
 
 def export_graph(backbone: Backbone, variant: Variant) -> Any:
-    """Return the forward pass of a variant as an `openvino.Model` in float32.
+    """Return the forward pass of a variant as an `openvino.Model` in float32. Other threads may use the backbone.
 
     Raises:
         ConfigError: OpenVINO is not installed.
@@ -66,7 +67,7 @@ def export_graph(backbone: Backbone, variant: Variant) -> Any:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own code calls functions that torch deprecates
-            program = torch.export.export(_Traced(backbone, variant).eval(), examples, dynamic_shapes=shapes)
+            program = torch.export.export(_Traced(_twin(backbone), variant).eval(), examples, dynamic_shapes=shapes)
             graph = openvino.convert_model(program)
     except Exception as err:  # a model's code can fail to trace with any type of error
         raise BackboneError(
@@ -77,6 +78,23 @@ def export_graph(backbone: Backbone, variant: Variant) -> Any:
     for port, name in zip(graph.inputs, input_names(backbone, variant), strict=True):
         port.get_tensor().set_names({name})
     return graph
+
+
+def _twin(backbone: Backbone) -> Backbone:
+    """Return a copy of a backbone whose weights are in the same memory.
+
+    A trace puts other tensors in the place of a module's weights until it ends. Threads that use the backbone meanwhile
+    would find them there.
+    """
+    copies: dict[int, Any] = {}
+    held = [value for module in backbone.modules() for value in vars(module).values()]
+    held += [item for value in held if isinstance(value, dict) for item in value.values()]
+    for tensor in held:
+        if isinstance(tensor, nn.Parameter):
+            copies[id(tensor)] = nn.Parameter(tensor.detach(), requires_grad=False)
+        elif isinstance(tensor, Tensor):
+            copies[id(tensor)] = tensor.detach()
+    return copy.deepcopy(backbone, copies)
 
 
 def input_names(backbone: Backbone, variant: Variant) -> list[str]:

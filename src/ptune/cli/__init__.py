@@ -10,9 +10,12 @@ import errno
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from cyclopts import CycloptsError, ValidationError
 
@@ -51,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_to_stderr()
     app = make_app()
     try:
-        apply_config_file(app, tokens)
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        with _sigterm_interrupts():
+            apply_config_file(app, tokens)
+            app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
     except ValidationError as err:
         _fail(wrong_values(err))
     except PtuneError as err:
@@ -68,11 +72,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             _unknown(err)
         _fail(f"the output cannot be written: {err.strerror}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as err:
         logging.getLogger("ptune").warning("interrupted")
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(err, _TerminatedError) else signal.SIGINT))
     except Exception as err:
         _unknown(err)
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that half-written files are removed. Training and the server have their own
+    handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare_streams() -> None:

@@ -95,7 +95,7 @@ def loadtest(
         raise
     report = tally.report(config.rate)
     _print(terminal, report)
-    if report.statuses and "200" not in report.statuses:
+    if "200" not in report.statuses:
         raise SystemExit(1)
 
 
@@ -135,7 +135,7 @@ def _print(terminal: Terminal, report: LoadReport) -> None:
         terminal.say(
             f"not sent     {report.not_sent:,} requests found no free connection; give more with --connections"
         )
-    offered = "" if report.rate is None else f" of {report.requests / report.seconds:,.1f} offered"
+    offered = "" if report.rate is None else f" of {report.requests / max(report.seconds, 1e-3):,.1f} offered"
     terminal.say(f"throughput   {report.throughput:,.1f} requests per second{offered}")
     if report.rows_per_second != report.throughput:
         terminal.say(f"rows         {report.rows_per_second:,.1f} pairs of a text and an adapter per second")

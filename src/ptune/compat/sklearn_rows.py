@@ -44,7 +44,8 @@ def text_columns(X: Any) -> Any:
             logger.warning("X: only %s is read; not read: %s", columns, ", ".join(unread))
         return columns
 
-    if not (hasattr(X, "columns") and hasattr(X, "__array__")):  # not a DataFrame of pandas or Polars
+    is_frame = hasattr(X, "columns") and hasattr(X, "__array__") and not hasattr(X, "column_names")
+    if not is_frame:  # of pandas or Polars; an Arrow table has the attributes of both
         texts = list(as_texts(X, choose))
         return [list(text) if isinstance(text, tuple) else text for text in texts]
     if len(X.columns) == 1:
@@ -83,7 +84,7 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         ValueError: y is not a column of labels of one type, or a label is missing.
     """
     _check_none_missing(y)
-    labels = column_or_1d(y, warn=True)
+    labels = column_or_1d(_plain_numbers(y), warn=True)
     assert_all_finite(labels, input_name="y")
     try:
         check_classification_targets(labels)
@@ -91,6 +92,17 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     except TypeError as err:
         types = sorted({type(label).__name__ for label in labels.tolist()})
         raise DataError(f"y holds labels of several types ({', '.join(types)}); give labels of one type") from err
+
+
+def _plain_numbers(y: Any) -> Any:
+    """Return a column of pandas' nullable or Arrow's types as an array, if it holds whole numbers or booleans.
+
+    scikit-learn would make fractions of them, in which large numbers become equal.
+    """
+    if isinstance(getattr(y, "dtype", np.dtype(object)), np.dtype) or not hasattr(y, "tolist"):
+        return y
+    cells = y.tolist()
+    return np.array(cells) if cells and all(isinstance(cell, int) for cell in cells) else y
 
 
 def _check_none_missing(y: Any) -> None:

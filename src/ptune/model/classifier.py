@@ -82,10 +82,11 @@ class PromptClassifier(nn.Module):
                 value=self.config.head,
                 expected="linear",
             )
-        gpus = [backbone.device] if backbone.device.type == "cuda" else []  # manual_seed sets their generators too
+        gpus = [backbone.device] if backbone.device.type == "cuda" else []  # their generators are set too
         with torch.random.fork_rng(gpus, enabled=seed is not None):
             if seed is not None:
-                torch.manual_seed(seed)
+                # On a CPU another thread may be tracing a graph, and torch.manual_seed would disturb it.
+                (torch.manual_seed if gpus else torch.default_generator.manual_seed)(seed)
             self.prompt_encoder = make_encoder(self.config, backbone, tokenizer).to(backbone.device)
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
         if self.config.head == "verbalizer":

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from uvicorn.config import STARTUP_FAILURE
 
 from ptune.errors import ConfigError, PtuneError, RequestError
@@ -234,4 +235,17 @@ async def _refuse(request: Request, error: Exception) -> Response:
     found = RequestError(message.get(error.status_code, str(error.detail)), error.status_code)
     reply = error_reply(request.url.path, request.method, found)
     reply.headers.update(error.headers or {})
+    if error.status_code == 405:  # the error names the methods of one route alone
+        reply.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return reply
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods that the path of a request takes."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+
+    methods = {method for method in ("DELETE", "GET", "POST", "PUT") if takes(method)}
+    return methods | {"HEAD"} if "GET" in methods else methods

@@ -157,7 +157,10 @@ class Catalogue:
             present.add(name)
             stamp = stamp_of(folder)
             known = self.entries.get(name)
-            if (known is not None and known.stamp == stamp) or self._refused.get(name) == stamp:
+            if self._refused.get(name) == stamp:
+                continue
+            if known is not None and known.stamp == stamp:
+                self._forgive(name)  # newer files that could not be used are gone
                 continue
             try:
                 changes.new.append(read_entry(name, folder))
@@ -169,20 +172,23 @@ class Catalogue:
     def put(self, entry: Entry) -> None:
         """Add an adapter, or replace the one of its name."""
         self.entries[entry.name] = entry
-        self.broken.pop(entry.name, None)
-        self._refused.pop(entry.name, None)
+        self._forgive(entry.name)
 
     def refuse(self, name: str, stamp: tuple[Stamp, ...], reason: str) -> None:
         """Keep why the newest files of an adapter cannot be served, and do not read them again until they change."""
-        logger.warning("adapter '%s' is not served: %s", name, reason)
+        if self.broken.get(name) != reason:  # and not again with each request
+            logger.warning("adapter '%s' is not served: %s", name, reason)
         self.broken[name] = reason
         self._refused[name] = stamp
+
+    def _forgive(self, name: str) -> None:
+        self.broken.pop(name, None)
+        self._refused.pop(name, None)
 
     def drop(self, name: str) -> None:
         """Remove an adapter."""
         self.entries.pop(name, None)
-        self.broken.pop(name, None)
-        self._refused.pop(name, None)
+        self._forgive(name)
 
     def _places(self) -> Iterator[tuple[str, Path]]:
         """Yield the names and folders of all adapters that there are at present."""

@@ -151,8 +151,9 @@ class Gate:
         keys: who may use it.
         metrics: count the requests.
         is_draining: returns whether the server is about to stop. Connections are then closed after an answer.
-        let_in: is given the path of a request that may ask adapters, and counts it until it is answered. It raises a
-            RequestError if the server is busy. Refusing here costs a fraction of what it costs behind the routes.
+        let_in: is given the path of a request that may ask adapters and its caller, and counts it until it is answered.
+            It raises a RequestError if the server is busy. Refusing here costs a fraction of what it costs behind the
+            routes.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class Gate:
         keys: Keys,
         metrics: Metrics,
         is_draining: Callable[[], bool],
-        let_in: Callable[[str], AbstractContextManager[None]],
+        let_in: Callable[[str, Caller], AbstractContextManager[None]],
     ) -> None:
         self.app = app
         self.settings = settings
@@ -187,7 +188,7 @@ class Gate:
         try:
             facts.caller = identify(self.keys, scope, headers)
             body = await read_body(self.settings, scope["method"], headers, facts.caller, receive)
-            with self.let_in(scope["path"]) if scope["method"] == "POST" else nullcontext():
+            with self.let_in(scope["path"], facts.caller) if scope["method"] == "POST" else nullcontext():
                 await self._run(scope, body, receive, answer)
         except RequestError as err:
             if err.status == TOO_MANY:  # the only reason is that the server is busy

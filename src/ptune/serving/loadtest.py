@@ -227,6 +227,7 @@ async def _open_loop(
         task = asyncio.create_task(work(next(asked), due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+    await asyncio.sleep(max(0.0, tally.end - time.perf_counter()))  # no request is due any more, but time is measured
     await asyncio.gather(*tasks)
     for connection in idle:
         connection.close()

@@ -30,7 +30,7 @@ _GAUGES: tuple[tuple[str, str, Literal["livesum", "livemax", "livemin"]], ...] =
     ("ptune_queue_tokens", "Tokens that wait.", "livesum"),
     ("ptune_adapters", "Adapters in the catalogue.", "livemax"),
     ("ptune_adapters_broken", "Adapters whose files cannot be served.", "livemax"),
-    ("ptune_adapters_loaded", "Adapters in memory.", "livesum"),
+    ("ptune_adapters_loaded", "Adapters in memory, with several workers of the one that has most.", "livemax"),
     ("ptune_adapters_bytes", "Memory of the adapters' weights in bytes.", "livesum"),
     ("ptune_adapter_loads", "Adapters that were read since the start.", "livesum"),
     ("ptune_adapter_evictions", "Adapters that were dropped to stay within the budget.", "livesum"),

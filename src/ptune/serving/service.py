@@ -27,6 +27,7 @@ from ptune.serving.batcher import Batcher, Limits, too_late
 from ptune.serving.catalogue import Catalogue, Changes, Entry, check_name, name_in_path
 from ptune.serving.compute import Compute
 from ptune.serving.encoding import Encoding, encoder_key
+from ptune.serving.keys import Caller
 from ptune.serving.settings import ServeSettings
 from ptune.serving.uploads import Uploads
 
@@ -137,14 +138,17 @@ class Service:
             return self.settings.default_adapter
         return next(iter(self.catalogue.entries)) if len(self.catalogue.entries) == 1 else None
 
-    def let_in(self, path: str) -> AbstractContextManager[None]:
-        """Count a request to a path until it is answered. One for an adapter that does not exist is not counted.
+    def let_in(self, path: str, caller: Caller) -> AbstractContextManager[None]:
+        """Count a request to a path until it is answered.
+
+        One for an adapter that does not exist, or that the caller may not use, is not counted: both get one answer.
 
         Raises:
             RequestError: the server is busy (429).
         """
-        named = name_in_path(path)
-        return self.batcher.let_in() if named is None or named in self.catalogue.entries else nullcontext()
+        name = name_in_path(path)
+        asks = name is None or (name in self.catalogue.entries and caller.may_use(name))
+        return self.batcher.let_in() if asks else nullcontext()
 
     def labels(self, entry: Entry) -> list[str]:
         """Return the labels of an adapter, in index order."""
@@ -164,12 +168,21 @@ class Service:
         found = self.bank.find(entry)
         if found is not None:
             return found
-        loaded = await self.bank.load(entry)
+        try:
+            loaded = await self.bank.load(entry)
+        except AdapterError as err:
+            if self.catalogue.entries.get(entry.name) is entry:
+                self.catalogue.refuse(entry.name, entry.stamp, str(err))
+            raise
         if self.catalogue.entries.get(entry.name) is entry:  # not removed or replaced meanwhile
             self.bank.keep(loaded)
-            if loaded.entry is not entry:  # its files were newer than the catalogue
+            if loaded.entry is not entry or entry.name in self.catalogue.broken:  # newer files, or good ones again
                 self.catalogue.put(loaded.entry)
         return loaded
+
+    def is_usable(self, name: str) -> bool:
+        """Return whether an adapter of the catalogue can be asked, as far as is known."""
+        return name in self.bank or (name in self.catalogue.entries and name not in self.catalogue.broken)
 
     def entry(self, name: str | None) -> Entry:
         """Return what the catalogue says of an adapter.
@@ -378,6 +391,8 @@ class Service:
                     await self.classify(group, texts)
         except PtuneError as err:
             logger.warning("warm-up with adapter '%s': %s", names[0], err)
+        except Exception:  # whatever it is, other adapters may be served
+            logger.exception("warm-up with adapter '%s' failed", names[0])
 
     async def watch(self) -> None:
         """Follow the files of the catalogue, until it is cancelled."""

@@ -93,7 +93,10 @@ class Uploads:
                 self.catalogue[name]
             folder = self._folder(name)
             if not (folder / name).is_dir():
-                raise RequestError(f"adapter '{name}' is not in '{folder}', so its files are not removed", 409)
+                raise RequestError(
+                    f"adapter '{name}' is not in the folder that the server writes to, so its files are not removed",
+                    409,
+                )
             with _writing():
                 await asyncio.to_thread(_remove, folder, name)
             self.catalogue.drop(name)
@@ -121,8 +124,13 @@ class Uploads:
                 self.bank.read(read_entry(name, trial))
             except (AdapterError, ConfigError) as err:
                 raise RequestError(str(err).replace(f"{trial}/", "").replace(str(trial), name), 422) from err
-        write_files(folder / name, files, remove=[other for other in ADAPTER_FILES if other not in files])
-        return self.bank.read(read_entry(name, folder / name))
+            target = folder / name
+            if target.is_symlink():  # the folder that it leads to may be another adapter's too
+                target.unlink()
+                trial.rename(target)
+            else:
+                write_files(target, files, remove=[other for other in ADAPTER_FILES if other not in files])
+        return self.bank.read(read_entry(name, target))
 
     def _files(self, body: bytes, kind: str) -> dict[str, bytes]:
         """Return the files of an adapter by name.

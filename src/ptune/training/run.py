@@ -394,7 +394,7 @@ class Run:
         self.progress.batch, self.progress.rows, self.progress.loss_sum = 0, 0, 0.0
         if line["best"]:
             self._save_best()
-        if line.get("lost") and not self.ended:
+        if line.get("lost") and not self._over:  # also where the run is stopped now, for it may be resumed
             go_back(self.state, self.config.lr)
         if not self.cut_short:
             self._checkpoint()
@@ -476,8 +476,12 @@ class Run:
     @property
     def ended(self) -> bool:
         """True if all epochs are done, patience has run out, time is over, or a callback asked to stop."""
-        over = self.progress.epoch > self.config.epochs or out_of_patience(self.config, self.progress)
-        return over or self._told_to_stop
+        return self._over or self._told_to_stop
+
+    @property
+    def _over(self) -> bool:
+        """True if all epochs are done or patience has run out, so that there is nothing to resume."""
+        return self.progress.epoch > self.config.epochs or out_of_patience(self.config, self.progress)
 
     @property
     def _told_to_stop(self) -> bool:

@@ -186,7 +186,7 @@ class CompiledBackbone(Backbone):
         graph = self._store.read(variant)
         if graph is None:
             logger.info("compiling backbone '%s' for %s prompts in %s, once", self.name, variant.name, self._store.kind)
-            graph = export_graph(self, variant)
+            graph = export_graph(self.original, variant)
             if self.precision == "int8":
                 graph = quantize_graph(graph, self, variant)
             self._store.write(graph, variant)

@@ -85,7 +85,7 @@ async def predict_many(request: Request) -> Response:
 
 
 def _names(request: Request, body: dict[str, Any], paired: bool) -> list[str]:
-    """Return the names of the adapters that are asked. "*" stands for all that take such texts.
+    """Return the names of the adapters that are asked. "*" stands for all that take such texts and can be asked.
 
     Raises:
         RequestError: the value has another form (422), or a name is unknown (404).
@@ -94,7 +94,8 @@ def _names(request: Request, body: dict[str, Any], paired: bool) -> list[str]:
     value = body.get("adapters")
     if value == "*":
         entries = service.catalogue.entries
-        return [name for name in entries if caller.may_use(name) and _takes(entries[name], paired)]
+        usable = (name for name in entries if caller.may_use(name) and service.is_usable(name))
+        return [name for name in usable if _takes(entries[name], paired)]
     if not isinstance(value, list):
         raise wrong("adapters", value, 'a list of names, or "*" for all')
     for number, name in enumerate(value):

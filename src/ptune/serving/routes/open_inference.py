@@ -60,7 +60,7 @@ async def model_ready(request: Request, name: str) -> Response:
     name = named(request, None, name)
     try:
         service.catalogue[name]
-        usable = service.ready and (name not in service.catalogue.broken or name in service.bank)
+        usable = service.ready and service.is_usable(name)
     except RequestError as err:
         if err.status != 424:
             raise

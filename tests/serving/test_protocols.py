@@ -168,6 +168,8 @@ def test_open_inference(server) -> None:
     assert [tensor["name"] for tensor in only["outputs"]] == ["scores"]
     pair = {"name": "text_pair", "datatype": "BYTES", "shape": [2, 1], "data": [["bad"], ["a cast"]]}
     assert server.post("/v2/models/pairs/infer", {"inputs": [text, pair]})["outputs"][0]["shape"] == [2]
+    none = [{**tensor, "shape": [0], "data": []} for tensor in (text, pair)]
+    assert server.post("/v2/models/pairs/infer", {"inputs": none})["outputs"][1]["data"] == []
     stars = server.post("/v2/models/stars/infer", {"inputs": [text]})["outputs"]
     assert [(tensor["name"], tensor["shape"]) for tensor in stars] == [("scores", [2, 1])]
     for wrong in (

@@ -72,9 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             _unknown(err)
         _fail(f"the output cannot be written: {err.strerror}")
-    except KeyboardInterrupt as err:
+    except _TerminatedError:  # end by the signal after all, which is no failure for systemd and others
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
         logging.getLogger("ptune").warning("interrupted")
-        sys.exit(128 + (signal.SIGTERM if isinstance(err, _TerminatedError) else signal.SIGINT))
+        sys.exit(130)
     except Exception as err:
         _unknown(err)
 
@@ -85,8 +88,10 @@ class _TerminatedError(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that half-written files are removed. Training and the server have their own
-    handlers."""
+    """Let SIGTERM unwind a command as Ctrl-C does, so that half-written files are removed.
+
+    Training and the server have their own handlers.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -304,7 +304,8 @@ class Service:
         """Add the rows for each way of reading the texts to the request. Return where those of each adapter begin."""
         places = []
         for adapter in loaded:
-            check_pairs(request.pairs is not None, adapter.task.columns, f"adapter '{adapter.name}': ")
+            if request.texts:  # no texts are neither single ones nor pairs
+                check_pairs(request.pairs is not None, adapter.task.columns, f"adapter '{adapter.name}': ")
             encoder = adapter.encoder if request.most is None else adapter.encoder.shorter(request.most)
             key = encoder_key(encoder)
             if key not in request.starts:

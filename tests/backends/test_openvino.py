@@ -319,9 +319,18 @@ def test_other_threads_see_the_weights_while_a_graph_is_traced(family, backbone,
 
 def test_an_adapter_is_made_while_another_thread_traces_a_graph(backbone, monkeypatch) -> None:
     """torch.manual_seed would take a note away that the trace needs."""
+    shared = backbone("bert")
     monkeypatch.setattr(torch, "manual_seed", None)
-    first, second = (PromptClassifier(backbone("bert"), PromptConfig(virtual_tokens=P), LABELS) for _ in range(2))
+    first, second = (PromptClassifier(shared, PromptConfig(virtual_tokens=P), LABELS) for _ in range(2))
     assert all(torch.equal(value, second.trainable_state()[name]) for name, value in first.trainable_state().items())
+
+
+def test_the_generators_of_other_devices_are_set_too(backbone_folder, monkeypatch) -> None:
+    """The heads of transformers are drawn on the backbone's device."""
+    elsewhere, seeds = load_backbone(str(backbone_folder("bert")), dtype="float32").to("meta"), []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    PromptClassifier(elsewhere, PromptConfig(virtual_tokens=P), LABELS, seed=7)
+    assert seeds == [7]
 
 
 def test_a_family_that_cannot_be_compiled_is_refused(backbone) -> None:

@@ -247,9 +247,7 @@ def _guess_text(names: Sequence[str], taken: set[str | None], where: str) -> tup
     return single, None
 
 
-def kept_names(
-    names: Iterable[str], reserved: Collection[str], known: Mapping[str, str] | None = None
-) -> dict[str, str]:
+def kept_names(names: Iterable[str], reserved: Collection[str], known: dict[str, str] | None = None) -> dict[str, str]:
     """Return the name under which each column is kept in the output.
 
     A column that is called like one of the output's new columns gets `input_` in front of its name, as often as needed.
@@ -257,13 +255,14 @@ def kept_names(
     Args:
         names: columns of the input.
         reserved: names of the new columns.
-        known: what was returned for earlier rows, whose columns keep their names.
+        known: what was returned for earlier rows, whose columns keep their names. It is returned if no column is new.
     """
-    columns = list(names)
-    kept = dict(known or {})
-    for name in columns:
-        if name in kept:
-            continue
+    columns, known = list(names), known or {}
+    added = [name for name in columns if name not in known]
+    if not added:
+        return known
+    kept = dict(known)
+    for name in added:
         new = name
         while new in reserved or new in kept.values() or (new != name and new in columns):
             new = f"input_{new}"

@@ -87,8 +87,7 @@ class FileRows:
 
     def _renamed(self, row: Row) -> Row:
         """Return a row with its columns under the names in the output, which are the same in all rows."""
-        if not row.keys() <= self._names.keys():
-            self._names = kept_names(row, self.keys, self._names)
+        self._names = kept_names(row, self.keys, self._names)
         return {self._names[name]: value for name, value in row.items()}
 
     def answered(self, predictions: Iterable[Prediction]) -> Iterator[dict[str, Any]]:

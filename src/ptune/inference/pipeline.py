@@ -146,9 +146,8 @@ class PipelineTokenizer:
         """
         if options:
             raise ConfigError(_unknown(options))
-        if (
-            isinstance(text, (tuple, list)) and len(text) == 2 and text_pair is None
-        ):  # a pipeline passes pairs like this
+        # A pipeline passes pairs like this.
+        if isinstance(text, (tuple, list)) and len(text) == 2 and text_pair is None:
             text, text_pair = text
         check_pairs(text_pair is not None, self.columns)
         encoder = self.encoder if max_length is None else self._shorter(max_length)

@@ -86,7 +86,8 @@ class PromptClassifier(nn.Module):
         with torch.random.fork_rng(gpus, enabled=seed is not None):
             if seed is not None:
                 # On a CPU another thread may be tracing a graph, and torch.manual_seed would disturb it.
-                (torch.manual_seed if gpus else torch.default_generator.manual_seed)(seed)
+                on_cpu = backbone.device.type == "cpu"
+                (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
             self.prompt_encoder = make_encoder(self.config, backbone, tokenizer).to(backbone.device)
             self.head: TextHead | PeftHead = make_head(backbone, self.config.pooling or "mean", len(labels))
         if self.config.head == "verbalizer":

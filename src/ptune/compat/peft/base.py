@@ -37,10 +37,10 @@ def make_backbone(model: Any) -> Backbone:
         key: value.detach().float().clone() for key, value in model.state_dict().items() if not key.startswith(prefix)
     }
     location = Location(name, name, revision=getattr(model.config, "_commit_hash", None))
-    return as_backbone(model, location, head, pooler_missing=_lacks_pooler(model))
+    return as_backbone(model, location, head, pooler_missing=_lacks_pooler(model, location))
 
 
-def _lacks_pooler(model: Any) -> bool:
+def _lacks_pooler(model: Any, location: Location) -> bool:
     """Return True if the checkpoint that a model was read from has no weights for the model's pooler.
 
     transformers then draws them at random, so they are others whenever the model is read again. The answer is False if
@@ -48,7 +48,7 @@ def _lacks_pooler(model: Any) -> bool:
     """
     if getattr(model.base_model, "pooler", None) is None:
         return False
-    names = _weight_names(model.config.name_or_path, getattr(model.config, "_commit_hash", None))
+    names = _weight_names(location.path, location.revision)
     return bool(names) and not any("pooler" in name.split(".") for name in names)
 
 

@@ -65,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError as err:
         _fail(wrong_usage(err))
     except BrokenPipeError:  # the reader of the pipe, such as `head`, has stopped reading
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
     except OSError as err:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             _unknown(err)
+        _discard_output()
         _fail(f"the output cannot be written: {err.strerror}")
     except _TerminatedError:  # end by the signal after all, which is no failure for systemd and others
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -114,6 +114,12 @@ def _prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Send what stdout still holds to nowhere: Python writes it at the end, and would report the error again."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unknown(err: Exception) -> None:

@@ -20,16 +20,17 @@ attention (the CPU's bfloat16 kernel is slow on the way back); prompts, heads an
 
 `DATA:10000` takes so many training rows, stratified, always the same. Every method keeps its best epoch by accuracy
 on validation; test figures, where there is a test split with labels, are of that epoch. One JSON line a cell is
-added to --cells as soon as it is done, and a cell that is there is not run again: a killed run goes on. Several
-processes may share the file. --report writes the dated results file from all cells and runs nothing.
+added to --cells as soon as it is done, and a cell that is there is not run again: a killed run goes on. A cell of
+ptune goes on after its last epoch, from the checkpoint beside --cells. Several processes may share the file.
+--report writes the dated results file from all cells and runs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -186,10 +187,10 @@ def _run_cell(cell: Cell, task: Task, path: Path) -> None:
         torch.manual_seed(seed)
         done = _train_peer(_peft(task, "lora"), task, seed, Recipe(5e-4, epochs=10))
     else:
-        done = _ptune(task, cell["method"], seed)
+        done = _ptune(task, cell["method"], seed, _run_folder(path, task, cell))
     where = facts()
     extra = {
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": done.pop("seconds", round(time.perf_counter() - started, 1)),
         "majority": round(task.data.majority_share("validation"), 4),
         "train_rows": len(task.encoded["train"]),
         "threads": torch.get_num_threads(),
@@ -229,15 +230,22 @@ def _means(cells: list[Cell]) -> Cell:
 # --- ptune ---------------------------------------------------------------------------------------------------------
 
 
-def _ptune(task: Task, method: str, seed: int) -> Cell:
+def _run_folder(path: Path, task: Task, cell: Cell) -> Path:
+    """Where the run of a cell leaves its checkpoint until it is done."""
+    name = f"{task.backbone_name}-{_dtype(task)}-{cell['task']}-{cell['method']}-{cell['seed']}"
+    return path.with_suffix(".runs") / name
+
+
+def _ptune(task: Task, method: str, seed: int, folder: Path) -> Cell:
     together = {"seed": 5 * seed, "seeds": 5, "ensemble": True} if method == "ensemble" else {"seed": seed}
     config = ptune.TrainConfig(**together)
     prompt = ptune.PromptConfig(method=None if method in ("default", "ensemble") else method)
     model = ptune.PromptClassifier.for_data(task.backbone, task.data, prompt, seed=config.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        result = ptune.train(model, task.data, config, output=Path(folder))
-        by_peft = _evaluate_in_peft(task, Path(folder)) if (Path(folder) / "adapter_config.json").exists() else {}
+    result = ptune.train(model, task.data, config, output=folder, resume=folder.exists())
+    by_peft = _evaluate_in_peft(task, folder) if (folder / "adapter_config.json").exists() else {}
+    shutil.rmtree(folder)
     done = _figures("validation", result.metrics)
+    done["seconds"] = round(result.history[-1]["seconds"], 1)  # of all parts of a run that was killed
     if "test" in task.encoded:
         logits = run_logits(result.classifier.model, task.encoded["test"], task.pad_id)
         done |= _figures("test", evaluate_logits(logits, task.labels("test")))

@@ -32,7 +32,8 @@ def put_stand_ins(
     _put_glue(folder / "nyu-mll" / "glue")
     (folder / "glue").symlink_to(folder / "nyu-mll" / "glue")
     _put_mrpc(folder / "path" / "to" / "MRPC")
-    for name, count in (("reviews.csv", 40), ("reviews-test.csv", 12), ("new.csv", 6), ("news.csv", 120)):
+    tables = {"reviews.csv": 40, "reviews-test.csv": 12, "new.csv": 6, "news.csv": 120, "news-test.csv": 12}
+    for name, count in tables.items():
         _put_csv(folder / name, review_rows(count, seed=count))
     few = [{**row, "label": row["label"][:3]} for row in review_rows(12)]  # pos, neg
     _put_csv(folder / "few.csv", few)

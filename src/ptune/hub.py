@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -39,9 +40,16 @@ def mistyped(name: str, kind: Literal["model", "dataset"]) -> str | None:
     return None if _is_cached(name, kind) else near_place(name)
 
 
+def expanded(place: str | Path) -> Path:
+    """Return a path with ~ replaced by the home folder. One of a user who is not known here stays as it is."""
+    with suppress(RuntimeError):
+        return Path(place).expanduser()
+    return Path(place)
+
+
 def near_place(name: str) -> str | None:
     """Return the file or folder here whose name is one typing error away from `name`; None if there is none."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     near = [*_neighbours(path)]
     if path.parent.name:
         near += [folder / path.name for folder in _neighbours(path.parent) if is_there(folder / path.name)]
@@ -50,7 +58,7 @@ def near_place(name: str) -> str | None:
 
 def hint(name: str) -> str:
     """Return the end of a message about a place that does not exist: what this name is, or which one may be meant."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if is_there(path):
         return f"; '{name}' is a {'folder' if path.is_dir() else 'file'}"
     near = near_place(name)

@@ -15,7 +15,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from ptune.errors import DataError
-from ptune.hub import why
+from ptune.hub import expanded, why
 
 # Protocols whose files appear under their name once they are complete. Elsewhere a file is renamed when it is.
 _WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf", "memory")
@@ -286,8 +286,8 @@ def as_place(source: str | Path | RemotePath) -> Place:
     if isinstance(source, RemotePath):
         return source
     if not is_url(source):
-        return Path(source).expanduser()
+        return expanded(source)
     if str(source).lower().startswith("file://"):
         parts = urlsplit(str(source))
-        return Path(unquote(parts.netloc + parts.path)).expanduser()
+        return expanded(unquote(parts.netloc + parts.path))
     return RemotePath(str(source))

@@ -703,3 +703,39 @@ def test_check_and_train_read_standard_input(backbone_folder, tmp_path, capsys, 
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(rows.encode())))
         main([*command])
         assert "standard input is read as csv" in capsys.readouterr().err
+
+
+def test_evaluate_says_that_the_rows_were_trained_on(backbone_folder, tmp_path, capsys) -> None:
+    rows = [{"text": f"a {word} film", "label": word} for word in ("good", "bad") * 30]
+    data = write_jsonl(tmp_path / "rows.jsonl", rows)
+    main([*train_arguments(backbone_folder("bert"), data, tmp_path / "a"), "--epochs", "1", "--no-report"])
+    capsys.readouterr()
+    main(["evaluate", str(tmp_path / "a"), "--data", str(data)])
+    assert "the adapter was trained on 54 of these 60 rows" in capsys.readouterr().err
+    write_jsonl(tmp_path / "rows.jsonl", rows[:20])
+    main(["evaluate", str(tmp_path / "a"), "--data", str(data)])
+    assert "was trained on" not in capsys.readouterr().err
+
+
+def test_predict_says_which_column_has_another_name(trained, tmp_path, capsys) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", [{"text": "good", "label": "1"}] * 3)
+    main(["predict", str(trained), "--input", str(data), "--output", str(tmp_path / "out.csv")])
+    said = capsys.readouterr().err
+    assert said.count("column 'label' of the input is column 'input_label' of the output") == 1
+
+
+def test_an_adapter_with_other_names_of_labels_keeps_its_metrics(backbone_folder, tmp_path) -> None:
+    rows = [{"text": f"a {word} film", "label": f"LABEL_{number}"} for number, word in enumerate(("good", "bad"))] * 20
+    data = write_jsonl(tmp_path / "rows.jsonl", rows)
+    main([*train_arguments(backbone_folder("bert"), data, tmp_path / "a"), "--epochs", "1", "--no-report"])
+    main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--labels", "neg,pos"])
+    before, named = (read_adapter(tmp_path / name).record for name in "ab")
+    assert named.labels == ["neg", "pos"]
+    assert (named.metrics, named.training) == (before.metrics, before.training)
+
+
+def test_the_home_of_an_unknown_user_is_no_such_file(trained, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(trained), "--input", "~no-such-user/x.csv"])
+    assert stop.value.code == 2
+    assert "'~no-such-user/x.csv': there is no such file" in capsys.readouterr().err

@@ -164,3 +164,25 @@ def test_a_run_that_was_begun_in_python_needs_its_options(finished, backbone_fol
     assert "already finished" in capsys.readouterr().err
     message = error(capsys, "train", *given, *options, "--seed", "9")
     assert "--seed was 0 and is now 9" in message
+
+
+@pytest.mark.parametrize("before", [["--lr", "0.05"], ["--lr", "0.05", "--folds", "2"]], ids=["epochs", "folds"])
+def test_a_run_that_died_early_is_not_taken_for_the_one_before_it(
+    before, backbone_folder, tmp_path, monkeypatch
+) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl", review_rows(40))
+    command = ["train", "--backbone", str(backbone_folder()), "--data", str(data), "--epochs", "1", "--no-report"]
+    main([*command, "--output", str(tmp_path / "fresh")])
+    output = ["--output", str(tmp_path / "out")]
+    main([*command, *output, *before])
+
+    def killed(run, log) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_end_epoch", killed)  # before its first checkpoint
+        with pytest.raises(RuntimeError, match="killed"):
+            main([*command, *output, "--overwrite"])
+    main(["train", "--resume", *output, "--overwrite"])
+    fresh, resumed = (tmp_path / name / "adapter_model.safetensors" for name in ("fresh", "out"))
+    assert resumed.read_bytes() == fresh.read_bytes()

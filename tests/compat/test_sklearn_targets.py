@@ -20,6 +20,8 @@ from sklearn.utils.estimator_checks import check_estimator
 import ptune
 from ptune import PTuningClassifier, PTuningRegressor
 from ptune.compat.sklearn_base import threads
+from ptune.compat.sklearn_rows import indexed
+from ptune.errors import DataError
 from tests.compat.test_sklearn import EXEMPT, LABELS, PAIRS, TEXTS, worded
 from tests.conftest import star_rows, topic_rows
 
@@ -233,3 +235,18 @@ def test_n_jobs_is_the_number_of_threads_while_it_computes(new, monkeypatch) -> 
     seen.clear()
     new().fit(TEXTS, LABELS)
     assert seen == []
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_table_with_one_column_is_that_column(library) -> None:
+    numbers = [2**60, 2**60 + 1, 2**60]
+    if library == "pandas":
+        table, words = pd.DataFrame({"y": pd.array(numbers, dtype="Int64")}), pd.DataFrame({"y": ["a", None]})
+    else:
+        polars = pytest.importorskip("polars")
+        table, words = polars.DataFrame({"y": numbers}), polars.DataFrame({"y": ["a", None]})
+    classes, indices = indexed(table)
+    assert classes.tolist() == [2**60, 2**60 + 1]
+    assert indices.tolist() == [0, 1, 0]
+    with pytest.raises(DataError, match="y contains no label for 1 of 2 rows: 1"):
+        indexed(words)

@@ -171,7 +171,7 @@ def test_a_named_pipe_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert list(read_rows(file)) == list(read_rows(file)) == ROWS
     assert [record.message for record in caplog.records] == [
         f"{path} is read as csv, judged by its first line; if that is wrong, save it to a file whose name says what it "
-        "is"
+        "is, or give ptune predict its --input-format"
     ]
 
 

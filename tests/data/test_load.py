@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
@@ -787,3 +788,24 @@ def test_the_second_text_alone_is_not_enough(write: Write) -> None:
     path = str(write("a.csv", rows_of("a", "b", "a", "b")))
     with pytest.raises(DataError, match="`text_pair` names column 'text', the second text of a pair, and no column"):
         load_data(path, text_pair="text")
+
+
+def test_a_file_of_broken_rows_alone_is_named_with_what_is_wrong_with_them(tmp_path: Path) -> None:
+    (tmp_path / "train-0.csv").write_text("text,label\n" + "".join(f"t{n},{'ab'[n % 2]}\n" for n in range(20)))
+    (tmp_path / "train-1.csv").write_text("text,label\nx,y,z\nq,w,e\n")
+    with pytest.raises(DataError, match=r"train-1\.csv, rows 1 .* and 2 .*: 3 fields, but the header has 2"):
+        load_data(str(tmp_path))
+
+
+def test_names_in_a_list_of_label_columns_may_have_commas() -> None:
+    rows = [{"text": f"t{n}", "red": n % 2, "round": 0, "big": 0, "round, big": (n + 1) % 2} for n in range(20)]
+    assert load_data(rows, label=["red", "round, big"]).labels == ["red", "round, big"]
+    assert load_data(rows, label='red,"round, big"').labels == ["red", "round, big"]
+    assert load_data(rows, label="red,round").labels == ["red", "round"]
+
+
+def test_columns_may_be_named_by_their_number() -> None:
+    table = pd.DataFrame([[f"t{n}", "ab"[n % 2]] for n in range(20)])
+    assert load_data(table, text=0, label=1).labels == ["a", "b"]
+    with pytest.raises(ConfigError, match=r"`label=1\.5` is not the name of a column"):
+        load_data(table, text=0, label=1.5)

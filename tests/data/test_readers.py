@@ -363,10 +363,15 @@ def test_utf_16_is_told_without_a_byte_order_mark(write: Write, encoding: str) -
     [
         (gzip.compress(b"text,label\na,1\n", mtime=0), r"is a gzip file, and not text; .*a\.csv\.gz"),
         (b"PK\x03\x04" + bytes(50), r"is a zip archive or a spreadsheet.*a\.xlsx"),
-        (b"PAR1" + bytes(50), r"is a Parquet file"),
+        (b"PAR1\x15" + bytes(50), r"is a Parquet file"),
     ],
     ids=["gzip", "zip", "parquet"],
 )
 def test_a_file_that_is_no_text_is_named_as_what_it_is(write: Write, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         list(read_rows(write("a.csv", content)))
+
+
+@pytest.mark.parametrize("name", ["PAR1", "BZh", "%PDF"])
+def test_a_header_may_begin_like_such_a_file(write: Write, name: str) -> None:
+    assert list(read_rows(write("a.csv", f"{name},text\n1,a\n"))) == [{name: "1", "text": "a"}]

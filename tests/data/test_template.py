@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ptune.data.encode import TextEncoder
-from ptune.data.template import Template, around_answer, fields_of
+from ptune.data.template import Template, around_answer, fields_of, with_pair
 from ptune.errors import ConfigError, DataError
 from ptune.model.locate import locate
 from ptune.model.tokenizer import load_tokenizer
@@ -85,3 +85,8 @@ def test_what_cannot_be_written_is_explained(encoder) -> None:
         encoder("{text} {mask}", decoder=True)
     with pytest.raises(ConfigError, match="leaves no room for text in 5"):
         encoder("the {text} was very", max_length=5)
+
+
+@pytest.mark.parametrize("text", ["a {text} b", "{{{text}}} is", "{{text}} {text} {mask}", "{text}"])
+def test_a_template_gets_a_place_for_the_second_text_where_it_is_written_anyway(text) -> None:
+    assert Template(with_pair(text), "[M]").write("A", "B") == Template(text, "[M]").write("A", "B")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
@@ -331,5 +332,16 @@ def test_a_number_too_large_for_parquet_is_refused_in_words(tmp_path: Path) -> N
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 def test_a_label_with_what_parts_labels_is_refused_in_a_table(tmp_path: Path, ending: str) -> None:
     with pytest.raises(DataError, match=r"label 'a\|b'"):
-        open_writer(tmp_path / f"a.{ending}")([{"labels": ["a|b", "c"]}], tmp_path / f"a.{ending}", [], dict)
+        open_writer(tmp_path / f"a.{ending}")(
+            [{"labels": ["a|b", "c"], "scores": {}}], tmp_path / f"a.{ending}", [], dict
+        )
     assert names(tmp_path) == []
+
+
+def test_a_column_of_the_input_called_labels_is_a_list_like_others(tmp_path: Path) -> None:
+    row = {"text": "a", "labels": ["a|b", "c"], "label": "x", "score": 0.9, "scores": {"x": 0.9, "y": 0.1}}
+    path = tmp_path / "a.csv"
+    open_writer(path)([row], path, ["x", "y"], dict)
+    (row,) = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    assert json.loads(row["labels"]) == ["a|b", "c"]
+    assert row["label"] == "x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from functools import partial
 
 import pytest
@@ -207,3 +208,11 @@ def test_a_files_columns_are_renamed_if_a_prediction_has_their_name(
     model = of_type(backbone("bert"), problem_type, names)
     (answer,) = model.stream_file(path)
     assert answer == {"text": "good film", **kept, **model.predict("good film")[0]}
+
+
+def test_a_classifier_is_saved_although_its_folder_is_gone(backbone, tmp_path) -> None:
+    classifier(backbone("bert")).save(tmp_path / "a")
+    loaded = ptune.load(tmp_path / "a", backbone("bert"))
+    shutil.rmtree(tmp_path / "a")
+    loaded.save(tmp_path / "b")
+    assert ptune.load(tmp_path / "b", backbone("bert")).predict("good") == loaded.predict("good")

@@ -61,7 +61,7 @@ def test_rows_without_text_get_nulls_in_their_place(
     assert [{key: row[key] for key in keys} for row in rows if row[keys[-1]] is not None] == expected
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.message.endswith("4 of 7 rows have no text; their answers are null (row 1, 3, 4, 7)")
+    assert record.message.endswith("4 of 7 rows have no text; their answers are null (rows 1, 3, 4, 7)")
 
 
 def test_rows_without_text_are_left_out_on_request(make: Any, file: Path, caplog: pytest.LogCaptureFixture) -> None:

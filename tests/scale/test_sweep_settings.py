@@ -117,7 +117,9 @@ def test_a_trial_has_the_shared_settings_and_over_them_its_own() -> None:
 
 
 def test_a_dimension_gives_the_ends_of_a_range_to_be_tried() -> None:
-    assert Dimension(uniform=(0.5, 2)).examples == [0.5, 2]
+    low, high, between = Dimension(uniform=(0.5, 2)).examples
+    assert (low, high) == (0.5, 2)
+    assert low < between < high
     assert Dimension(int=(1, 9)).examples == [1, 9]
 
 
@@ -136,3 +138,14 @@ def test_a_space_has_different_values_to_choose_from(space: object, message: str
 
 def test_true_and_1_are_different_choices() -> None:
     assert Dimension(choice=[True, 1]).choice == [True, 1]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "log-uniform"])
+def test_a_range_of_fractions_for_a_whole_number_is_refused_with_what_to_write(kind) -> None:
+    with pytest.raises(ConfigError, match=r"virtual_tokens: expected a whole number.*int: \[4, 8\]"):
+        read_settings(section({"virtual-tokens": {kind: [4, 8]}}), BASE)
+
+
+def test_values_that_are_read_as_the_same_number_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"lr: 0\.001 is among the choices twice"):
+        read_settings(section({"lr": ["1e-3", 0.001]}), BASE)

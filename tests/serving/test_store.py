@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import io
 import json
@@ -24,7 +25,7 @@ from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, WEIGHTS_
 from ptune.errors import AdapterError, ConfigError
 from ptune.inference.mixed import mixed_logits
 from ptune.serving.app import create_app
-from ptune.serving.catalogue import Catalogue
+from ptune.serving.catalogue import Catalogue, stamp_of
 from ptune.serving.compute import Compute
 from ptune.serving.settings import ServeSettings
 from tests.serving.conftest import ADMIN, TEXTS, USER, Client, put_adapter, running, settings_of, wait_for
@@ -553,3 +554,34 @@ def test_nothing_to_serve_is_an_error(tmp_path, folder) -> None:
         create_app(settings_of(tmp_path / "empty"))
     with pytest.raises(ConfigError, match="`default_adapter='three'`"):
         create_app(settings_of(folder, default_adapter="three"))
+
+
+def test_an_adapter_that_could_not_be_read_for_a_while_is_ready_again(folder, monkeypatch) -> None:
+    load_entry, out_of_files = ptune.serving.bank.load_entry, [True]
+
+    def read(entry, backbones):
+        if entry.name == "one" and out_of_files:
+            raise AdapterError("one cannot be read") from OSError(errno.EMFILE, "Too many open files")
+        return load_entry(entry, backbones)
+
+    monkeypatch.setattr("ptune.serving.bank.load_entry", read)
+    with running(settings_of(folder)) as client:
+        assert client("POST", "/adapters/one/predict", {"inputs": "bad"})[0] == 424
+        assert client("GET", "/v2/models/one/ready")[0] == 503
+        out_of_files.clear()
+        asyncio.run(client.service.follow())
+        assert client.get("/v2/models/one/ready")["ready"] is True
+
+
+def test_a_folder_that_cannot_be_read_is_no_trouble_for_the_others(folder, monkeypatch) -> None:
+    def look(place):
+        if place.name == "one":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return stamp_of(place)
+
+    monkeypatch.setattr("ptune.serving.catalogue.stamp_of", look)
+    catalogue = Catalogue([str(folder)])
+    assert [entry.name for entry in catalogue.look().new] == ["two"]
+    assert "Permission denied" in catalogue.broken["one"]
+    monkeypatch.undo()
+    assert {entry.name for entry in catalogue.look().new} == {"one", "two"}

@@ -142,7 +142,9 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             slices = {name: file.get_slice(name) for name in names}
             dtypes = {name: tensor.get_dtype() for name, tensor in slices.items()}
             shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
-    except (SafetensorError, OSError) as err:
+    except (OSError, RuntimeError) as err:  # safetensors raises a RuntimeError if it cannot open the file
+        raise AdapterError(f"{path} cannot be read: {cut(str(err), 500)}") from err
+    except SafetensorError as err:
         raise AdapterError(f"{path} is not a complete safetensors file: {cut(str(err), 500)}; copy it again") from err
     for name, dtype in dtypes.items():
         if dtype not in _FLOATS:

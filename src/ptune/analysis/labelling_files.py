@@ -12,7 +12,7 @@ from ptune.data.columns import kept_names
 from ptune.data.targets import MULTI, REGRESSION, SINGLE, ProblemType
 from ptune.data.writers import check_output, open_writer, to_json
 from ptune.errors import ConfigError
-from ptune.places import Place
+from ptune.places import Place, as_place
 
 Form = Literal["csv", "label-studio", "argilla"]
 _NEW = ("row", "prediction", "margin")
@@ -62,7 +62,7 @@ def write_for_labelling(suggestions: Sequence[Suggestion], path: Place, form: Fo
         DataError: the format cannot hold a value.
         OutputError: the file cannot be written.
     """
-    path = path.expanduser()
+    path = as_place(path)
     check_labelling_output(path, form)
     if form == "csv":
         rows = [_table_row(suggestion, problem_type) for suggestion in suggestions]

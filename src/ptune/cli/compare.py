@@ -19,7 +19,7 @@ from ptune.cli.options import (
     Target,
 )
 from ptune.cli.peft_task import read_labelled, read_with_task
-from ptune.cli.recorded import check_same_run, data_options
+from ptune.cli.recorded import check_same_run, data_options, load_recorded
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
 from ptune.places import as_place
@@ -122,15 +122,13 @@ def _recorded_data(runs: list[Target], record: Record, split: str) -> TextData:
         ConfigError: the first run does not say on which data it was trained, or what it says is another run's.
         ConfigError: rows of the training rows were held back, and another run held back others.
     """
-    from ptune.data.load import load_data
-
     options = [data_options(run) for run in runs]
     if options[0] is None:
         raise ConfigError(
             f"there is no options.json in '{runs[0]}' that says where its data are; name the rows to compare on with "
             "--data"
         )
-    data = load_data(**options[0])
+    data = load_recorded(runs[0], options[0])
     check_same_run(runs[0], record, data, options[0]["seed"])
     if data.held_back and split == "validation":
         for run, other in zip(runs[1:], options[1:], strict=True):

@@ -11,6 +11,7 @@ from ptune.cli.options import BackboneOptions, Json, Place
 from ptune.cli.terminal import Terminal
 from ptune.cli.train import run, say_data, summary
 from ptune.errors import DataError
+from ptune.hub import expanded
 from ptune.model.config import PromptConfig
 from ptune.training.config import TrainConfig
 
@@ -56,7 +57,7 @@ def demo(
     from ptune.training.train import check_output
 
     terminal = Terminal(json)
-    output = output.expanduser()
+    output = expanded(output)
     check_output(output, backbone, overwrite or output == OUTPUT, resume=False, can_resume=False)
     data = bbc_news()
     say_data(terminal, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ptune.adapter.layout import Record
-    from ptune.data.splits import TextData
+    from ptune.data.splits import Origin, TextData
     from ptune.evaluation.evaluate import Evaluation
     from ptune.inference.classifier import TextClassifier
     from ptune.model.backbone import Backbone
+
+logger = logging.getLogger(__name__)
 
 _ALWAYS = ("ece", "ece_raw", "loss", "count")  # printed in addition to the metrics of a benchmark's task
 _LARGEST_MATRIX = 20  # most classes for which a confusion matrix is printed: more do not fit a terminal
@@ -113,6 +116,7 @@ def evaluate(
         classifier = classifier.with_threshold(threshold)
     terminal.say(rows.notes[0])
     measured = rows.split(split)
+    _warn_of_trained_rows(file.record, rows.origin, split, len(measured))
     with rows_progress(lambda: len(measured), bar=True) as on_rows:
         logits = classifier.split_logits(measured, batch_size, on_rows)
     evaluation = evaluate(classifier, rows, split, logits=logits)
@@ -131,6 +135,22 @@ def evaluate(
     if report is not None:
         compared["report"] = _write_report(terminal, classifier, rows, split, logits, report)
     terminal.answer({**evaluation.to_dict(), **compared})
+
+
+def _warn_of_trained_rows(record: Record, origin: Origin | None, split: str, count: int) -> None:
+    """Log a warning if rows have the name and the number of those that the adapter was trained on."""
+    trained, held = (record.training.get(name) or 0 for name in ("train_rows", "validation_rows"))
+    folds = record.training.get("folds")
+    whole = trained if folds else trained + held  # a cross-validation gives the rows back
+    if record.data is None or origin != record.data or not trained:
+        return
+    if count == whole or (split == "train" and count == trained):
+        logger.warning(
+            "the adapter was trained on %s %d rows, so these figures are better than those for new rows; measure rows "
+            "that it has not seen",
+            "these" if count == trained else f"{trained} of these",
+            count,
+        )
 
 
 def _write_report(

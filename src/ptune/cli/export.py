@@ -12,6 +12,7 @@ from ptune.cli.peft_task import read_with_task
 from ptune.cli.spelling import option
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
+from ptune.places import as_place
 
 if TYPE_CHECKING:
     from ptune.adapter.folder import AdapterFile
@@ -66,7 +67,7 @@ def export(
         Replace an adapter or an exported model that is in the output folder already.
     """
     terminal = Terminal(json)
-    output = output.expanduser()
+    output = as_place(output)
     if to == "ptune" or to == "peft":
         if int8:
             raise ConfigError(
@@ -123,6 +124,7 @@ def _export_adapter(
 ) -> None:
     """Write an adapter as an adapter, for ptune or for PEFT. `named`: with labels or a problem type from options."""
     from ptune.adapter.export import copy_adapter, export_to_peft
+    from ptune.adapter.folder import save_adapter
     from ptune.adapter.target import check_target
     from ptune.inference.classifier import load
 
@@ -143,7 +145,11 @@ def _export_adapter(
     if to == "peft":
         lost = export_to_peft(file, output)
     elif file.facts is not None or named:
-        load(file, backbone, device="cpu").save(output)
+        classifier = load(file, backbone, device="cpu")
+        if file.record.training:  # a run of ptune, whose metrics and settings stay true under other names of labels
+            save_adapter(output, classifier.model, file.record)
+        else:
+            classifier.save(output)
     else:
         copy_adapter(file, output)
     terminal.say(f"exported to {output}")

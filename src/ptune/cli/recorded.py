@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from ptune.cli.options import DataOptions
 from ptune.cli.spelling import option
-from ptune.errors import ConfigError
+from ptune.errors import ConfigError, DataError
+from ptune.hub import expanded
 from ptune.places import Place
 from ptune.settings_file import parse_file
 
@@ -117,7 +118,7 @@ def _shown(options: Mapping[str, Any], name: str, now: bool = False) -> str:
 
 def absolute(place: str) -> str:
     """Return the absolute path of a place on this machine, and anything else unchanged."""
-    path = Path(place).expanduser()
+    path = expanded(place)
     return str(path.resolve()) if path.exists() else place
 
 
@@ -143,6 +144,26 @@ def check_same_run(folder: Place, record: Record, data: TextData, seed: int) -> 
             f"{OPTIONS_FILE} in '{folder}' is that of a run on '{now[0]}' with seed {seed}, but the adapter there was "
             f"trained on '{trained[0]}' with seed {trained[1]}; finish that run, or name labelled rows with --data"
         )
+
+
+def load_recorded(folder: Place, options: Mapping[str, Any]) -> TextData:
+    """Return the data of a run, read as in its training.
+
+    Args:
+        folder: of the run.
+        options: from `data_options`.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    from ptune.data.load import load_data
+
+    try:
+        return load_data(**options)
+    except DataError as err:
+        raise DataError(
+            f"the data that '{folder}' was trained on: {err}. Other labelled rows can be named with --data"
+        ) from err
 
 
 def data_options(folder: Place) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from ptune.cli.options import (
 )
 from ptune.cli.peft_task import read_labelled, read_with_task
 from ptune.cli.progress import rows_progress
-from ptune.cli.recorded import check_same_run, data_options
+from ptune.cli.recorded import check_same_run, data_options, load_recorded
 from ptune.cli.terminal import Terminal
 from ptune.errors import ConfigError
 from ptune.places import as_place
@@ -180,8 +180,6 @@ def _recorded_data(folder: Target, record: Record) -> tuple[TextData, list[str]]
     Raises:
         ConfigError: the folder does not say on which data the run was trained, or what it says is another run's.
     """
-    from ptune.data.load import load_data
-
     options = data_options(folder) if folder.is_dir() else None
     if options is None:
         raise ConfigError(
@@ -193,7 +191,7 @@ def _recorded_data(folder: Target, record: Record) -> tuple[TextData, list[str]]
             "The model was trained on all rows, these among them, so its figures are too good. The run itself was "
             "measured by cross-validation: see metrics.jsonl, or the report that training wrote."
         )
-    data = load_data(**options)
+    data = load_recorded(folder, options)
     check_same_run(folder, record, data, options["seed"])
     return data, notices
 

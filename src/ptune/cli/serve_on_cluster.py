@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ptune.cli.options import ClusterOptions
 from ptune.cli.recorded import absolute
 from ptune.errors import ConfigError
+from ptune.hub import expanded
 from ptune.serving.settings import ServeSettings
 
 
@@ -43,7 +44,7 @@ def serve_on_cluster(
         update={
             "adapters": [_absolute(place) for place in settings.adapters],
             "backbone": [absolute(place) for place in settings.backbone],
-            "api_keys_file": settings.api_keys_file and settings.api_keys_file.expanduser().resolve(),
+            "api_keys_file": settings.api_keys_file and expanded(settings.api_keys_file).resolve(),
         }
     )
     check_reach(settings, Keys(settings))

@@ -29,6 +29,7 @@ from ptune.cli.sweep_table import describe_values, show_trials
 from ptune.cli.terminal import Terminal
 from ptune.cli.train import load
 from ptune.errors import ConfigError, PtuneError
+from ptune.hub import expanded
 from ptune.places import Place, is_url
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ class _Plan:
             raise ConfigError(f"{where}{err}", field=err.field) from err
         if trials is not None:
             settings = settings.model_copy(update={"trials": trials})
-        return cls(options, settings, Path(output or options["output"]).expanduser())
+        return cls(options, settings, expanded(output or options["output"]))
 
     def task(self, data: TextData) -> Task:
         """Return what the trials share.

@@ -111,7 +111,8 @@ def wrong_usage(err: CycloptsError) -> str:
     if mistyped:
         return f"there is no option {mistyped[0]}; did you mean {err.argument.name}?"
     tokens = err.root_input_tokens or ()
-    if "--resume" in tokens and not any(token.split("=")[0] == "--output" for token in tokens):
+    without_folder = not any(token.split("=")[0] == "--output" for token in tokens)
+    if command == "ptune train" and "--resume" in tokens and without_folder:
         return "--output is missing; name the folder of the run: --resume --output FOLDER"
     stray = [token for token in err.unused_tokens or () if not token.startswith("-")]
     if stray and err.argument.name.startswith("--"):

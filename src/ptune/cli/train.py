@@ -248,7 +248,8 @@ def run(
     if training.folds:
         rows = len(data.train) + len(data.validation)
         terminal.say(
-            f"{training.folds}-fold cross-validation instead of held-back rows, then training on all {rows} rows"
+            f"{'no rows are held back after all: ' if data.held_back else ''}{training.folds}-fold cross-validation, "
+            f"then training on all {rows} rows"
             f"{' by comparing them' if training.objective == 'contrastive' else ''}"
         )
     terminal.say(model.describe_parameters(training.seeds if training.ensemble else 1))

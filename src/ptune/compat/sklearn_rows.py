@@ -58,10 +58,10 @@ def text_columns(X: Any) -> Any:
 
 
 def text_table(X: Any) -> NDArray[Any]:
-    """Return the rows of X as an array of objects: [N, 1] for texts, [N, 2] for pairs. Cells are not checked.
+    """Return the rows of X as an array of objects: [N, 1] for texts, [N, 2] for pairs.
 
     Raises:
-        DataError: X has another form, or no rows.
+        DataError: X has another form or no rows, or a text is missing.
     """
     if issparse(X):
         raise DataError(f"X is a sparse matrix; {_FORMS} is expected")
@@ -74,6 +74,7 @@ def text_table(X: Any) -> NDArray[Any]:
         raise DataError(f"X is of shape {table.shape}; {_FORMS} is expected")
     if not len(table):
         raise DataError("X has 0 sample(s), while a minimum of 1 is required")
+    _check_none_missing("X contains no text", [plain_value(cell) for cell in table.ravel()], table.shape[1])
     return table
 
 
@@ -83,7 +84,8 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Raises:
         ValueError: y is not a column of labels of one type, or a label is missing.
     """
-    _check_none_missing(y)
+    y = _only_column(y)
+    _check_labels(y)
     labels = column_or_1d(_plain_numbers(y), warn=True)
     assert_all_finite(labels, input_name="y")
     try:
@@ -94,31 +96,53 @@ def indexed(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         raise DataError(f"y holds labels of several types ({', '.join(types)}); give labels of one type") from err
 
 
+def _only_column(y: Any) -> Any:
+    """Return the column of a table of pandas, Polars or Arrow that has only one, and anything else unchanged."""
+    names = getattr(y, "column_names", getattr(y, "columns", None))
+    return y[names[0]] if names is not None and len(names) == 1 else y
+
+
+def _cells(y: Any) -> Any:
+    """Return the labels as a list, and what is not a column unchanged."""
+    for name in ("tolist", "to_list", "to_pylist"):  # NumPy and pandas; Polars; Arrow
+        if hasattr(y, name):
+            return getattr(y, name)()
+    return y
+
+
 def _plain_numbers(y: Any) -> Any:
     """Return a column of pandas' nullable or Arrow's types as an array, if it holds whole numbers or booleans.
 
     scikit-learn would make fractions of them, in which large numbers become equal.
     """
-    if isinstance(getattr(y, "dtype", np.dtype(object)), np.dtype) or not hasattr(y, "tolist"):
+    if isinstance(getattr(y, "dtype", np.dtype(object)), np.dtype):
         return y
-    cells = y.tolist()
+    cells = _cells(y)
     return np.array(cells) if cells and all(isinstance(cell, int) for cell in cells) else y
 
 
-def _check_none_missing(y: Any) -> None:
+def _check_labels(y: Any) -> None:
     """Check that no label is missing, before NumPy makes the text "nan" of it. NaN among numbers is scikit-learn's.
 
     Raises:
         DataError: a label is missing.
     """
-    cells = y.tolist() if hasattr(y, "tolist") else y
-    if not isinstance(cells, (list, tuple)) or all(isinstance(cell, (int, float)) for cell in cells):
-        return
-    missing = [row for row, cell in enumerate(cells) if plain_value(cell) is None]
+    cells = _cells(y)
+    if isinstance(cells, (list, tuple)) and not all(isinstance(cell, (int, float)) for cell in cells):
+        _check_none_missing("y contains no label", [plain_value(cell) for cell in cells])
+
+
+def _check_none_missing(lack: str, cells: Sequence[Any], width: int = 1) -> None:
+    """Check that no cell is None. Every `width` cells are a row.
+
+    Raises:
+        DataError: some are. The message names their rows.
+    """
+    missing = sorted({place // width for place, cell in enumerate(cells) if cell is None})
     if missing:
         shown = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
         raise DataError(
-            f"y contains no label for {len(missing)} of {len(cells)} rows: {shown}, counted from 0; leave them out"
+            f"{lack} for {len(missing)} of {len(cells) // width} rows: {shown}, counted from 0; leave them out"
         )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import PurePath
 from typing import Any
 
 from ptune.data.targets import is_missing, is_number
-from ptune.errors import DataError
+from ptune.errors import ConfigError, DataError, short
 
 FIELDS = ("text", "text_pair", "label")
 # A column name that is longer, or has more words, looks like data.
@@ -148,6 +151,46 @@ def choose_columns(
     return Columns(text, text_pair, label)
 
 
+def column_name(setting: str, name: Any) -> str | None:
+    """Return the name of a column as the caller gave it: a text, or the number of one without a name.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if name is None or isinstance(name, str):
+        return name
+    if isinstance(name, bool) or not isinstance(name, Integral):
+        raise ConfigError(
+            f"`{setting}={short(name)}` is not the name of a column; give its name, such as `{setting}='text'`",
+            field=setting,
+            value=short(name),
+            expected="the name of a column",
+        )
+    return str(name)
+
+
+def joined_columns(names: Any) -> str | None:
+    """Return the columns that hold the label as one text, which `label_columns` reads: a name, or several of a list.
+
+    Raises:
+        ConfigError: one of them is not the name of a column.
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        return column_name("label", names)
+    each = [column_name("label", name) for name in names]
+    written = io.StringIO()
+    csv.writer(written, lineterminator="").writerow(each)
+    return each[0] if len(each) == 1 else written.getvalue()
+
+
+def split_columns(label: str) -> list[str]:
+    """Return the names in a text that joins them by commas. A name with a comma is in quotation marks, as in CSV."""
+    try:
+        return [part.strip() for part in next(csv.reader([label], skipinitialspace=True))]
+    except (csv.Error, StopIteration):
+        return [part.strip() for part in label.split(",")]
+
+
 def label_columns(label: str, names: Collection[str]) -> list[str]:
     """Return the columns that hold the label: one, or several columns of zeros and ones that are joined by commas.
 
@@ -155,7 +198,7 @@ def label_columns(label: str, names: Collection[str]) -> list[str]:
     """
     if label in names:
         return [label]
-    parts = [part.strip() for part in label.split(",")]
+    parts = split_columns(label)
     return parts if all(part in names for part in parts) else []
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import PurePath
@@ -23,16 +24,21 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What files that are no text begin with, and what to do about them.
+# What files that are no text begin with, as regular expressions, and what to do about them. The first letters of some
+# could begin a header too.
 _NO_TEXT = (
-    (b"\x1f\x8b", "a gzip file", "give it a name that says so, such as {name}.gz"),
-    (b"PK\x03\x04", "a zip archive or a spreadsheet", "give it a name that says so, such as {stem}.zip or {stem}.xlsx"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel file", "give it a name that says so, such as {stem}.xls"),
-    (b"PAR1", "a Parquet file", "give it a name that says so, such as {stem}.parquet"),
-    (b"BZh", "a bzip2 file", "give it a name that says so, such as {name}.bz2"),
-    (b"\xfd7zXZ", "an xz file", "give it a name that says so, such as {name}.xz"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file", "give it a name that says so, such as {name}.zst"),
-    (b"%PDF", "a PDF", "save its table as CSV"),
+    (rb"\x1f\x8b", "a gzip file", "give it a name that says so, such as {name}.gz"),
+    (
+        rb"PK\x03\x04",
+        "a zip archive or a spreadsheet",
+        "give it a name that says so, such as {stem}.zip or {stem}.xlsx",
+    ),
+    (rb"\xd0\xcf\x11\xe0", "an old Excel file", "give it a name that says so, such as {stem}.xls"),
+    (rb"PAR1\x15", "a Parquet file", "give it a name that says so, such as {stem}.parquet"),
+    (rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", "a bzip2 file", "give it a name that says so, such as {name}.bz2"),
+    (rb"\xfd7zXZ", "an xz file", "give it a name that says so, such as {name}.xz"),
+    (rb"\x28\xb5\x2f\xfd", "a zstd file", "give it a name that says so, such as {name}.zst"),
+    (rb"%PDF-\d", "a PDF", "save its table as CSV"),
 )
 # Smallest share of zero bytes at even or odd places by which UTF-16 is told that has no byte order mark.
 _ZEROS = 0.3
@@ -59,7 +65,7 @@ def find_encoding(open_file: Callable[[], IO[bytes]], where: str, name: str) -> 
             if chunk.startswith(mark):
                 return encoding, f"{where} is read as {encoding.upper()}, which its byte order mark stands for"
         for beginning, kind, advice in _NO_TEXT:
-            if chunk.startswith(beginning):
+            if re.match(beginning, chunk):
                 path = PurePath(name)
                 raise DataError(f"{where} is {kind}, and not text; {advice.format(name=path.name, stem=path.stem)}")
         if encoding := _utf16(chunk):

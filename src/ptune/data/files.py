@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from ptune.data.encoding import find_encoding
 from ptune.errors import ConfigError, DataError
-from ptune.hub import hint
+from ptune.hub import expanded, hint
 from ptune.places import Place, as_place
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def check_other_file(source: Place | DataFile | str, output: Place) -> None:
     """
     place = source.place if isinstance(source, DataFile) else as_place(source)
     if isinstance(place, Path) and isinstance(output, Path):
-        place, output = place.expanduser().resolve(), output.expanduser().resolve()
+        place, output = expanded(place).resolve(), expanded(output).resolve()
     if place == output or (output.parent == place and place.is_dir()):
         raise ConfigError(f"the output '{output}' would write over the input, '{place}'; give another name")
 
@@ -140,7 +140,7 @@ class DataFile:
             file.say(
                 logging.INFO,
                 f"{name} is read as {file.ending[1:]}, judged by its first line; if that is wrong, save it to a file "
-                "whose name says what it is",
+                "whose name says what it is, or give ptune predict its --input-format",
             )
         return file
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from ptune.data.columns import Columns
+from ptune.data.columns import Columns, column_name, joined_columns
 from ptune.data.flaws import ON_EMPTY, OnEmpty, count_reasons, describe_flaws
 from ptune.data.glue import TITLES
 from ptune.data.label_names import (
@@ -102,8 +102,8 @@ def load_data(
         check_whole_number(name, number, least)
     if labels is not None:
         labels = named_labels(labels)
-    if label is not None and not isinstance(label, str):
-        label = ",".join(label)
+    text, text_pair = column_name("text", text), column_name("text_pair", text_pair)
+    label = joined_columns(label)
     in_memory = not is_place(source)
     located = find_in_memory(source, only) if in_memory else find_tables(str(source), only, revision)
     task = located.task

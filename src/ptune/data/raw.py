@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ptune.data.cells import hot_labels, is_placeholder, read_written_lists
-from ptune.data.columns import Columns, as_trained, choose_columns, label_columns, text_problem
+from ptune.data.columns import Columns, as_trained, choose_columns, label_columns, split_columns, text_problem
 from ptune.data.files import split_name
 from ptune.data.flaws import Flaw
 from ptune.data.readers import Row
@@ -128,6 +128,7 @@ class _Rows:
         self.cells: list[Any] = []  # of the label
         self.flaws: list[Flaw] = []
         self.unseen: set[str] = set()  # columns that no row of the present file has had
+        self.parsed = False  # True if a row of the present file could be parsed
 
     def begin(self, file: str, where: str) -> None:
         """Note where a file begins, before its first row is added.
@@ -143,7 +144,7 @@ class _Rows:
     def expect_columns(self) -> None:
         """Note that the rows to come must have the columns."""
         needed = (self.columns.text, self.columns.text_pair, *self.label_columns)
-        self.unseen = {name for name in needed if name}
+        self.unseen, self.parsed = {name for name in needed if name}, False
 
     def check_columns(self, where: str) -> None:
         """Check that the present file has the columns, in case it is one of several with the rows of a split.
@@ -153,7 +154,7 @@ class _Rows:
         Raises:
             DataError: no row of it has a column.
         """
-        if len(self.starts) > 1 and self.starts[-1][0] < len(self.texts) and self.unseen:
+        if len(self.starts) > 1 and self.parsed and self.unseen:
             missing = ", ".join(f"'{name}'" for name in sorted(self.unseen))
             raise DataError(
                 f"data file '{self.starts[-1][1]}' has no column {missing}, which '{self.starts[0][1]}' has; give all "
@@ -163,6 +164,7 @@ class _Rows:
     def add(self, row: Row) -> None:
         """Add a row. What is wrong with its texts, and with columns of zeros and ones, is noted as a flaw."""
         index, cell = len(self.texts), None
+        self.parsed = True
         if self.unseen:
             self.unseen -= row.keys()
         if len(self.label_columns) > 1:
@@ -211,7 +213,7 @@ def _settle(where: str, row: Row, wanted: Wanted, known: Columns | None) -> Colu
         raise DataError(f"{err}{_hint_at_text_file(where, row)}", **vars(err)) from err
     needed = [columns.text, columns.text_pair]
     if columns.label and not label_columns(columns.label, names):
-        needed += [column.strip() for column in columns.label.split(",")]
+        needed += split_columns(columns.label)
     for name in needed:
         if name is not None and name not in row:
             raise DataError(

@@ -18,7 +18,7 @@ from ptune.data.readers import Parsed, parse_rows, read_class_names
 from ptune.data.saved import is_saved, load_saved
 from ptune.data.splits import Origin
 from ptune.errors import DataError
-from ptune.hub import hint, is_there, mistyped, why
+from ptune.hub import expanded, hint, is_there, mistyped, why
 from ptune.places import as_place, is_url
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ def find_tables(source: str, only: str | None, revision: str | None) -> Found:
     """
     if not source.strip():
         raise DataError("the name of the data is empty; give a file, a folder or a Hub id", field="data", value=source)
-    if is_url(source) or source == STANDARD_INPUT or has_ending(source) or is_there(Path(source).expanduser()):
+    if is_url(source) or source == STANDARD_INPUT or has_ending(source) or is_there(expanded(source)):
         if revision is not None:
             logger.warning("data '%s' are not on the Hub; their revision '%s' is ignored", source, revision)
         found = _find_files(source, only)
-    elif Path(source).expanduser().is_absolute() or source.startswith(("./", "../", "~")) or source.endswith("/"):
+    elif expanded(source).is_absolute() or source.startswith(("./", "../", "~")) or source.endswith("/"):
         raise DataError(f"data '{source}': there is no such file or folder{hint(source)}")
     else:
         if revision is None and named_task(source) is None and (near := mistyped(source, "dataset")):

@@ -58,6 +58,15 @@ def parse(template: str) -> Parts:
     return [(literal, field) for literal, field, _, _ in parts]
 
 
+def with_pair(template: str) -> str:
+    """Return a template without {text_pair} as one that has it on a new line after {text}, where `write` puts it."""
+    return "".join(
+        literal.replace("{", "{{").replace("}", "}}")
+        + ("" if field is None else "{text}\n{text_pair}" if field == "text" else f"{{{field}}}")
+        for literal, field in parse(template)
+    )
+
+
 def around_answer(template: str) -> tuple[str, bool]:
     """Return the text in front of a template's answer, and whether the answer is at {mask}.
 

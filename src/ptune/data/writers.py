@@ -150,7 +150,9 @@ def _join_labels(row: Row, path: Place) -> Row:
         DataError: a label contains the separator.
     """
     labels = row.get("labels")
-    if not isinstance(labels, list):
+    names = [*row, ""]
+    # The scores follow the predicted labels. Otherwise a column of the input has that name.
+    if not isinstance(labels, list) or not names[names.index("labels") + 1].startswith("score"):
         return row
     if ambiguous := [label for label in labels if LABEL_SEPARATOR in str(label)]:
         raise DataError(

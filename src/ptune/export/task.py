@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptune.data.targets import MULTI, SINGLE, ProblemType
+from ptune.data.template import with_pair
 from ptune.export.packages import Format
 from ptune.inference.classifier import TextClassifier
 from ptune.model.decision import HALF
@@ -74,7 +74,7 @@ def task_of(classifier: TextClassifier, to: Format, int8: bool, input_names: Seq
     paired, multi = is_paired(classifier), classifier.model.problem_type == MULTI
     text = None if encoder.template is None else encoder.template.text
     if text is not None and paired and encoder.template is not None and "text_pair" not in encoder.template.fields:
-        text = re.sub(r"(?<!\{)\{text\}(?!\})", "{text}\n{text_pair}", text)  # not in {{text}}, which is no field
+        text = with_pair(text)
     return Task(
         to=to,
         int8=int8,

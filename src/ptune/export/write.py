@@ -22,6 +22,7 @@ from ptune.export.packages import FORMATS, Format, require_packages
 from ptune.export.readme import README, write_readme
 from ptune.export.task import note_files, read_section, task_of, write_config
 from ptune.export.tokenizer import check_tokenizer, write_tokenizer
+from ptune.hub import expanded
 from ptune.inference.classifier import TextClassifier
 
 
@@ -66,7 +67,7 @@ def export_model(
         BackboneError: the model cannot be exported to this format, or the exported model gives other logits.
         OutputError: the folder cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     check_export(folder, to, int8, overwrite)
     _check_classifier(classifier)
     graph = ClassifierGraph(classifier)

@@ -311,7 +311,10 @@ class TextClassifier:
         """Return the adapter in the folder if it would be loaded as this classifier, otherwise None."""
         if self.folder is None:
             return None
-        file = read_adapter(self.folder)
+        try:
+            file = read_adapter(self.folder)
+        except AdapterError:  # it is gone, or no longer what was loaded
+            return None
         if file.facts is not None or self.weights_sha256 != file.weights_sha256:
             return None
         record = with_task(file, self.model.backbone).record

@@ -87,7 +87,12 @@ class FileRows:
 
     def _renamed(self, row: Row) -> Row:
         """Return a row with its columns under the names in the output, which are the same in all rows."""
-        self._names = kept_names(row, self.keys, self._names)
+        names = kept_names(row, self.keys, self._names)
+        if names is not self._names:
+            for name, kept in names.items():
+                if name != kept and name not in self._names:
+                    logger.info("column '%s' of the input is column '%s' of the output", name, kept)
+            self._names = names
         return {self._names[name]: value for name, value in row.items()}
 
     def answered(self, predictions: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
@@ -105,7 +110,13 @@ class FileRows:
             fate = "their answers are null" if self.on_empty == "null" else "they are left out"
             listed = ", ".join(map(str, self.empty)) + (", …" if self.empties > len(self.empty) else "")
             logger.warning(
-                "%s: %d of %d rows have no text; %s (row %s)", self.file.where, self.empties, self.read, fate, listed
+                "%s: %d of %d rows have no text; %s (row%s %s)",
+                self.file.where,
+                self.empties,
+                self.read,
+                fate,
+                "" if self.empties == 1 else "s",
+                listed,
             )
 
     def _empty_rows(self) -> Iterator[dict[str, Any]]:

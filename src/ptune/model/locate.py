@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptune.errors import BackboneError
-from ptune.hub import hint, is_there, mistyped, why
+from ptune.hub import expanded, hint, is_there, mistyped, why
 from ptune.places import is_url
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _locate(name: str) -> Location:
             f"backbone '{name}': a backbone is loaded from this machine or the Hub, not from a URL; copy its folder to "
             "this machine, and give that"
         )
-    path = Path(name).expanduser()
+    path = expanded(name)
     there = is_there(path)
     if there and path.suffix == ".gguf" and path.is_file():
         return Location(name, str(path.parent.resolve()), gguf_file=path.name)

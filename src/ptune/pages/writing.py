@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptune.atomic import try_folder, written_file
 from ptune.errors import ConfigError
-from ptune.places import Place
+from ptune.places import Place, as_place
 
 
 def check_page(path: Place, setting: str = "html") -> None:
@@ -26,7 +26,7 @@ def check_page(path: Place, setting: str = "html") -> None:
             value=str(path),
             expected="the name of an .html file",
         )
-    try_folder(path.expanduser().parent)
+    try_folder(as_place(path).parent)
 
 
 def write_page(path: Place, page: str) -> None:
@@ -35,5 +35,5 @@ def write_page(path: Place, page: str) -> None:
     Raises:
         OutputError: the file cannot be written. An older one is left intact.
     """
-    with written_file(path.expanduser(), "wb") as file:
+    with written_file(as_place(path), "wb") as file:
         file.write(page.encode("utf-8", "replace"))  # type: ignore[arg-type]

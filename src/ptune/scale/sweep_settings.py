@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,10 +72,8 @@ class Dimension(_Section):
         if len(given) != 1:
             raise ValueError("give one of choice: [a, b], uniform: [low, high], log-uniform: [low, high], int: [1, 5]")
         (kind, values), *_ = given.items()
-        # By its type too, because True is equal to 1.
-        seen = [(type(value), value) for value in self.choice or ()]
-        if twice := next((value for number, (_, value) in enumerate(seen) if seen[number] in seen[:number]), None):
-            raise ValueError(f"{twice!r} is among the choices twice; name each value once")
+        if twice := _repeated(self.choice or ()):
+            raise ValueError(twice)
         if kind != "choice" and not values[0] < values[1]:
             raise ValueError(f"the first number has to be less than the second, got {list(values)}")
         if kind == "log_uniform" and values[0] <= 0:
@@ -84,8 +82,10 @@ class Dimension(_Section):
 
     @property
     def examples(self) -> list[Any]:
-        """All values of a choice, and the two ends of a range."""
-        return list(self.choice or self.uniform or self.log_uniform or self.whole or ())
+        """All values of a choice, and the two ends of a range; of one without steps also a fraction between them."""
+        ends = self.uniform or self.log_uniform
+        between = [ends[0] + (ends[1] - ends[0]) / math.sqrt(2)] if ends else []
+        return [*(self.choice or ends or self.whole or ()), *between]
 
     @property
     def grid(self) -> range | None:
@@ -112,6 +112,13 @@ class Dimension(_Section):
     def drawn(self, value: Any) -> Any:
         """Return what Optuna would have drawn for a value."""
         return value if self.choice is None else self.choice.index(value)
+
+
+def _repeated(values: Sequence[Any]) -> str | None:
+    """Return what to say about a choice that names a value twice. True and 1 are different values."""
+    seen = [(type(value), value) for value in values]
+    twice = [value for number, (_, value) in enumerate(seen) if seen[number] in seen[:number]]
+    return f"{twice[0]!r} is among the choices twice; name each value once" if twice else None
 
 
 class Asha(_Section):
@@ -217,6 +224,9 @@ def read_settings(section: Any, base: Mapping[str, Any]) -> SweepSettings:
     if problems:
         raise ConfigError("; ".join(problems), field="space")
     space = {name: _as_read(name, dimension) for name, dimension in settings.space.items()}
+    for name, dimension in space.items():
+        if twice := _repeated(dimension.choice or ()):
+            raise ConfigError(f"sweep: space: {name}: {twice}", field="space")
     return settings.model_copy(update={"space": space})
 
 
@@ -271,8 +281,16 @@ def _wrong_value(
             together = islice(product(*others.values()), _MOST_TRIED)
             chosen = (dict(zip(others, each, strict=True)) for each in together)
             if not any(_is_valid(model, {**shared, **each, name: value}) for each in chosen):
-                return f"sweep: space: {describe_problems(err)}"
+                return f"sweep: space: {describe_problems(err)}{_hint_at_whole_numbers(name, dimension)}"
     return None
+
+
+def _hint_at_whole_numbers(name: str, dimension: Dimension) -> str:
+    """Return what to write if a setting has a range of fractions with whole numbers at its ends."""
+    ends = dimension.uniform or dimension.log_uniform
+    if ends is None or not all(end.is_integer() for end in ends):
+        return ""
+    return f"; for whole numbers, write {name}: {{int: [{ends[0]:.0f}, {ends[1]:.0f}]}}"
 
 
 def _is_valid(model: type[BaseModel], settings: Mapping[str, Any]) -> bool:

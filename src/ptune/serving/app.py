@@ -96,7 +96,7 @@ def _fill(catalogue: Catalogue, found: Sequence[Entry], backbones: Backbones) ->
         try:
             catalogue.put(settle(entry, backbones))
         except PtuneError as err:
-            catalogue.refuse(entry.name, entry.stamp, str(err))
+            catalogue.refuse(entry.name, entry.stamp, err)
     if catalogue.entries:
         return
     reason = next(iter(catalogue.broken.values()), None)

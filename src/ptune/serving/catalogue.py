@@ -17,7 +17,7 @@ from ptune.adapter.fetch import locate_adapter
 from ptune.adapter.folder import AdapterFile, read_adapter
 from ptune.adapter.layout import ADAPTER_FILES, PEFT_FILE, RECORD_FILE, STATE_FILE
 from ptune.errors import AdapterError, ConfigError, RequestError, short
-from ptune.hub import is_there
+from ptune.hub import expanded, is_there
 from ptune.model.shared import Stamp, stamps
 
 logger = logging.getLogger(__name__)
@@ -155,17 +155,19 @@ class Catalogue:
         changes, present = Changes(), set()
         for name, folder in self._places():
             present.add(name)
-            stamp = stamp_of(folder)
             known = self.entries.get(name)
-            if self._refused.get(name) == stamp:
-                continue
-            if known is not None and known.stamp == stamp:
-                self._forgive(name)  # newer files that could not be used are gone
-                continue
             try:
+                stamp = stamp_of(folder)
+                if self._refused.get(name) == stamp:
+                    continue
+                if known is not None and known.stamp == stamp:
+                    self._forgive(name)  # newer files that could not be used are gone
+                    continue
                 changes.new.append(read_entry(name, folder))
             except AdapterError as err:
-                self.refuse(name, stamp, str(err))
+                self.refuse(name, stamp, err)
+            except OSError as err:
+                self.refuse(name, (), err)
         changes.gone = [name for name in [*self.entries, *self.broken] if name not in present]
         return changes
 
@@ -174,12 +176,17 @@ class Catalogue:
         self.entries[entry.name] = entry
         self._forgive(entry.name)
 
-    def refuse(self, name: str, stamp: tuple[Stamp, ...], reason: str) -> None:
-        """Keep why the newest files of an adapter cannot be served, and do not read them again until they change."""
+    def refuse(self, name: str, stamp: tuple[Stamp, ...], error: Exception) -> None:
+        """Keep why the newest files of an adapter cannot be served, and do not read them again until they change.
+
+        If it was the machine that could not read them, such as with too many open files, they are tried again.
+        """
+        reason = str(error)
+        passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
         if self.broken.get(name) != reason:  # and not again with each request
             logger.warning("adapter '%s' is not served: %s", name, reason)
         self.broken[name] = reason
-        self._refused[name] = stamp
+        self._refused[name] = () if passing else stamp
 
     def _forgive(self, name: str) -> None:
         self.broken.pop(name, None)
@@ -219,7 +226,7 @@ class Catalogue:
 def split_place(place: str) -> tuple[str | None, str]:
     """Return the name, or None, and the place of an adapter as typed: NAME=PLACE or PLACE."""
     name, sign, path = place.partition("=")
-    if not sign or "/" in name or is_there(Path(place).expanduser()):
+    if not sign or "/" in name or is_there(expanded(place)):
         return None, place
     return name, path
 

@@ -174,7 +174,8 @@ def choose_adapters(wanted: Sequence[str], served: Sequence[str]) -> list[str]:
             import difflib
 
             close = difflib.get_close_matches(name, served, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(served[:5]) or 'none'}"
+            more = f" and {len(served) - 5} more" if len(served) > 5 else ""
+            hint = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(served[:5]) or 'none'}{more}"
             raise ConfigError(
                 f"the server has no adapter '{name}'; {hint}", field="adapters", value=name, expected="a served adapter"
             )

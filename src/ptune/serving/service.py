@@ -172,7 +172,7 @@ class Service:
             loaded = await self.bank.load(entry)
         except AdapterError as err:
             if self.catalogue.entries.get(entry.name) is entry:
-                self.catalogue.refuse(entry.name, entry.stamp, str(err))
+                self.catalogue.refuse(entry.name, entry.stamp, err)
             raise
         if self.catalogue.entries.get(entry.name) is entry:  # not removed or replaced meanwhile
             self.bank.keep(loaded)
@@ -360,7 +360,7 @@ class Service:
                 entry = settle(entry, self.backbones)
             self.catalogue.put(entry)
         except (AdapterError, ConfigError, OSError) as err:
-            self.catalogue.refuse(entry.name, entry.stamp, str(err))
+            self.catalogue.refuse(entry.name, entry.stamp, err)
 
     async def warm_up(self) -> None:
         """Compute a few rows, so that the first request is as fast as all others.

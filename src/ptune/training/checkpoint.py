@@ -202,6 +202,16 @@ def has_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in RUN_FILES)
 
 
+def forget_run(folder: Path) -> None:
+    """Remove what an earlier run in a folder would go on from, because another run begins there.
+
+    Raises:
+        OutputError: a file cannot be removed.
+    """
+    if has_run(folder):
+        write_files(folder, {}, remove=RUN_FILES)
+
+
 def save_folds(
     folder: Path,
     results: Sequence[FoldResult],

@@ -37,8 +37,11 @@ class Deadline:
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
         self.reserved = 0.0  # seconds that the last measurement will take
+        self._over = False
 
     @property
     def over(self) -> bool:
-        """True if the time is over but for what is reserved."""
-        return self._end is not None and time.monotonic() >= self._end - self.reserved
+        """True if the time is over but for what is reserved. It stays true, because the run has begun to end."""
+        if self._end is not None and time.monotonic() >= self._end - self.reserved:
+            self._over = True
+        return self._over

@@ -30,7 +30,7 @@ from ptune.model.locate import Location
 from ptune.places import RemotePath, as_place
 from ptune.processes import Processes
 from ptune.training.callbacks import TrainerCallbacks
-from ptune.training.checkpoint import CHECKPOINT_FILE, has_run
+from ptune.training.checkpoint import CHECKPOINT_FILE, forget_run, has_run
 from ptune.training.config import SettledConfig, TrainConfig
 from ptune.training.events import Events, Listeners, OnEpoch, OnFold, OnStep
 from ptune.training.folds import cross_validate, measured_rows
@@ -183,6 +183,8 @@ def train(
     run.check_processes()
     if resume:
         run.resume()
+    elif processes.first and not folds:  # the cross-validation has done it
+        forget_run(folder)
     result = _result(run, run.go(), data)
     if result.chance and (result.metrics["count"] >= ENOUGH_ROWS or _below_majority(result)):
         logger.warning(

@@ -57,6 +57,8 @@ def _weight_names(name: str, revision: str | None) -> list[str]:
     from huggingface_hub import try_to_load_from_cache
     from safetensors import SafetensorError, safe_open
 
+    if not name:  # a model that was made from a configuration
+        return []
     for file_name in ("model.safetensors", "model.safetensors.index.json"):
         try:
             found = Path(name) / file_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from ptune.data.columns import Columns, label_columns
+from ptune.data.columns import Columns, column_name, joined_columns, label_columns
 from ptune.data.load import settle_type
 from ptune.data.objects import find_in_memory, is_place, name_of
 from ptune.data.raw import RawSplit, Wanted, read_labels, read_table
@@ -126,8 +126,8 @@ def read_rows(
         DataError: the source cannot be read, or lacks a column.
         ConfigError: `label_separator` is empty, or given for another problem type than multi-label.
     """
-    if label is not None and not isinstance(label, str):
-        label = ",".join(label)
+    text, text_pair = column_name("text", text), column_name("text_pair", text_pair)
+    label = joined_columns(label)
     located = find_tables(str(source), None, revision) if is_place(source) else find_in_memory(source, None)
     task = located.task
     if task is not None:

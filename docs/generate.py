@@ -600,8 +600,10 @@ frozen backbone is in bfloat16, and full fine-tuning and PEFT run under autocast
 always float32. "Seconds" are those of a single run. The runs were made on machines of different speed, so compare
 seconds only roughly; [speed.md](speed.md) compares methods in one run.
 
-The rows of ptune are those of the present defaults, except for "SmolLM2-135M, bfloat16": these were measured in an
-earlier version, which trained deep prompts by AdamW and without early stopping.
+The rows of ptune are those of the present defaults, except for two kinds. "SmolLM2-135M, bfloat16" was measured in an
+earlier version, which trained deep prompts by AdamW and without early stopping. Single texts in bfloat16, and CLINC150,
+SMS spam and MPNet's TREC-6 in float32, were measured with the shorter warm-up of an earlier version (0.06 instead of 0.3);
+the [log](log.md) compares both.
 """
 FEW_ROWS_METHODS = {"default": "**ptune, defaults**", "setfit": "SetFit", "regression": "logistic regression"}
 _FEW_ROWS_TEXT = """## Few rows

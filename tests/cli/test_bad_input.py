@@ -527,6 +527,7 @@ class TestTraining:
         assert "No space left on device" in message
         after = {path.name: path.read_bytes() for path in adapter.iterdir()}
         del files["metrics.jsonl"], after["metrics.jsonl"], after["options.json"]
+        files.pop("checkpoint.safetensors", None)  # of the older run, which cannot go on any more
         assert after == files
         assert load(adapter).predict("a good film") == before
 

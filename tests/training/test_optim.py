@@ -52,7 +52,7 @@ def test_rates_follow_from_the_method_unless_given() -> None:
     settled = TrainConfig().settle(deep, task)
     assert settled.lr > settled.head_lr > 0
     shallow = PromptConfig(method="p-tuning", encoder="none", pooling="peft")
-    assert settled.warmup < TrainConfig().settle(shallow, task).warmup < 0.2
+    assert TrainConfig().settle(shallow, task).warmup == 0.12
     assert TrainConfig(warmup=0.0).settle(shallow, task).warmup == 0.0
     wide = TrainConfig(lr=0.7).settle(deep, replace(task, width=4 * 384))
     assert wide.lr == 0.7
@@ -109,3 +109,14 @@ def test_deep_prompts_learn_slowly_where_layers_normalise_first() -> None:
     assert TrainConfig(lr=0.3).settle(deep, first).lr == 0.3
     shallow = PromptConfig(method="p-tuning", encoder="none", pooling="peft")
     assert TrainConfig().settle(shallow, first).lr == TrainConfig().settle(shallow, task).lr
+
+
+@pytest.mark.parametrize(
+    "changed", [{"pairs": True}, {"encoder": False}, {"rows": 16, "validation_rows": 4, "held_back": True}]
+)
+def test_the_warm_up_is_long_on_single_texts_of_encoders(changed) -> None:
+    deep = PromptConfig(method="deep", encoder="none", softmax="separate", pooling="mean", head="linear")
+    task = Task(rows=4000, validation_rows=400, classes=2, width=384)
+    assert TrainConfig().settle(deep, task).warmup == 0.3
+    assert TrainConfig(optimizer="adamw").settle(deep, task).warmup == 0.06
+    assert TrainConfig().settle(deep, replace(task, **changed)).warmup == 0.06

@@ -77,6 +77,7 @@ def test_a_prompt_is_looked_at_after_three_tenths_of_its_steps() -> None:
     assert [plan.counts(step) for step in (200, 201, 300, 301)] == [False, True, True, False]
     assert plan.has_learned(100 * plan.constant_loss * 0.98)
     assert not plan.has_learned(100 * plan.constant_loss)
+    assert Rescue.of(Objective(), rows, 3, 1000, warmup=0.3).last == 400
     assert not any(Rescue.of(Objective(), rows, 3, 60).counts(step) for step in range(100))  # too short to tell
 
 

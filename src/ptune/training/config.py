@@ -113,8 +113,8 @@ class TrainConfig(SettingsModel):
         None,
         ge=0,
         le=1,
-        description="Share of the steps in which the learning rates rise from 0 to their peak. Default: 0.06 for deep "
-        "prompts, 0.12 for the other methods.",
+        description="Share of the steps in which the learning rates rise from 0 to their peak. Default: 0.3 for deep "
+        "prompts of encoders on single texts, 0.06 for pairs, decoders and few rows, 0.12 for the other methods.",
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear",
@@ -281,7 +281,7 @@ class TrainConfig(SettingsModel):
             "lr": self.lr or lr,
             "head_lr": self.head_lr or head_lr,
             "weight_decay": default_decay(prompt, task, optimizer) if self.weight_decay is None else self.weight_decay,
-            "warmup": default_warmup(prompt) if self.warmup is None else self.warmup,
+            "warmup": default_warmup(prompt, task, optimizer, objective) if self.warmup is None else self.warmup,
             "average": average if self.average is None else self.average,
             "best": self.best or best,
             "compile": self._default_compile(task, steps) if self.compile is None else self.compile,

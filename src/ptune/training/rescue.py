@@ -24,8 +24,9 @@ from ptune.training.steps import Rows
 logger = logging.getLogger(__name__)
 
 # The share of the steps after which a prompt is looked at, and the fewest steps that can show anything. A tenth is too
-# early: on hard tasks a good rate starts more slowly than a lower one and ends higher (docs/log.md).
-LOOK_AFTER, FEWEST_STEPS = 0.3, 100
+# early: on hard tasks a good rate starts more slowly than a lower one and ends higher (docs/log.md). A long warm-up has
+# to be over for a tenth of the steps, because its short steps show little.
+LOOK_AFTER, AFTER_WARMUP, FEWEST_STEPS = 0.3, 0.1, 100
 # A prompt has learned something if its loss is lower than that of the best constant answer by this share.
 LEARNED = 0.01
 # What the rates of a prompt that starts again are multiplied by.
@@ -46,9 +47,9 @@ class Rescue:
     last: int
 
     @classmethod
-    def of(cls, objective: Objective, rows: Rows, classes: int, steps: int) -> Rescue:
-        """Return the plan for a run over training rows with so many steps."""
-        last = math.ceil(LOOK_AFTER * steps)
+    def of(cls, objective: Objective, rows: Rows, classes: int, steps: int, warmup: float = 0.0) -> Rescue:
+        """Return the plan for a run over training rows with so many steps. `warmup` is the share of warm-up steps."""
+        last = math.ceil(max(LOOK_AFTER, warmup + AFTER_WARMUP) * steps)
         constant = best_constant_loss(objective, rows.labels, classes, rows.weights)
         return cls(constant, 2 * last // 3 + 1, last if steps >= FEWEST_STEPS and constant > 0 else 0)
 

@@ -122,7 +122,7 @@ class Run:
         self.total = config.epochs * math.ceil(self._batch_count / config.accumulate)
         self.rescue = Rescue.never()
         if isinstance(self.objective, Objective):
-            self.rescue = Rescue.of(self.objective, train_rows, len(self.kept.labels), self.total)
+            self.rescue = Rescue.of(self.objective, train_rows, len(self.kept.labels), self.total, config.warmup)
         self.steps = Steps(members, train_rows, classifier.pad_id, self.objective, config, self.total, processes)
 
     @property

@@ -93,9 +93,6 @@ class RemotePath:
     def with_suffix(self, suffix: str) -> RemotePath:
         return self.with_name(self._pure.with_suffix(suffix).name)
 
-    def expanduser(self) -> RemotePath:
-        return self
-
     def resolve(self) -> RemotePath:
         return self
 

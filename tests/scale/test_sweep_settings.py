@@ -149,3 +149,9 @@ def test_a_range_of_fractions_for_a_whole_number_is_refused_with_what_to_write(k
 def test_values_that_are_read_as_the_same_number_are_named() -> None:
     with pytest.raises(ConfigError, match=r"lr: 0\.001 is among the choices twice"):
         read_settings(section({"lr": ["1e-3", 0.001]}), BASE)
+
+
+def test_a_range_with_a_wrong_end_is_not_taken_for_one_of_whole_numbers() -> None:
+    with pytest.raises(ConfigError, match="focal") as caught:
+        read_settings(section({"focal": {"uniform": [-1, 2]}}), BASE)
+    assert "int:" not in str(caught.value)

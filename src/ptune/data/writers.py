@@ -150,9 +150,10 @@ def _join_labels(row: Row, path: Place) -> Row:
         DataError: a label contains the separator.
     """
     labels = row.get("labels")
+    if not isinstance(labels, list):
+        return row
     names = [*row, ""]
-    # The scores follow the predicted labels. Otherwise a column of the input has that name.
-    if not isinstance(labels, list) or not names[names.index("labels") + 1].startswith("score"):
+    if not names[names.index("labels") + 1].startswith("score"):  # a column of the input: scores follow a prediction
         return row
     if ambiguous := [label for label in labels if LABEL_SEPARATOR in str(label)]:
         raise DataError(

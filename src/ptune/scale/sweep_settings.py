@@ -281,14 +281,14 @@ def _wrong_value(
             together = islice(product(*others.values()), _MOST_TRIED)
             chosen = (dict(zip(others, each, strict=True)) for each in together)
             if not any(_is_valid(model, {**shared, **each, name: value}) for each in chosen):
-                return f"sweep: space: {describe_problems(err)}{_hint_at_whole_numbers(name, dimension)}"
+                return f"sweep: space: {describe_problems(err)}{_hint_at_whole_numbers(name, dimension, value)}"
     return None
 
 
-def _hint_at_whole_numbers(name: str, dimension: Dimension) -> str:
-    """Return what to write if a setting has a range of fractions with whole numbers at its ends."""
+def _hint_at_whole_numbers(name: str, dimension: Dimension, wrong: Any) -> str:
+    """Return what to write if the ends of a range are right, as whole numbers, and the fractions between them wrong."""
     ends = dimension.uniform or dimension.log_uniform
-    if ends is None or not all(end.is_integer() for end in ends):
+    if ends is None or wrong in ends or not all(end.is_integer() for end in ends):
         return ""
     return f"; for whole numbers, write {name}: {{int: [{ends[0]:.0f}, {ends[1]:.0f}]}}"
 

@@ -146,8 +146,7 @@ class CheckpointWriter:
             "identity": identity,
             "processes": self.processes.count,
         }
-        stale = () if identity["training"]["folds"] else (FOLDS_FILE,)  # of an earlier run
-        self._last = self._thread.submit(_write, self.folder, tensors, json.dumps(content), stale)
+        self._last = self._thread.submit(_write, self.folder, tensors, json.dumps(content))
 
     def wait(self) -> None:
         """Wait until the last checkpoint is written.
@@ -175,10 +174,10 @@ def _tensors(state: RunState) -> dict[str, Tensor]:
     return tensors
 
 
-def _write(folder: Path, tensors: dict[str, Tensor], content: str, stale: Sequence[str]) -> None:
+def _write(folder: Path, tensors: dict[str, Tensor], content: str) -> None:
     from safetensors.torch import save
 
-    write_files(folder, {CHECKPOINT_FILE: save(tensors, metadata={"ptune": content})}, remove=stale)
+    write_files(folder, {CHECKPOINT_FILE: save(tensors, metadata={"ptune": content})})
 
 
 def recorded_settings(folder: Path) -> tuple[dict[str, Any], int] | None:
@@ -202,23 +201,21 @@ def has_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in RUN_FILES)
 
 
-def forget_run(folder: Path) -> None:
+def forget_run(folder: Path, processes: Processes) -> None:
     """Remove what an earlier run in a folder would go on from, because another run begins there.
+
+    Args:
+        folder: of both runs.
+        processes: those that train together. Only the first removes files.
 
     Raises:
         OutputError: a file cannot be removed.
     """
-    if has_run(folder):
+    if processes.first and has_run(folder):
         write_files(folder, {}, remove=RUN_FILES)
 
 
-def save_folds(
-    folder: Path,
-    results: Sequence[FoldResult],
-    identity: dict[str, Any],
-    processes: Processes,
-    stale: Sequence[str] = (),
-) -> None:
+def save_folds(folder: Path, results: Sequence[FoldResult], identity: dict[str, Any], processes: Processes) -> None:
     """Write what the finished folds have measured.
 
     Args:
@@ -226,7 +223,6 @@ def save_folds(
         results: of the first folds, in their order.
         identity: facts of the first fold, which a run must share to use the results.
         processes: those that train together. Only the first writes.
-        stale: files of an earlier run, which go.
 
     Raises:
         OutputError: the file cannot be written; the previous one is unchanged.
@@ -242,7 +238,7 @@ def save_folds(
         "processes": processes.count,
     }
     tensors = {str(number): result.logits.cpu().contiguous() for number, result in enumerate(results)}
-    write_files(folder, {FOLDS_FILE: save(tensors, metadata={"ptune": json.dumps(content)})}, remove=stale)
+    write_files(folder, {FOLDS_FILE: save(tensors, metadata={"ptune": json.dumps(content)})})
 
 
 def load_folds(folder: Path, identity: dict[str, Any]) -> list[FoldResult]:

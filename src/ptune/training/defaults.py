@@ -135,7 +135,12 @@ def default_decay(prompt: PromptConfig, task: Task, optimizer: Literal["muon", "
     return 4 * decay if optimizer == "muon" else decay
 
 
-def default_warmup(prompt: PromptConfig, task: Task, optimizer: str, objective: str) -> float:
+def default_warmup(
+    prompt: PromptConfig,
+    task: Task,
+    optimizer: Literal["muon", "adamw"],
+    objective: Literal["labels", "contrastive"],
+) -> float:
     """Return the share of warm-up steps.
 
     Prompts at the input that take full steps in the first epoch never catch up with those that do not. Muon takes steps

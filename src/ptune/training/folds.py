@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ptune.data.splits import Split, TextData, fold
-from ptune.training.checkpoint import CHECKPOINT_FILE, FoldResult, load_folds, save_folds
+from ptune.training.checkpoint import FoldResult, forget_run, load_folds, save_folds
 from ptune.training.run import Run
 from ptune.training.steps import Rows
 from ptune.training.validation import Measured, Validation
@@ -67,8 +67,10 @@ def cross_validate(
     results = load_folds(folder, first.identity) if resume else []
     if results:
         logger.info("%d of %d folds were measured before the run was stopped", len(results), folds)
+    if not resume:
+        forget_run(folder, first.processes)
     if not results:
-        save_folds(folder, [], first.identity, first.processes, () if resume else (CHECKPOINT_FILE,))
+        save_folds(folder, [], first.identity, first.processes)
     for run in runs[len(results) :]:
         measured = run.measure(share)
         now = time.perf_counter()

@@ -183,8 +183,8 @@ def train(
     run.check_processes()
     if resume:
         run.resume()
-    elif processes.first and not folds:  # the cross-validation has done it
-        forget_run(folder)
+    elif not folds:  # the cross-validation has done it
+        forget_run(folder, processes)
     result = _result(run, run.go(), data)
     if result.chance and (result.metrics["count"] >= ENOUGH_ROWS or _below_majority(result)):
         logger.warning(
